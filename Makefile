@@ -1,0 +1,54 @@
+# Two environments' worth of work in one .venv: `demo` needs only the runtimes, `install` adds training and development.
+PYTHON ?= python3
+VENV ?= .venv
+CAMVID ?= ../shared/data/camvid
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: install demo test check zoo speed clean
+
+install: $(VENV)/.installed
+
+$(VENV)/.python:
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+# opencv-python needs the system's libGL; a server without it gets the build that has no windows.
+$(VENV)/.runtime: $(VENV)/.python pyproject.toml
+	$(PIP) install -e '.[openvino,onnxruntime]'
+	$(BIN)/python -c 'import cv2' 2>/dev/null || \
+	  { $(PIP) uninstall -y opencv-python && $(PIP) install opencv-python-headless; }
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.runtime
+	$(PIP) install -e '.[openvino,onnxruntime,tensorrt-rtx,train,dev]'
+	touch $@
+
+# Builds the INT8 engine, segments 150 frames of the procedural drive, leaves demo/overlay.mp4 and demo/report.json.
+demo: $(VENV)/.runtime
+	mkdir -p demo
+	$(BIN)/pspnet-edge build --precision int8 -o demo/pspnet_int8.engine
+	$(BIN)/pspnet-edge run demo/pspnet_int8.engine --input demo --frames 150 --view none \
+	  --record demo/overlay.mp4 --json > demo/.report.json
+	mv demo/.report.json demo/report.json
+	@echo "see demo/overlay.mp4 and demo/report.json"
+
+# The fast tests; `make test SLOW=1` runs the slow ones too, as CI does.
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest $(if $(SLOW),,-m "not slow")
+
+check: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_imports.py
+
+# Remakes everything that depends on the bundled weights: model, table, card, and the figures in README.
+zoo: $(VENV)/.installed
+	$(BIN)/python benchmarks/zoo.py $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT)) --camvid $(CAMVID)
+
+speed: $(VENV)/.installed
+	$(BIN)/python benchmarks/speed.py
+
+clean:
+	rm -rf $(VENV) demo runs

@@ -1,0 +1,5 @@
+"""``python -m pspnet_edge``."""
+
+from .cli.main import main
+
+main()

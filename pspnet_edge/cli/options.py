@@ -1,0 +1,40 @@
+"""Options that several commands share, and the engine that is meant when none is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .output import say
+
+if TYPE_CHECKING:
+    from ..engine.base import Engine
+
+EngineArgument = Annotated[
+    Path | None, typer.Argument(metavar="[ENGINE]", help="An engine file; left out, the default one is built.")
+]
+ModelOption = Annotated[
+    str | None,
+    typer.Option("--model", metavar="MODEL", help="Without ENGINE: a bundled name or a .onnx file to build from."),
+]
+PrecisionOption = Annotated[str, typer.Option(metavar="fp32|fp16|int8", help="Precision of the engine.")]
+RuntimeOption = Annotated[
+    str, typer.Option(metavar="auto|openvino|onnxruntime", help="auto: OpenVINO, else ONNX Runtime.")
+]
+DatasetOption = Annotated[str, typer.Option(metavar="camvid|scenes", help="Which labelled data set.")]
+RootOption = Annotated[Path | None, typer.Option(metavar="DIR", help="Its folder; scenes needs none.")]
+
+
+def engine_or_default(path: Path | None, model: str | None, precision: str, runtime: str) -> Engine:
+    """Open the engine that was named, or build the default one into the user's cache and say so."""
+    from ..engine.base import open_engine
+    from ..engine.build import cached_engine, check_precision, choose_runtime, find_model
+
+    if path is None:
+        check_precision(precision)
+        source, chosen = find_model(model), choose_runtime(runtime)
+        path, was_built = cached_engine(source, precision, chosen)
+        say(f"{'built' if was_built else 'using'} {source.name}, {precision}, {chosen}: {path}")
+    return open_engine(path)

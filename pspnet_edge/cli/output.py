@@ -1,0 +1,83 @@
+"""How commands speak: words and progress on stderr, one JSON object on stdout with ``--json``."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, Protocol
+
+import typer
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on stdout.")]
+
+
+class Advance(Protocol):
+    """Called with how much is done and, perhaps, a few words on how it goes."""
+
+    def __call__(self, done: int, note: str = "") -> None: ...
+
+
+def say(text: str) -> None:
+    """A line for people."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def result(facts: dict[str, Any], as_json: bool, summary: str) -> None:
+    """What the command found: the JSON object, or a summary for people."""
+    print(json.dumps(_finite(facts), indent=2) if as_json else summary, flush=True)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: an unknown figure is null."""
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+@contextmanager
+def progress(what: str, total: int | None) -> Iterator[Advance]:
+    """Show how far long work is: a bar with the time left on a terminal, a plain line every few seconds elsewhere."""
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task(what, total=total, note="")
+
+            def advance(done: int, note: str = "") -> None:
+                bar.update(task, completed=done, note=note)
+
+            yield advance
+        return
+    yield _plain_lines(what, total)
+
+
+def _plain_lines(what: str, total: int | None, every_s: float = 10.0) -> Advance:
+    start = spoken = time.monotonic()
+
+    def advance(done: int, note: str = "") -> None:
+        nonlocal spoken
+        now = time.monotonic()
+        if now - spoken < every_s or done == 0:
+            return
+        spoken = now
+        share = f"{done}/{total}" if total else str(done)
+        left = f", {(now - start) / done * (total - done):.0f} s left" if total else ""
+        say(f"{what}: {share}{left}{'  ' + note if note else ''}")
+
+    return advance

@@ -1,0 +1,23 @@
+"""Between a picture's size and an engine's: the one way in which frames go in and masks come out."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+
+def frame_at(frame: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[np.uint8]:
+    """A frame ``uint8 [H, W, 3]`` stretched to ``size_hw``: averaged when it shrinks, bilinear when it grows."""
+    if frame.shape[:2] == size_hw:
+        return frame
+    shrinks = frame.shape[0] > size_hw[0] and frame.shape[1] > size_hw[1]
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(frame, size_hw[::-1], interpolation=method), np.uint8)
+
+
+def mask_at(mask: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[np.uint8]:
+    """A mask ``uint8 [H, W]`` at another size; ids are taken from the nearest pixel."""
+    if mask.shape == size_hw:
+        return mask
+    return np.asarray(cv2.resize(mask, size_hw[::-1], interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)

@@ -1,0 +1,1 @@
+"""Engines: one contract, one runtime a file."""

@@ -1,0 +1,148 @@
+"""What every engine is, and how one is opened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..artifact import read_sidecar
+from ..errors import EngineError, ModelError
+from ..labels import LabelSet
+from ..lazy import require
+
+RUNTIMES = ("openvino", "onnxruntime")
+REBUILD = "pspnet-edge build MODEL --precision P -o ENGINE"
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """What an engine is, from its sidecar."""
+
+    path: Path
+    runtime: str
+    precision: str
+    shape_nhw: tuple[int, int, int]
+    """Frames a batch, height and width in pixels."""
+    label_set: LabelSet
+    facts: dict[str, Any]
+    """The whole sidecar."""
+
+
+class Session(Protocol):
+    """A runtime that holds one engine. It trusts its input; ``Engine`` has checked it."""
+
+    output_is_reused: bool
+    """Whether the array that ``infer`` returns is overwritten by the next call."""
+
+    def infer(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """``uint8 [N, H, W, 3]`` BGR → ``uint8 [N, H, W]``."""
+
+    def close(self) -> None:
+        """Free what the runtime holds. Called once."""
+
+
+class Engine:
+    """An opened engine: frames in, masks out.
+
+    Use it as a context manager, or call ``close``.
+    """
+
+    def __init__(self, info: EngineInfo, session: Session) -> None:
+        self.info = info
+        self._session = session
+        self._expected = (*info.shape_nhw, 3)
+        self._checked = False
+
+    @property
+    def output_is_reused(self) -> bool:
+        """Whether the mask array is overwritten by the next ``infer``: copy it to keep it."""
+        return self._session.output_is_reused
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width of the frames in pixels."""
+        return self.info.shape_nhw[1:]
+
+    def infer(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Segment a batch: ``uint8 [N, H, W, 3]`` BGR → ``uint8 [N, H, W]`` class ids.
+
+        The first call checks shape and type; later frames of a camera loop cannot differ.
+
+        Raises:
+            EngineError: the first batch has another shape or type.
+        """
+        if not self._checked:
+            if frames.shape != self._expected or frames.dtype != np.uint8:
+                raise EngineError(
+                    f"{self.info.path.name} takes uint8 frames of shape {self._expected}, "
+                    f"got {frames.dtype} {frames.shape}: resize the frame to the engine's size first"
+                )
+            self._checked = True
+        return self._session.infer(frames)
+
+    def close(self) -> None:
+        """Free the runtime."""
+        self._session.close()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def open_engine(path: Path) -> Engine:
+    """Open an engine file with the runtime that its sidecar names.
+
+    Raises:
+        EngineError: there is no such file, its sidecar does not fit, or the runtime refuses it.
+        MissingPackage: the runtime is not installed.
+    """
+    info = read_info(path)
+    return Engine(info, open_session(info.runtime, path))
+
+
+def open_session(runtime: str, path: Path) -> Session:
+    """Load an engine file into a runtime.
+
+    Raises:
+        EngineError: the runtime is unknown or refuses the file.
+        MissingPackage: the runtime is not installed.
+    """
+    if runtime == "openvino":
+        from .openvino import OpenVinoSession
+
+        return OpenVinoSession(path)
+    if runtime == "onnxruntime":
+        from .onnxruntime import OnnxRuntimeSession
+
+        return OnnxRuntimeSession(path)
+    raise EngineError(f"{path} was built for runtime {runtime!r}, which this version lacks: rebuild with `{REBUILD}`")
+
+
+def runtime_version(runtime: str) -> str:
+    """The version of an installed runtime."""
+    return str(require(runtime, f"build an engine for {runtime}").__version__)
+
+
+def read_info(path: Path) -> EngineInfo:
+    """Read and check an engine's sidecar.
+
+    Raises:
+        EngineError: no such file, or a sidecar that is missing, damaged or of another file.
+    """
+    if not path.is_file():
+        raise EngineError(f"there is no engine {path}: build one with `{REBUILD}`")
+    try:
+        facts = read_sidecar(path, "engine", REBUILD)
+        label_set = LabelSet.from_facts(facts["label_set"])
+        batch, height, width = facts["shape_nhw"]
+        return EngineInfo(path, facts["runtime"], facts["precision"], (batch, height, width), label_set, facts)
+    except ModelError as error:
+        raise EngineError(str(error)) from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise EngineError(f"the sidecar of {path} is damaged ({error!r}): rebuild with `{REBUILD}`") from error

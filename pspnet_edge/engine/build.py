@@ -1,0 +1,148 @@
+"""A model becomes an engine: precision, runtime, file, sidecar."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import __version__, bundled
+from ..artifact import atomic_path, ensure_writable, sha256_of, write_sidecar
+from ..errors import BuildError, CalibrationError, EngineError, OptionError
+from ..graph.calibration_table import read_table
+from ..graph.onnx_file import ModelFile, read_model
+from ..graph.precision import PRECISIONS, fp16_model
+from ..graph.quantize import int8_mac_fraction, int8_model
+from ..lazy import available
+from .base import RUNTIMES, open_session, read_info, runtime_version
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model to build from, with the calibration table that stands beside it."""
+
+    name: str
+    path: Path
+    table_path: Path | None
+
+
+def find_model(name: str | None) -> Model:
+    """A bundled name or the path of an ``.onnx`` file; None is the default bundled model.
+
+    Raises:
+        OptionError: a checkpoint, which has to be exported first.
+        ModelError: neither a bundled name nor a file.
+    """
+    name = name or bundled.DEFAULT
+    if name in bundled.names():
+        return Model(name, bundled.onnx_path(name), bundled.table_path(name))
+    path = Path(name)
+    if path.suffix == ".pt":
+        raise OptionError(f"{path} is a checkpoint: make a model of it first with `pspnet-edge export {path}`")
+    read_model(path)
+    beside = path.with_suffix(".calib.json")
+    return Model(path.stem, path, beside if beside.is_file() else None)
+
+
+def choose_runtime(wanted: str) -> str:
+    """``auto`` takes OpenVINO, else ONNX Runtime; a name is checked.
+
+    Raises:
+        OptionError: an unknown name, or none of the runtimes is installed.
+    """
+    if wanted == "auto":
+        for runtime in RUNTIMES:
+            if available(runtime):
+                return runtime
+        raise OptionError("no runtime is installed: pip install 'pspnet-edge[openvino]' or 'pspnet-edge[onnxruntime]'")
+    if wanted not in RUNTIMES:
+        raise OptionError(f"there is no runtime {wanted!r}: choose auto, {' or '.join(RUNTIMES)}")
+    return wanted
+
+
+def default_engine_path(model: Model, precision: str, runtime: str) -> Path:
+    """Where an engine goes when nobody says: the user's cache, named by what it was made from."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    fingerprint = sha256_of(model.path)[:12]
+    return cache / "pspnet-edge" / f"{model.name}-{fingerprint}-{precision}-{runtime}.engine"
+
+
+def build_engine(
+    model: Model, precision: str, runtime: str, path: Path, *, calibration: Path | None = None
+) -> dict[str, Any]:
+    """Build an engine file and its sidecar; nothing is left when it fails.
+
+    Args:
+        model: what to build from.
+        precision: ``fp32``, ``fp16`` or ``int8``.
+        runtime: a name that ``choose_runtime`` gave.
+        path: where the engine goes.
+        calibration: a table for ``int8``; left out, the one beside the model.
+
+    Returns:
+        The sidecar's facts.
+
+    Raises:
+        OptionError, ModelError, CalibrationError, BuildError, OutputError: with the mend in the message.
+    """
+    check_precision(precision)
+    ensure_writable(path)
+    source = read_model(model.path)
+    graph, facts = _in_precision(source, precision, (calibration or model.table_path))
+    facts = {
+        "model": model.name,
+        "model_sha256": sha256_of(model.path),
+        "runtime": runtime,
+        "runtime_version": runtime_version(runtime),
+        "precision": precision,
+        "shape_nhw": source.shape_nhw,
+        "label_set": source.label_set.facts(),
+        **facts,
+    }
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(graph.graph.SerializeToString())
+        try:
+            # The runtime itself has the last word on whether this is an engine.
+            open_session(runtime, temporary).close()
+        except EngineError as error:
+            raise BuildError(f"{model.name} cannot be built: {error}") from error
+        # The sidecar comes first: a build killed between the two leaves no engine.
+        write_sidecar(path, "engine", facts, content=temporary)
+    return facts
+
+
+def cached_engine(model: Model, precision: str, runtime: str) -> tuple[Path, bool]:
+    """The engine in the user's cache, built now if it is not there or does not fit; and whether it was built."""
+    path = default_engine_path(model, precision, runtime)
+    try:
+        if read_info(path).facts["made_by"]["pspnet_edge"] == __version__:
+            return path, False
+    except EngineError:
+        pass
+    build_engine(model, precision, runtime, path)
+    return path, True
+
+
+def check_precision(precision: str) -> None:
+    """Raise ``OptionError`` for a precision that does not exist."""
+    if precision not in PRECISIONS:
+        raise OptionError(f"there is no precision {precision!r}: choose one of {', '.join(PRECISIONS)}")
+
+
+def _in_precision(source: ModelFile, precision: str, table_path: Path | None) -> tuple[ModelFile, dict[str, Any]]:
+    """The graph in a precision, and what the sidecar says about how it was made."""
+    if precision == "fp32":
+        return source, {"int8_mac_fraction": 0.0, "calibration_sha256": None}
+    if precision == "fp16":
+        return fp16_model(source), {"int8_mac_fraction": 0.0, "calibration_sha256": None}
+    if table_path is None:
+        raise CalibrationError(
+            "INT8 needs a calibration table: make one with `pspnet-edge calibrate MODEL -o FILE` "
+            "and give it with --calibration FILE"
+        )
+    graph = int8_model(source, read_table(table_path))
+    return graph, {
+        "int8_mac_fraction": int8_mac_fraction(graph.graph),
+        "calibration_sha256": sha256_of(table_path),
+    }

@@ -1,0 +1,93 @@
+"""The calibration table: what was measured on calibration images, enough to place Q/DQ without any image.
+
+One JSON file. It belongs to a set of weights, not to an input size, so one table serves every size of a model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from ..artifact import write_json
+from ..errors import CalibrationError
+from .onnx_file import ModelFile
+
+FORMAT_VERSION = 1
+_KIND = "calibration"
+
+
+@dataclass(frozen=True)
+class CalibrationTable:
+    """Ranges of activations, and where they came from."""
+
+    weights_sha256: str
+    """Which weights it belongs to, as ``weights_fingerprint`` gives it."""
+    method: str
+    """How ranges were chosen from histograms."""
+    dataset: str
+    images: int
+    images_sha256: str
+    """Fingerprint of the calibration images' names and pixels, in order."""
+    amax: dict[str, float]
+    """Tensor name → the absolute value that the largest int8 code stands for."""
+
+    def matches(self, model: ModelFile) -> None:
+        """Raise ``CalibrationError`` when the table was made for other weights."""
+        if self.weights_sha256 != weights_fingerprint(model.graph):
+            raise CalibrationError(
+                "the calibration table was made for other weights than this model's: "
+                "make it anew with `pspnet-edge calibrate MODEL -o FILE`"
+            )
+
+
+def weights_fingerprint(graph: onnx.ModelProto) -> str:
+    """SHA-256 over names and bytes of all convolution weights and biases."""
+    digest = hashlib.sha256()
+    wanted = {name for node in graph.graph.node if node.op_type == "Conv" for name in node.input[1:]}
+    for tensor in sorted(graph.graph.initializer, key=lambda tensor: tensor.name):
+        if tensor.name in wanted:
+            digest.update(tensor.name.encode())
+            digest.update(onnx.numpy_helper.to_array(tensor).tobytes())
+    return digest.hexdigest()
+
+
+def write_table(path: Path, table: CalibrationTable) -> None:
+    """Write a table atomically."""
+    write_json(path, {"format_version": FORMAT_VERSION, "kind": _KIND} | asdict(table))
+
+
+def read_table(path: Path) -> CalibrationTable:
+    """Read a table.
+
+    Raises:
+        CalibrationError: missing, truncated, another kind of file, another version, or values that no range can have.
+    """
+    remake = "make it anew with `pspnet-edge calibrate MODEL -o FILE`"
+    try:
+        content: Any = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CalibrationError(f"there is no calibration table {path}: {remake}") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise CalibrationError(f"the calibration table {path} cannot be read ({error}): {remake}") from error
+    if not isinstance(content, dict) or content.get("kind") != _KIND:
+        raise CalibrationError(f"{path} is not a calibration table of pspnet-edge: {remake}")
+    if content.get("format_version") != FORMAT_VERSION:
+        raise CalibrationError(
+            f"{path} has format version {content.get('format_version')}, this package reads {FORMAT_VERSION}: {remake}"
+        )
+    fields = {key: value for key, value in content.items() if key not in ("kind", "format_version")}
+    try:
+        table = CalibrationTable(**fields)
+        ranges = {str(name): float(value) for name, value in table.amax.items()}
+    except (TypeError, ValueError, AttributeError) as error:
+        raise CalibrationError(f"the calibration table {path} is damaged ({error}): {remake}") from error
+    for name, value in ranges.items():
+        if not (math.isfinite(value) and value > 0):
+            raise CalibrationError(f"{path} gives tensor {name} the range {value}, which none can have: {remake}")
+    return table

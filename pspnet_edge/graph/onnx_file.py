@@ -1,0 +1,128 @@
+"""ONNX files of this package: what is in them, and how they are read, checked and written.
+
+A model file is self-contained. Its metadata carries, as JSON under the key ``pspnet_edge``:
+
+    format_version   of this metadata
+    preset           name of the network
+    label_set        {"name", "classes", "palette"}
+    facts            recipe and measured figures, when there are any
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from ..artifact import write_bytes
+from ..errors import ModelError
+from ..labels import LabelSet
+
+_KEY = "pspnet_edge"
+_FORMAT_VERSION = 1
+_EXPORT_HINT = "make one with `pspnet-edge export CHECKPOINT`"
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A loaded and checked model: uint8 BGR frames ``[N, H, W, 3]`` in, uint8 masks ``[N, H, W]`` out."""
+
+    graph: onnx.ModelProto
+    preset: str
+    label_set: LabelSet
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def shape_nhw(self) -> tuple[int, int, int]:
+        """Frames a batch, height and width in pixels."""
+        batch, height, width, _ = _shape(self.graph.graph.input[0])
+        return batch, height, width
+
+    def with_graph(self, graph: onnx.ModelProto) -> ModelFile:
+        """The same model computed by another graph, which gets this one's metadata."""
+        changed = ModelFile(graph, self.preset, self.label_set, self.facts)
+        _attach(changed)
+        return changed
+
+
+def model_file(graph: onnx.ModelProto, preset: str, label_set: LabelSet, facts: dict[str, Any]) -> ModelFile:
+    """Attach metadata to a graph and check it.
+
+    Raises:
+        ModelError: the graph does not take frames and give masks.
+    """
+    model = ModelFile(graph, preset, label_set, facts)
+    _attach(model)
+    _check(graph, "the exported graph")
+    return model
+
+
+def read_model(path: Path) -> ModelFile:
+    """Read a model file.
+
+    Raises:
+        ModelError: missing, not ONNX, without this package's metadata, or with another input or output.
+    """
+    if not path.is_file():
+        raise ModelError(f"there is no model {path}: `pspnet-edge models` lists the bundled names, or {_EXPORT_HINT}")
+    try:
+        graph = onnx.load_model_from_string(path.read_bytes())
+        onnx.checker.check_model(graph)
+    except (DecodeError, onnx.checker.ValidationError, OSError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ModelError(f"{path} is not a valid ONNX file ({reason}): {_EXPORT_HINT}") from error
+    return parse_model(graph, str(path))
+
+
+def parse_model(graph: onnx.ModelProto, name: str) -> ModelFile:
+    """Read the metadata of a loaded graph; ``name`` is what errors call it."""
+    stored = {entry.key: entry.value for entry in graph.metadata_props}
+    if _KEY not in stored:
+        raise ModelError(f"{name} is an ONNX file of another program, without class names: {_EXPORT_HINT}")
+    try:
+        metadata = json.loads(stored[_KEY])
+        label_set = LabelSet.from_facts(metadata["label_set"])
+        version, preset, facts = metadata["format_version"], str(metadata["preset"]), dict(metadata["facts"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"the metadata in {name} is damaged ({error!r}): {_EXPORT_HINT}") from error
+    if version != _FORMAT_VERSION:
+        raise ModelError(f"{name} has metadata version {version}, this package reads {_FORMAT_VERSION}: {_EXPORT_HINT}")
+    _check(graph, name)
+    return ModelFile(graph, preset, label_set, facts)
+
+
+def write_model(path: Path, model: ModelFile) -> None:
+    """Write a model file atomically."""
+    write_bytes(path, model.graph.SerializeToString())
+
+
+def _attach(model: ModelFile) -> None:
+    metadata = {
+        "format_version": _FORMAT_VERSION,
+        "preset": model.preset,
+        "label_set": model.label_set.facts(),
+        "facts": model.facts,
+    }
+    onnx.helper.set_model_props(model.graph, {_KEY: json.dumps(metadata)})
+
+
+def _check(graph: onnx.ModelProto, name: str) -> None:
+    inputs, outputs = graph.graph.input, graph.graph.output
+    uint8 = onnx.TensorProto.UINT8
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise ModelError(f"{name} has {len(inputs)} inputs and {len(outputs)} outputs, expected one of each")
+    frames, masks = _shape(inputs[0]), _shape(outputs[0])
+    types = (inputs[0].type.tensor_type.elem_type, outputs[0].type.tensor_type.elem_type)
+    if types != (uint8, uint8) or len(frames) != 4 or frames[3] != 3 or frames[:3] != masks or 0 in frames:
+        raise ModelError(
+            f"{name} maps {frames} to {masks}, expected static uint8 frames [N, H, W, 3] to uint8 masks [N, H, W]: "
+            f"{_EXPORT_HINT}"
+        )
+
+
+def _shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
+    return tuple(dimension.dim_value for dimension in value.type.tensor_type.shape.dim)

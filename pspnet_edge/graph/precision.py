@@ -1,0 +1,43 @@
+"""FP32 → FP16 graphs."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import TensorProto, numpy_helper
+
+from ..errors import BuildError
+from .onnx_file import ModelFile
+
+PRECISIONS = ("fp32", "fp16", "int8")
+_LARGEST = float(np.finfo(np.float16).max)
+
+
+def fp16_model(model: ModelFile) -> ModelFile:
+    """Compute in FP16 from the first cast to the last: weights, activations and constants.
+
+    Resize keeps its FP32 scales, which ONNX demands. The uint8 ends are untouched: the entering Cast now goes to FP16.
+
+    Raises:
+        BuildError: a weight is too large for FP16.
+    """
+    graph = onnx.ModelProto()
+    graph.CopyFrom(model.graph)
+    resize_inputs = {name for node in graph.graph.node if node.op_type == "Resize" for name in node.input[1:]}
+    for tensor in graph.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT and tensor.name not in resize_inputs:
+            values = numpy_helper.to_array(tensor)
+            if np.abs(values).max(initial=0) > _LARGEST:
+                raise BuildError(f"{tensor.name} holds values that FP16 cannot: build with --precision fp32")
+            tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), tensor.name))
+    for node in graph.graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.FLOAT:
+                attribute.i = TensorProto.FLOAT16
+            if node.op_type == "Constant" and attribute.t.data_type == TensorProto.FLOAT:
+                values = numpy_helper.to_array(attribute.t).astype(np.float16)
+                attribute.t.CopyFrom(numpy_helper.from_array(values, attribute.t.name))
+    del graph.graph.value_info[:]
+    graph = onnx.shape_inference.infer_shapes(graph, strict_mode=True)
+    onnx.checker.check_model(graph)
+    return model.with_graph(graph)

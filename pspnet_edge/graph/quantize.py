@@ -1,0 +1,159 @@
+"""Q/DQ placement for TensorRT: an FP32 model and a calibration table become an explicit INT8 graph.
+
+Symmetric int8 throughout: one scalar scale for an activation, one scale an output channel for weights, no zero point.
+Weights stay FP32 initializers behind Q → DQ, which every TensorRT from 8.5 on folds. Left in higher precision: pooling,
+resizing, the classifier (the convolution nearest the output) and ArgMax. At a residual Add the identity shares the Q/DQ
+pair of the block's first convolution; between the last convolution and the Add stands none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from ..errors import CalibrationError
+from .calibration_table import CalibrationTable
+from .onnx_file import ModelFile
+
+_INT8_MAX = 127
+
+
+def quantised_convolutions(graph: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """Every convolution but the classifier, in the order of the graph."""
+    convolutions = [node for node in graph.graph.node if node.op_type == "Conv"]
+    return convolutions[:-1]
+
+
+def quantised_tensors(graph: onnx.ModelProto) -> list[str]:
+    """Names of the activations that get a scale: the inputs of the quantised convolutions, each once."""
+    return list(dict.fromkeys(node.input[0] for node in quantised_convolutions(graph)))
+
+
+def int8_model(model: ModelFile, table: CalibrationTable, *, keep: Iterable[str] = ()) -> ModelFile:
+    """Place Q/DQ.
+
+    Args:
+        model: the FP32 model.
+        table: ranges for it.
+        keep: names of convolutions to leave unquantised.
+
+    Raises:
+        CalibrationError: the table belongs to other weights or lacks a tensor.
+    """
+    table.matches(model)
+    graph = onnx.ModelProto()
+    graph.CopyFrom(model.graph)
+    kept = set(keep)
+    convolutions = [node for node in quantised_convolutions(graph) if node.name not in kept]
+    placer = _Placer(graph.graph, table)
+    for node in convolutions:
+        node.input[1] = placer.weight_pair(node.input[1])
+        node.input[0] = placer.activation_pair(node.input[0])
+    for node in graph.graph.node:
+        if node.op_type == "Add":
+            node.input[:] = [placer.pairs.get(name, name) for name in node.input]
+    placer.insert()
+    del graph.graph.value_info[:]
+    graph = onnx.shape_inference.infer_shapes(graph)
+    onnx.checker.check_model(graph)
+    return model.with_graph(graph)
+
+
+def int8_mac_fraction(graph: onnx.ModelProto) -> float:
+    """Share of the convolutions' multiply-accumulates whose input and weights come from DequantizeLinear."""
+    dequantised = {node.output[0] for node in graph.graph.node if node.op_type == "DequantizeLinear"}
+    macs = convolution_macs(graph)
+    quantised = sum(
+        macs[node.name]
+        for node in graph.graph.node
+        if node.op_type == "Conv" and dequantised.issuperset(node.input[:2])
+    )
+    return quantised / sum(macs.values())
+
+
+def convolution_macs(graph: onnx.ModelProto) -> dict[str, int]:
+    """Multiply-accumulates of each convolution, by node name. Needs inferred shapes."""
+    shapes = {
+        value.name: [dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
+        for value in (*graph.graph.value_info, *graph.graph.output)
+    }
+    weights = {tensor.name: list(tensor.dims) for tensor in graph.graph.initializer}
+    return {
+        node.name: math.prod(shapes[node.output[0]])
+        * math.prod((weights.get(node.input[1]) or shapes[node.input[1]])[1:])
+        for node in graph.graph.node
+        if node.op_type == "Conv"
+    }
+
+
+class _Placer:
+    """Makes Q/DQ pairs, each tensor's once, and puts them into the graph in topological order."""
+
+    def __init__(self, graph: onnx.GraphProto, table: CalibrationTable) -> None:
+        self.pairs: dict[str, str] = {}
+        self._graph = graph
+        self._amax = table.amax
+        self._initializers = {tensor.name: tensor for tensor in graph.initializer}
+        self._after: dict[str, list[onnx.NodeProto]] = {}
+        self._first: list[onnx.NodeProto] = []
+
+    def activation_pair(self, name: str) -> str:
+        """The dequantised form of an activation."""
+        if name not in self.pairs:
+            if name not in self._amax:
+                raise CalibrationError(
+                    f"the calibration table has no range for tensor {name}: "
+                    "make it anew with `pspnet-edge calibrate MODEL -o FILE`"
+                )
+            # A scalar: TensorRT takes a scale of shape [1] without a word and then computes in FP32.
+            scale = np.array(self._amax[name] / _INT8_MAX, np.float32)
+            self._after[name] = self._pair(name, scale, np.array(0, np.int8), None)
+        return self.pairs[name]
+
+    def weight_pair(self, name: str) -> str:
+        """The dequantised form of a convolution's weights, a scale an output channel."""
+        if name not in self.pairs:
+            scales = weight_scales(numpy_helper.to_array(self._initializers[name]))
+            self._first += self._pair(name, scales, np.zeros(len(scales), np.int8), 0)
+        return self.pairs[name]
+
+    def insert(self) -> None:
+        """Put the pairs into the graph: those of weights first, those of activations behind what computes them."""
+        produced = {output for node in self._graph.node for output in node.output}
+        nodes = list(self._first)
+        for name, pair in self._after.items():
+            if name not in produced:
+                nodes += pair
+        for node in self._graph.node:
+            nodes.append(node)
+            for output in node.output:
+                nodes += self._after.get(output, [])
+        copied = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+        del self._graph.node[:]
+        self._graph.node.extend(copied)
+
+    def _pair(
+        self, name: str, scale: NDArray[np.float32], zero: NDArray[np.int8], axis: int | None
+    ) -> list[onnx.NodeProto]:
+        scale_name, zero_name = f"{name}.scale", f"{name}.zero_point"
+        self._graph.initializer.append(numpy_helper.from_array(scale, scale_name))
+        self._graph.initializer.append(numpy_helper.from_array(zero, zero_name))
+        attributes = {} if axis is None else {"axis": axis}
+        quantised, self.pairs[name] = f"{name}.q", f"{name}.dq"
+        return [
+            helper.make_node("QuantizeLinear", [name, scale_name, zero_name], [quantised], quantised, **attributes),
+            helper.make_node(
+                "DequantizeLinear", [quantised, scale_name, zero_name], [f"{name}.dq"], f"{name}.dq", **attributes
+            ),
+        ]
+
+
+def weight_scales(weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """``float [output channels]``: the largest absolute weight of each channel over 127; never zero."""
+    largest = np.abs(weights.reshape(len(weights), -1)).max(axis=1)
+    return np.where(largest > 0, largest / _INT8_MAX, 1.0).astype(np.float32)

@@ -1,0 +1,1 @@
+"""The network family in PyTorch, and its checkpoints."""

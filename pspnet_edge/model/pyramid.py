@@ -1,0 +1,110 @@
+"""The context heads: the pyramid pooling module, exact and exportable, and global context for comparison.
+
+Source: H. Zhao et al., Pyramid Scene Parsing Network, CVPR 2017.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def conv_bn_relu(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
+    """Convolution with 'same' padding, BatchNorm, ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    )
+
+
+def resize(x: Tensor, size_hw: tuple[int, int], align_corners: bool = False) -> Tensor:
+    """Bilinear resize to a size given in Python integers, so no shape node is exported."""
+    if (int(x.shape[-2]), int(x.shape[-1])) == size_hw:
+        return x
+    return F.interpolate(x, size=size_hw, mode="bilinear", align_corners=align_corners)
+
+
+def bin_pool(x: Tensor, bins: int) -> Tensor:
+    """Adaptive average pooling to ``bins × bins``, equal to PyTorch's at every size.
+
+    Where the bins divide both sides it is one AveragePool. Elsewhere PyTorch's exporter would write hundreds of
+    nodes; two constant matrices say the same: ``P_h · X · P_wᵀ``.
+    """
+    height, width = int(x.shape[-2]), int(x.shape[-1])
+    if height % bins == 0 and width % bins == 0:
+        return F.avg_pool2d(x, (height // bins, width // bins))
+    rows = _pooling_matrix(height, bins).to(x)
+    columns = _pooling_matrix(width, bins).to(x)
+    return torch.matmul(torch.matmul(rows, x), columns.t())
+
+
+def _pooling_matrix(size: int, bins: int) -> Tensor:
+    """``float [bins, size]``: row b averages the cells ``floor(b·size/bins)`` to ``ceil((b+1)·size/bins)``."""
+    # Filled in numpy, because the exporter would record each assignment to a tensor as nodes.
+    matrix = np.zeros((bins, size), np.float32)
+    for row in range(bins):
+        start, stop = row * size // bins, -(-(row + 1) * size // bins)
+        matrix[row, start:stop] = 1 / (stop - start)
+    return torch.from_numpy(matrix)
+
+
+class PyramidPooling(nn.Module):
+    """Context at several scales beside the features themselves.
+
+    ``float [N, C, h, w]`` → ``float [N, C + len(bins) · width, h, w]``; the features first, then the bins in order.
+    """
+
+    def __init__(
+        self, inputs: int, width: int, bins: Sequence[int] = (1, 2, 3, 6), align_corners: bool = False
+    ) -> None:
+        super().__init__()
+        self.bins = tuple(bins)
+        self.align_corners = align_corners
+        self.stages = nn.ModuleList(conv_bn_relu(inputs, width, 1) for _ in self.bins)
+        self.channels = inputs + width * len(self.bins)
+
+    def forward(self, x: Tensor) -> Tensor:
+        size_hw = (int(x.shape[-2]), int(x.shape[-1]))
+        context = [
+            resize(stage(bin_pool(x, bins)), size_hw, self.align_corners) for bins, stage in zip(self.bins, self.stages)
+        ]
+        return torch.cat([x, *context], dim=1)
+
+
+class GlobalContext(nn.Module):
+    """Two stacked global-context convolutions beside the features themselves.
+
+    Some descriptions of PSPNet give this in place of the pyramid. It exists to be compared with it, so it is used with
+    as many channels.
+
+    ``float [N, C, h, w]`` → ``float [N, C + width, h, w]``; the features first.
+    """
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        self.stages = nn.Sequential(_GlobalConvolution(inputs, width), _GlobalConvolution(width, width))
+        self.channels = inputs + width
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x, self.stages(x)], dim=1)
+
+
+class _GlobalConvolution(nn.Module):
+    """A 1×1 convolution over each pixel beside the mean of all, BatchNorm, ReLU.
+
+    It is kept as two convolutions whose results are added, so that the one over the mean runs on a single pixel.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.local = nn.Conv2d(inputs, outputs, 1, bias=False)
+        self.mean = nn.Conv2d(inputs, outputs, 1, bias=False)
+        self.norm = nn.BatchNorm2d(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.norm(self.local(x) + self.mean(bin_pool(x, 1))))

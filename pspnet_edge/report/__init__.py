@@ -1,0 +1,1 @@
+"""What a model is worth: mIoU, latency, and the reports made of them."""

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def camvid_root() -> Path:
+    root = Path(os.environ.get("CAMVID_ROOT", SHARED / "camvid"))
+    if not (root / "test.txt").is_file():
+        pytest.skip(f"CamVid is not at {root}: set CAMVID_ROOT to its folder")
+    return root
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Engines that tests build by default stay out of the user's cache."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
+CommandLine = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def command_line(tmp_path: Path) -> CommandLine:
+    """Run ``pspnet-edge`` as a user does, in an empty folder."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "pspnet_edge", *map(str, arguments)]
+        environment = {key: value for key, value in os.environ.items() if key not in ("DISPLAY", "WAYLAND_DISPLAY")}
+        return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
+
+    return run

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pspnet_edge.artifact import sidecar_path
+from pspnet_edge.data.datasets import SceneSet
+from pspnet_edge.data.geometry import frame_at
+from pspnet_edge.engine.base import RUNTIMES, open_engine
+from pspnet_edge.engine.build import build_engine, cached_engine, choose_runtime, find_model
+from pspnet_edge.errors import CalibrationError, EngineError, ModelError, OptionError, OutputError
+
+
+def test_every_precision_and_runtime_agrees_on_the_mask(tmp_path: Path) -> None:
+    frame = frame_at(SceneSet("test")[0][0], (384, 480))[None]
+    masks = {}
+    for runtime in RUNTIMES:
+        for precision in ("fp32", "fp16", "int8"):
+            path = tmp_path / f"{runtime}-{precision}.engine"
+            facts = build_engine(find_model(None), precision, runtime, path)
+            assert (facts["int8_mac_fraction"] > 0.9) == (precision == "int8")
+            assert (facts["calibration_sha256"] is not None) == (precision == "int8")
+            with open_engine(path) as engine:
+                masks[runtime, precision] = engine.infer(frame).copy()
+    reference = masks["onnxruntime", "fp32"]
+    assert reference.shape == (1, 384, 480)
+    assert reference.dtype == np.uint8
+    for key, mask in masks.items():
+        assert (mask == reference).mean() > (0.95 if key[1] == "int8" else 0.995), key
+
+
+def test_an_engine_checks_its_first_batch(tmp_path: Path) -> None:
+    build_engine(find_model(None), "fp32", "onnxruntime", tmp_path / "e.engine")
+    with open_engine(tmp_path / "e.engine") as engine:
+        with pytest.raises(EngineError, match=r"takes uint8 frames of shape \(1, 384, 480, 3\), got float64 \(2, 2\)"):
+            engine.infer(np.zeros((2, 2)))  # type: ignore[arg-type]
+        engine.infer(np.zeros((1, 384, 480, 3), np.uint8))
+
+
+def test_the_cache_is_built_once_and_again_when_damaged() -> None:
+    model = find_model(None)
+    path, _ = cached_engine(model, "fp32", "onnxruntime")
+    assert cached_engine(model, "fp32", "onnxruntime") == (path, False)
+    sidecar_path(path).write_text("{")
+    assert cached_engine(model, "fp32", "onnxruntime") == (path, True)
+
+
+def damaged(tmp_path: Path, damage) -> Path:
+    path = tmp_path / "e.engine"
+    build_engine(find_model(None), "fp32", "onnxruntime", path)
+    damage(path)
+    return path
+
+
+def edited(path: Path, **entries: object) -> None:
+    place = sidecar_path(path)
+    place.write_text(json.dumps(json.loads(place.read_text()) | entries))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: path.unlink(), "there is no engine"),
+        (lambda path: path.write_bytes(path.read_bytes()[:1000]), "is not the file that its sidecar describes"),
+        (lambda path: sidecar_path(path).unlink(), "has no sidecar"),
+        (lambda path: edited(path, label_set={}), "is damaged"),
+        (lambda path: edited(path, runtime="abacus"), "runtime 'abacus'"),
+        (lambda path: edited(path, kind="model"), "is not the sidecar of a pspnet-edge engine"),
+    ],
+)
+def test_an_engine_that_cannot_be_used_says_why_and_how_to_mend_it(tmp_path: Path, damage, message: str) -> None:
+    with pytest.raises(EngineError, match=message) as caught:
+        open_engine(damaged(tmp_path, damage))
+    assert "pspnet-edge build" in str(caught.value)
+
+
+def test_what_cannot_be_built_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "junk.onnx").write_bytes(b"junk")
+    (tmp_path / "empty.onnx").write_bytes(b"")
+    target = tmp_path / "out" / "e.engine"
+    model = find_model(None)
+    with pytest.raises(OptionError, match="choose one of fp32, fp16, int8"):
+        build_engine(model, "int4", "onnxruntime", target)
+    for name in ("junk.onnx", "empty.onnx", "absent.onnx"):
+        with pytest.raises(ModelError):
+            find_model(str(tmp_path / name))
+    with pytest.raises(CalibrationError, match="there is no calibration table"):
+        build_engine(model, "int8", "onnxruntime", target, calibration=tmp_path / "absent.json")
+    with pytest.raises(OutputError):
+        build_engine(model, "fp32", "onnxruntime", tmp_path / "junk.onnx" / "e.engine")
+    assert not [path for path in tmp_path.rglob("*engine*")]
+
+
+def test_runtimes_are_chosen_in_order() -> None:
+    assert choose_runtime("auto") == "openvino"
+    assert choose_runtime("onnxruntime") == "onnxruntime"
+    with pytest.raises(OptionError, match="choose auto, openvino or onnxruntime"):
+        choose_runtime("tvm")
+
+
+def test_a_checkpoint_is_not_built_directly() -> None:
+    with pytest.raises(OptionError, match=r"pspnet-edge export x\.pt"):
+        find_model("x.pt")

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pspnet_edge import bundled
+from pspnet_edge.errors import CalibrationError
+from pspnet_edge.graph.calibration_table import CalibrationTable, read_table, write_table
+
+GOOD = bundled.table_path(bundled.DEFAULT)
+
+
+def test_a_table_survives_writing_and_reading(tmp_path: Path, table: CalibrationTable) -> None:
+    write_table(tmp_path / "t.json", table)
+    assert read_table(tmp_path / "t.json") == table
+
+
+def changed(**entries: object) -> str:
+    return json.dumps(json.loads(GOOD.read_text()) | entries)
+
+
+def with_range(value: object) -> str:
+    content = json.loads(GOOD.read_text())
+    first = next(iter(content["amax"]))
+    content["amax"][first] = value
+    return json.dumps(content)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (GOOD.read_text()[: len(GOOD.read_text()) // 2], "cannot be read"),
+        ("", "cannot be read"),
+        ("[1, 2]", "is not a calibration table"),
+        ('{"calibration": "TRT-8601-EntropyCalibration2"}', "is not a calibration table"),
+        (changed(format_version=0), "format version 0"),
+        (changed(surprise=1), "is damaged"),
+        (with_range(float("nan")), "the range nan"),
+        (with_range(-1.0), "the range -1.0"),
+        (with_range(0), "the range 0"),
+        (with_range("wide"), "is damaged"),
+    ],
+)
+def test_a_table_that_cannot_be_used_is_refused_in_one_sentence(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "t.json"
+    path.write_text(text)
+    with pytest.raises(CalibrationError, match=message) as caught:
+        read_table(path)
+    assert "\n" not in str(caught.value)
+    assert "pspnet-edge calibrate" in str(caught.value)

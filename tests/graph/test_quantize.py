@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import numpy_helper
+
+from pspnet_edge.data.calibration_set import evenly_spaced
+from pspnet_edge.data.datasets import SceneSet
+from pspnet_edge.data.geometry import frame_at
+from pspnet_edge.errors import CalibrationError
+from pspnet_edge.graph.calibration_table import CalibrationTable
+from pspnet_edge.graph.onnx_file import ModelFile
+from pspnet_edge.graph.precision import fp16_model
+from pspnet_edge.graph.quantize import convolution_macs, int8_mac_fraction, int8_model
+
+
+@pytest.fixture(scope="module")
+def quantised(model: ModelFile, table: CalibrationTable) -> onnx.ModelProto:
+    return int8_model(model, table).graph
+
+
+def constants(graph: onnx.ModelProto) -> dict[str, np.ndarray]:
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.graph.initializer}
+
+
+def test_every_convolution_but_the_classifier_computes_in_int8(quantised: onnx.ModelProto) -> None:
+    made_by = {node.output[0]: node for node in quantised.graph.node}
+    convolutions = [node for node in quantised.graph.node if node.op_type == "Conv"]
+    for node in convolutions[:-1]:
+        for name in node.input[:2]:
+            dequantize = made_by[name]
+            assert dequantize.op_type == "DequantizeLinear"
+            assert made_by[dequantize.input[0]].op_type == "QuantizeLinear"
+    assert convolutions[-1].input[0] not in {
+        node.output[0] for node in quantised.graph.node if node.op_type == "DequantizeLinear"
+    }
+    assert int8_mac_fraction(quantised) > 0.99
+
+
+def test_scales_have_the_shapes_that_tensorrt_takes(quantised: onnx.ModelProto) -> None:
+    values = constants(quantised)
+    for node in quantised.graph.node:
+        if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
+            continue
+        scale, zero = values[node.input[1]], values[node.input[2]]
+        assert zero.dtype == np.int8
+        assert not zero.any()
+        assert (scale > 0).all()
+        of_weights = ".weight" in node.name
+        assert scale.ndim == (1 if of_weights else 0), node.name
+        assert [entry.name for entry in node.attribute] == (["axis"] if of_weights else [])
+
+
+def test_no_pair_on_biases_pools_and_resizes(quantised: onnx.ModelProto) -> None:
+    dequantised = {node.output[0] for node in quantised.graph.node if node.op_type == "DequantizeLinear"}
+    for node in quantised.graph.node:
+        if node.op_type in ("AveragePool", "Resize", "ArgMax", "Concat"):
+            assert not dequantised.intersection(node.input), node.name
+        if node.op_type == "Conv":
+            assert node.input[2] not in dequantised
+
+
+def test_a_residual_add_shares_the_pair_of_its_block(quantised: onnx.ModelProto) -> None:
+    dequantised = {node.output[0] for node in quantised.graph.node if node.op_type == "DequantizeLinear"}
+    made_by = {node.output[0]: node.op_type for node in quantised.graph.node}
+    adds = [node for node in quantised.graph.node if node.op_type == "Add"]
+    assert len(adds) == 9
+    for add in adds:
+        assert sorted(made_by[name] for name in add.input) == ["Conv", "DequantizeLinear"]
+        identity = next(name for name in add.input if name in dequantised)
+        users = [node.op_type for node in quantised.graph.node if identity in node.input]
+        assert sorted(users) == ["Add", "Conv"]
+
+
+def test_int8_masks_agree_with_fp32(model: ModelFile, quantised: onnx.ModelProto) -> None:
+    sessions = [onnxruntime.InferenceSession(graph.SerializeToString()) for graph in (model.graph, quantised)]
+    scenes = evenly_spaced(SceneSet("test"), 4)
+    same = []
+    for index in range(len(scenes)):
+        frame = frame_at(scenes[index][0], model.shape_nhw[1:])[None]
+        exact, rounded = (session.run(None, {"frames": frame})[0] for session in sessions)
+        same.append((exact == rounded).mean())
+    assert np.mean(same) > 0.95
+
+
+def test_kept_convolutions_stay_as_they_are(model: ModelFile, table: CalibrationTable) -> None:
+    name = next(node.name for node in model.graph.graph.node if node.op_type == "Conv")
+    graph = int8_model(model, table, keep=[name]).graph
+    kept = next(node for node in graph.graph.node if node.name == name)
+    assert not any(text.endswith(".dq") for text in kept.input)
+    macs = convolution_macs(graph)
+    assert int8_mac_fraction(graph) < 1 - macs[name] / sum(macs.values()) + 1e-9
+
+
+def test_macs_are_the_products_of_the_shapes(model: ModelFile) -> None:
+    macs = convolution_macs(model.graph)
+    stem = next(node.name for node in model.graph.graph.node if node.op_type == "Conv")
+    assert macs[stem] == 192 * 240 * 32 * 3 * 9
+    assert 3.0e9 < sum(macs.values()) <= 3.5e9
+
+
+def test_a_table_of_another_model_is_refused(model: ModelFile, table: CalibrationTable) -> None:
+    with pytest.raises(CalibrationError, match="other weights"):
+        int8_model(model, replace(table, weights_sha256="0" * 64))
+
+
+def test_a_table_that_lacks_a_tensor_is_refused(model: ModelFile, table: CalibrationTable) -> None:
+    fewer = dict(list(table.amax.items())[1:])
+    with pytest.raises(CalibrationError, match="has no range for tensor"):
+        int8_model(model, replace(table, amax=fewer))
+
+
+def test_fp16_computes_in_fp16_and_agrees(model: ModelFile) -> None:
+    narrow = fp16_model(model)
+    resize_inputs = {name for node in narrow.graph.graph.node if node.op_type == "Resize" for name in node.input[1:]}
+    for name, value in constants(narrow.graph).items():
+        assert value.dtype != np.float32 or name in resize_inputs
+    sessions = [onnxruntime.InferenceSession(m.graph.SerializeToString()) for m in (model, narrow)]
+    frame = frame_at(SceneSet("test")[0][0], model.shape_nhw[1:])[None]
+    exact, rounded = (session.run(None, {"frames": frame})[0] for session in sessions)
+    assert (exact == rounded).mean() > 0.995

@@ -1,0 +1,118 @@
+"""The arrows between rooms, and what an import may load."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "pspnet_edge"
+
+# Imports go only from a later room to an earlier one, or stay within one.
+ROOMS = ["", "data", "model", "train", "graph", "engine", "camera", "report", "cli"]
+
+# What a room may import from outside, beside the standard library and numpy.
+OUTSIDE = {
+    "": set(),
+    "data": {"cv2"},
+    "model": {"torch", "timm"},
+    "train": {"torch"},
+    "graph": {"onnx", "google", "cv2", "onnxslim"},
+    "engine": set(),
+    "camera": {"cv2"},
+    "report": set(),
+    "cli": {"typer", "rich"},
+}
+
+
+def room_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).parts
+    return parts[0] if len(parts) > 1 else ""
+
+
+def imports_of(path: Path, source: str) -> list[tuple[int, str]]:
+    """(line, absolute module) of every import in the file, wherever it stands."""
+    package = ["pspnet_edge", *path.relative_to(PACKAGE).parts[:-1]]
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found += [(node.lineno, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            if module == "pspnet_edge":
+                found += [(node.lineno, f"{module}.{alias.name}") for alias in node.names]
+            else:
+                found.append((node.lineno, module))
+    return found
+
+
+def violations(path: Path, source: str) -> list[str]:
+    room = room_of(path)
+    wrong = []
+    for line, module in imports_of(path, source):
+        top, *rest = module.split(".")
+        place = f"{path.name}:{line} imports {module}"
+        if top == "pspnet_edge":
+            target = rest[0] if rest and rest[0] in ROOMS else ""
+            if ROOMS.index(target) > ROOMS.index(room):
+                wrong.append(place)
+            continue
+        allowed = OUTSIDE[room] | ({"torch"} if place.startswith("export.py") and room == "graph" else set())
+        if top not in sys.stdlib_module_names and top not in allowed | {"numpy"}:
+            wrong.append(place)
+    return wrong
+
+
+def test_imports_follow_the_house() -> None:
+    files = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__main__.py")
+    assert len(files) > 30
+    assert [text for path in files for text in violations(path, path.read_text(encoding="utf-8"))] == []
+
+
+@pytest.mark.parametrize(
+    ("room", "source"),
+    [
+        ("data", "from ..engine.base import open_engine"),
+        ("graph", "import torch"),
+        ("engine", "from .. import cli"),
+        ("", "import cv2"),
+    ],
+)
+def test_an_arrow_that_runs_back_is_found(room: str, source: str) -> None:
+    assert len(violations(PACKAGE / room / "planted.py", source)) == 1
+
+
+HEAVY = ("torch", "timm", "onnx", "onnxruntime", "openvino", "tensorrt", "cv2", "numpy")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import pspnet_edge",
+        "import sys; sys.argv = ['pspnet-edge', '--help']; import pspnet_edge.cli.main as m\n"
+        "try: m.main()\nexcept SystemExit as e: assert e.code == 0",
+        "import sys; sys.argv = ['pspnet-edge', 'run', '--help']; import pspnet_edge.cli.main as m\n"
+        "try: m.main()\nexcept SystemExit as e: assert e.code == 0",
+    ],
+)
+def test_import_and_help_load_nothing_heavy(code: str) -> None:
+    tail = f"\nimport sys\nloaded = [name for name in {HEAVY!r} if name in sys.modules]\nassert not loaded, loaded"
+    done = subprocess.run([sys.executable, "-c", code + tail], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_building_needs_no_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "sys.modules['torch'] = None\n"  # any import of it fails
+        f"sys.argv = ['pspnet-edge', 'build', '--precision', 'int8', '-o', {str(tmp_path / 'e.engine')!r}]\n"
+        "from pspnet_edge.cli.main import main\n"
+        "main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "e.engine").is_file()
