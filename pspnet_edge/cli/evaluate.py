@@ -27,7 +27,7 @@ def evaluate(
     engine: EngineArgument = None,
     dataset: DatasetOption = "scenes",
     root: RootOption = None,
-    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    split: Annotated[str, typer.Option(help="train, val or test; of a folder also all.")] = "test",
     model: ModelOption = None,
     precision: PrecisionOption = "fp32",
     runtime: RuntimeOption = "auto",

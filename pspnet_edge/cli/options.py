@@ -23,7 +23,9 @@ PrecisionOption = Annotated[str, typer.Option(metavar="fp32|fp16|int8", help="Pr
 RuntimeOption = Annotated[
     str, typer.Option(metavar="auto|openvino|onnxruntime", help="auto: OpenVINO, else ONNX Runtime.")
 ]
-DatasetOption = Annotated[str, typer.Option(metavar="camvid|scenes", help="Which labelled data set.")]
+DatasetOption = Annotated[
+    str, typer.Option(metavar="camvid|voc|cityscapes|folder|scenes", help="Which labelled data set.")
+]
 RootOption = Annotated[Path | None, typer.Option(metavar="DIR", help="Its folder; scenes needs none.")]
 
 

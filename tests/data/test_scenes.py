@@ -39,7 +39,10 @@ def test_every_class_is_there_and_nothing_else() -> None:
 
 
 def test_splits_share_no_street() -> None:
-    streets = [{SceneSet(split).name(index)[:10] for index in range(len(SceneSet(split)))} for split in ("train", "val", "test")]
+    streets = [
+        {SceneSet(split).name(index)[:10] for index in range(len(SceneSet(split)))}
+        for split in ("train", "val", "test")
+    ]
     assert not streets[0] & streets[1]
     assert not streets[0] & streets[2]
     assert not streets[1] & streets[2]

@@ -39,7 +39,10 @@ def test_focus_finds_a_rare_class() -> None:
     image = np.zeros((120, 160, 3), np.uint8)
     found = {
         focus: sum(
-            (random_view(image, mask, (30, 40), np.random.default_rng(seed), scales=(1, 1), aspect=0, focus=focus)[1] == 5).any()
+            (
+                random_view(image, mask, (30, 40), np.random.default_rng(seed), scales=(1, 1), aspect=0, focus=focus)[1]
+                == 5
+            ).any()
             for seed in range(60)
         )
         for focus in (0.0, 1.0)

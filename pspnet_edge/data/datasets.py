@@ -1,0 +1,166 @@
+"""Labelled data sets as sequences of (image, mask) numpy pairs.
+
+An image is ``uint8 [H, W, 3]`` BGR; a mask is ``uint8 [H, W]`` with the class ids of the set's ``LabelSet`` and 255
+where the label says nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError
+from ..labels import CAMVID, LabelSet
+from .camvid import camvid
+from .cityscapes import cityscapes
+from .files import FileSet, Image, Mask, read_image, read_mask, unreadable_folder
+from .folder import folder
+from .scenes import Drive
+from .voc import voc
+
+__all__ = [
+    "NAMES",
+    "REPEATED_MEND",
+    "Dataset",
+    "FileSet",
+    "Image",
+    "Mask",
+    "SceneSet",
+    "camvid",
+    "cityscapes",
+    "class_frequencies",
+    "ensure_on_disk",
+    "folder",
+    "iterate",
+    "open_dataset",
+    "open_files",
+    "read_image",
+    "read_mask",
+    "voc",
+]
+
+_ON_DISK: dict[str, Callable[[Path, str], FileSet]] = {
+    "camvid": camvid,
+    "voc": voc,
+    "cityscapes": cityscapes,
+    "folder": folder,
+}
+NAMES = (*_ON_DISK, "scenes")
+REPEATED_MEND = "list each image once, and give no two images the same name but for the suffix"
+
+
+class Dataset(Protocol):
+    """A finite, indexable set of labelled images."""
+
+    @property
+    def label_set(self) -> LabelSet:
+        """The classes that the masks use."""
+
+    def __len__(self) -> int:
+        """How many pairs there are."""
+
+    def __getitem__(self, index: int) -> tuple[Image, Mask]:
+        """One pair, read or drawn now."""
+
+    def name(self, index: int) -> str:
+        """What to call the pair in messages and lists."""
+
+
+def open_dataset(name: str, root: Path | None, split: str) -> Dataset:
+    """Open a data set by its command-line name.
+
+    Args:
+        name: one of ``NAMES``.
+        root: its folder; ``scenes`` needs none.
+        split: ``train``, ``val``, ``test`` or ``trainval``, as far as the set has them; of ``folder`` also ``all``.
+
+    Raises:
+        DataError: unknown name or split, no such folder, a list or folder that is missing or empty, or a file that
+            stands in two pairs.
+    """
+    if name == "scenes":
+        return SceneSet(split)
+    dataset = open_files(name, root, split)
+    repeated = dataset.repeated()
+    if repeated:
+        raise DataError(f"{repeated[0]} stands in split {split} more than once: {REPEATED_MEND}")
+    return dataset
+
+
+def open_files(name: str, root: Path | None, split: str) -> FileSet:
+    """Open a data set that is made of files as it stands, even where files stand in two pairs.
+
+    Raises:
+        DataError: as ``open_dataset``.
+    """
+    folder_of_set = ensure_on_disk(name, root)
+    try:
+        return _ON_DISK[name](folder_of_set, split)
+    except OSError as error:
+        raise unreadable_folder(error) from error
+
+
+def ensure_on_disk(name: str, root: Path | None) -> Path:
+    """The root, or ``DataError`` if no data set of files has that name or the root is not a folder."""
+    if name not in _ON_DISK:
+        raise DataError(f"there is no data set {name!r}: choose one of {', '.join(NAMES)}")
+    if root is None:
+        raise DataError(f"data set {name} needs its folder: give --root DIR, or use --dataset scenes, which needs none")
+    if not root.is_dir():
+        raise DataError(f"the data root {root} is not a folder: give --root the place where {name} was unpacked")
+    return root
+
+
+class SceneSet:
+    """Frames of procedural drives, a few from each of many streets; needs no files.
+
+    The splits use streets that no other split and no demo uses.
+    """
+
+    label_set = CAMVID
+    size_hw = (360, 480)
+    _STREETS: ClassVar = {"test": range(200, 220), "val": range(100, 120), "train": range(1000, 1400)}
+    _FRAMES_A_STREET = 5
+    _FRAMES_APART = 73
+
+    def __init__(self, split: str) -> None:
+        if split not in self._STREETS:
+            raise DataError(f"scenes has no split {split!r}: choose train, val or test")
+        self._streets = self._STREETS[split]
+
+    def __len__(self) -> int:
+        return len(self._streets) * self._FRAMES_A_STREET
+
+    def __getitem__(self, index: int) -> tuple[Image, Mask]:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        seed, frame_index = self._place(index)
+        frame = Drive(seed, self.size_hw).frame(frame_index)
+        return frame.image, frame.mask
+
+    def name(self, index: int) -> str:
+        seed, frame_index = self._place(index)
+        return f"street{seed:04d}_frame{frame_index:04d}"
+
+    def _place(self, index: int) -> tuple[int, int]:
+        street, position = divmod(index, self._FRAMES_A_STREET)
+        return self._streets[street], position * self._FRAMES_APART
+
+
+def class_frequencies(dataset: Dataset) -> NDArray[np.float64]:
+    """``float [classes]``: each class's share of the labelled pixels of the whole set."""
+    counts = np.zeros(256, np.int64)
+    for _, mask in iterate(dataset):
+        counts += np.bincount(mask.ravel(), minlength=256)
+    known = counts[: len(dataset.label_set)].astype(np.float64)
+    return np.asarray(known / max(known.sum(), 1))
+
+
+def iterate(dataset: Dataset) -> Iterator[tuple[Image, Mask]]:
+    """The pairs in order."""
+    for index in range(len(dataset)):
+        yield dataset[index]

@@ -1,0 +1,137 @@
+"""Archives from the network, unpacked with distrust: plain files and folders below the root, and nothing else."""
+
+from __future__ import annotations
+
+import lzma
+import shutil
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from ..errors import DataError, OutputError
+from .progress import Progress, silent
+
+_DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError)
+
+
+@dataclass(frozen=True)
+class _Member:
+    name: str
+    size_bytes: int
+    is_folder: bool
+    is_file: bool
+    open: Callable[[], IO[bytes] | None]
+
+
+def unpack(archive: Path, folder: str, root: Path, progress: Progress = silent) -> int:
+    """Take one folder out of a tar or zip archive; it appears in ``root`` whole or not at all.
+
+    Args:
+        archive: the file; its content says whether it is a zip or a tar, compressed or not.
+        folder: the name of a folder at the top of the archive or one below; the rest is left out.
+        root: where it goes. A folder of that name must not be there.
+        progress: shows how many files are written.
+
+    Returns:
+        How many files were written.
+
+    Raises:
+        DataError: damaged, without that folder, or with anything that is not a plain file or folder below the root.
+        OutputError: the root cannot be written or is too full.
+    """
+    scratch = root / f".{archive.name}.unpacking"
+    try:
+        shutil.rmtree(scratch, ignore_errors=True)  # of a fetch that was killed
+        with _members(archive) as members:
+            wanted = _wanted(archive, folder, members)
+            _ensure_room(root, sum(member.size_bytes for _, member in wanted))
+            with progress(f"Unpacking {folder}", len(wanted)) as advance:
+                for done, (place, member) in enumerate(wanted, 1):
+                    _write(archive, member, scratch / place)
+                    advance(done, "")
+        (scratch / folder).replace(root / folder)
+    except _DAMAGED as error:
+        raise DataError(f"{archive} is damaged ({error}): remove it and fetch it again") from error
+    except OSError as error:
+        raise OutputError(
+            f"{folder} cannot be unpacked into {root} ({error.strerror or error}): "
+            f"free space there or choose another --root"
+        ) from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return len(wanted)
+
+
+@contextmanager
+def _members(archive: Path) -> Iterator[list[_Member]]:
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as opened:
+            yield [_zip_member(opened, info) for info in opened.infolist()]
+        return
+    with tarfile.open(archive) as tar:
+        yield [_tar_member(tar, info) for info in tar.getmembers()]
+
+
+def _zip_member(opened: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Member:
+    kind = stat.S_IFMT(info.external_attr >> 16)  # 0 where the archive was not made on Unix
+    encrypted = bool(info.flag_bits & 1)
+    is_file = not info.is_dir() and kind in (0, stat.S_IFREG) and not encrypted
+    return _Member(info.filename, info.file_size, info.is_dir(), is_file, lambda: opened.open(info))
+
+
+def _tar_member(tar: tarfile.TarFile, info: tarfile.TarInfo) -> _Member:
+    return _Member(info.name, info.size, info.isdir(), info.isreg(), lambda: tar.extractfile(info))
+
+
+def _wanted(archive: Path, folder: str, members: list[_Member]) -> list[tuple[Path, _Member]]:
+    """The files of ``folder`` and where each goes, after a look at every member of the archive."""
+    wanted: dict[Path, _Member] = {}
+    for member in members:
+        path = PurePosixPath(member.name)
+        if path.is_absolute() or ".." in path.parts or "\\" in member.name:
+            raise _refused(archive, member, "leads out of the folder it is unpacked in")
+        if not member.is_file and not member.is_folder:
+            raise _refused(archive, member, "is a link, a device or encrypted, not a plain file")
+        if member.is_folder or folder not in path.parts[:2]:
+            continue
+        place = Path(*path.parts[path.parts.index(folder) :])
+        if place in wanted:
+            raise _refused(archive, member, "is in it twice")
+        wanted[place] = member
+    if not wanted:
+        raise DataError(
+            f"{archive} holds no folder {folder}: it is another archive, so check the address given with --url"
+        )
+    return list(wanted.items())
+
+
+def _refused(archive: Path, member: _Member, reason: str) -> DataError:
+    return DataError(
+        f"{archive} is not safe to unpack, because its member {member.name!r} {reason}: "
+        f"remove it and fetch from another address with --url"
+    )
+
+
+def _ensure_room(root: Path, size_bytes: int) -> None:
+    free_bytes = shutil.disk_usage(root).free
+    if size_bytes > free_bytes:
+        raise OutputError(
+            f"{root} has {free_bytes / 1e9:.1f} GB free and {size_bytes / 1e9:.1f} GB are needed: "
+            f"free space there or choose another --root"
+        )
+
+
+def _write(archive: Path, member: _Member, place: Path) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    source = member.open()
+    if source is None:
+        raise _refused(archive, member, "has no content")
+    # A new file with plain permissions: those of the archive, owner and set-user-id included, are not taken.
+    with source, place.open("xb") as target:
+        shutil.copyfileobj(source, target)
