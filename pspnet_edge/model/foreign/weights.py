@@ -1,0 +1,77 @@
+"""The tensors of a foreign checkpoint, and an account of which of them have been used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from ...errors import ModelError
+
+
+class ForeignWeights:
+    """A state dict that knows which of its keys were taken and which were left out, and why."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], path: Path) -> None:
+        self._tensors = tensors
+        self._taken: set[str] = set()
+        self.path = path
+        self.left_out: dict[str, str] = {}
+        """Reasons by key."""
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._tensors
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        """The shape of a convolution's weight that must be there: (outputs, inputs, height, width).
+
+        Raises:
+            ModelError: it is missing, or not of four dimensions.
+        """
+        if key not in self._tensors:
+            raise ModelError(f"{self.path} has no {key}, which every PSPNet of its kind has: it is another network")
+        shape = tuple(self._tensors[key].shape)
+        if len(shape) != 4:
+            raise ModelError(
+                f"{key} in {self.path} has shape {list(shape)}, expected 4 dimensions: it is another network"
+            )
+        return shape
+
+    def take(self, key: str, shape: tuple[int, ...]) -> Tensor:
+        """A tensor of the expected shape, marked as used.
+
+        Raises:
+            ModelError: it is missing or has another shape.
+        """
+        if key not in self._tensors:
+            raise ModelError(f"{self.path} has no {key}, expected with shape {list(shape)}: the file is incomplete")
+        tensor = self._tensors[key]
+        if tuple(tensor.shape) != shape:
+            raise ModelError(
+                f"{key} in {self.path} has shape {list(tensor.shape)}, expected {list(shape)}: "
+                "the network was changed in a way that this import does not know"
+            )
+        self._taken.add(key)
+        return tensor
+
+    def leave_out(self, prefix: str, reason: str) -> None:
+        """Name every unused key that starts with ``prefix`` as left out."""
+        for key in self._tensors:
+            if key.startswith(prefix) and key not in self._taken:
+                self.left_out[key] = reason
+
+    def finish(self) -> None:
+        """Check that every key was used or left out.
+
+        Raises:
+            ModelError: some were not, so the network holds parts that would be lost.
+        """
+        unknown = [key for key in self._tensors if key not in self._taken and key not in self.left_out]
+        if unknown:
+            key = unknown[0]
+            shape = list(self._tensors[key].shape)
+            raise ModelError(
+                f"{self.path} holds {len(unknown)} tensors that a PSPNet of its kind does not have, the first of them "
+                f"{key} with shape {shape}: the network was changed in a way that this import does not know"
+            )

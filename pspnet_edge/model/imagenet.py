@@ -1,0 +1,53 @@
+"""ImageNet weights for the backbones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import timm
+from torch import Tensor, nn
+
+from ..errors import ModelError
+
+MEAN = (123.675, 116.28, 103.53)
+STD = (58.395, 57.12, 57.375)
+"""RGB in 0–255, as torchvision's and timm's ResNet and VGG weights expect it."""
+
+
+def timm_weights(name: str) -> dict[str, Tensor]:
+    """The state dict of timm's pretrained model, downloaded at first use.
+
+    Raises:
+        ModelError: timm has no weights for ``name``, or they could not be downloaded.
+    """
+    if not timm.is_model_pretrained(name):
+        raise ModelError(
+            f"timm has no ImageNet weights for {name}: choose another preset or start from a checkpoint with --init"
+        )
+    try:
+        weights: dict[str, Tensor] = timm.create_model(name, pretrained=True).state_dict()
+    except Exception as error:  # timm and its hub client raise many kinds without a network
+        reason = str(error).strip().split("\n")[0]
+        raise ModelError(
+            f"the ImageNet weights of {name} could not be downloaded ({reason}): "
+            "connect to the network once, or start from a checkpoint with --init"
+        ) from error
+    return weights
+
+
+def load_in_order(target: nn.Module, source: Mapping[str, Tensor], name: str) -> None:
+    """Load tensors that another project keeps under other names in the same order; a head at the end is left.
+
+    Args:
+        target: the module to load into.
+        source: the other project's state dict, at least as long as the target's.
+        name: what errors call the source.
+
+    Raises:
+        ModelError: a tensor has another shape, so the order is not the same.
+    """
+    own = target.state_dict()
+    renamed = dict(zip(own, source.values()))
+    if len(renamed) < len(own) or any(renamed[key].shape != own[key].shape for key in own):
+        raise ModelError(f"the weights in {name} do not fit this backbone: report this")
+    target.load_state_dict(renamed)

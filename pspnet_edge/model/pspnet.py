@@ -1,0 +1,205 @@
+"""PSPNet: backbone, context head, decoder, aux head.
+
+Source: H. Zhao et al., Pyramid Scene Parsing Network, CVPR 2017.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import OptionError
+from .backbone import Backbone, EfficientNetLite, MobileNetV3
+from .pyramid import GlobalContext, PyramidPooling, conv_bn_relu, resize
+from .resnet import DEPTHS, ResNet
+from .vgg import Vgg16
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What tells one network of the family from another."""
+
+    backbone: str
+    pyramid_width: int
+    """Channels of each bin."""
+    fuse_width: int
+    aux_width: int
+    """Channels inside the aux head; 0 for none."""
+    output_stride: int = 8
+    context: str = "pyramid"
+    """The context head: ``pyramid`` or ``global``."""
+    bins: tuple[int, ...] = (1, 2, 3, 6)
+    fuse_kernel: int = 3
+    classifier_kernel: int = 1
+    decoder_widths: tuple[int, ...] = ()
+    """Channels at stride 8 and at stride 4 after the fusion; empty where the logits come out at the output stride."""
+    lateral_widths: tuple[int, ...] = ()
+    """Channels that the stride-8 and the stride-4 features bring into the decoder."""
+    align_corners: bool = False
+    """How everything is resized, the logits to the input too."""
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    """What the input is normalised with, RGB in 0–255; empty for the backbone's own."""
+    stages: int = 4
+    stem_widths: tuple[int, ...] = ()
+    contract_dilation: bool = False
+    dilate_second: bool = True
+    average_shortcut: bool = False
+    project_first: bool = False
+    """These six are the ResNet's, see ``resnet.ResNet``."""
+
+
+def _light(backbone: str) -> Preset:
+    return Preset(
+        backbone, 64, 128, 64, output_stride=16, fuse_kernel=1, decoder_widths=(64, 64), lateral_widths=(32, 32)
+    )
+
+
+PRESETS = {
+    "pspnet_lite0": _light("lite0"),
+    "pspnet_lite1": _light("lite1"),
+    "pspnet_lite2": _light("lite2"),
+    "pspnet_mobilenetv3": _light("mobilenetv3"),
+    "pspnet_r18": Preset("resnet18", 128, 128, 64),
+    "pspnet_r34": Preset("resnet34", 128, 128, 64),
+    "pspnet_r50": Preset("resnet50", 512, 512, 256),
+    "pspnet_r101": Preset("resnet101", 512, 512, 256),
+    "pspnet_vgg16": Preset("vgg16", 128, 512, 128),
+}
+
+
+class PSPNet(nn.Module):
+    """A network of the family.
+
+    The paper gives the logits at the output stride of eight. At the sizes an embedded board can afford that loses
+    poles and signs, so in the light presets, whose output stride is 16, two dense 3×3 convolutions bring in the
+    stride-8 and stride-4 features first.
+
+    Args:
+        preset: a name in ``PRESETS``.
+        classes: how many classes the logits have.
+        changes: fields of ``Preset`` that differ from it, e.g. ``{"stem_widths": (64, 64, 128)}``.
+
+    Raises:
+        OptionError: an unknown preset or field, or values that do not fit together.
+    """
+
+    def __init__(self, preset: str, classes: int, changes: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        self.preset = preset
+        self.classes = classes
+        self.shape = shape = _shape(preset, changes or {})
+        self.backbone = _backbone(shape)
+        self.mean = shape.mean or self.backbone.mean
+        self.std = shape.std or self.backbone.std
+        self.align_corners = shape.align_corners
+        channels = self.backbone.channels
+        self.pyramid: PyramidPooling | GlobalContext
+        if shape.context == "pyramid":
+            self.pyramid = PyramidPooling(channels[-1], shape.pyramid_width, shape.bins, shape.align_corners)
+        else:
+            self.pyramid = GlobalContext(channels[-1], shape.pyramid_width * len(shape.bins))
+        self.fuse = conv_bn_relu(self.pyramid.channels, shape.fuse_width, shape.fuse_kernel)
+        width = shape.fuse_width
+        if shape.decoder_widths:
+            (middle, narrow), (lateral8, lateral4) = shape.decoder_widths, shape.lateral_widths
+            self.lateral8 = conv_bn_relu(channels[1], lateral8, 1)
+            self.fuse8 = conv_bn_relu(width + lateral8, middle, 3)
+            self.lateral4 = conv_bn_relu(channels[0], lateral4, 1)
+            self.fuse4 = conv_bn_relu(middle + lateral4, narrow, 3)
+            width = narrow
+        self.dropout = nn.Dropout2d(0.1)
+        kernel = shape.classifier_kernel
+        self.classifier = nn.Conv2d(width, classes, kernel, padding=kernel // 2)
+        self.aux_head: nn.Sequential | None = None
+        if shape.aux_width:
+            self.aux_head = nn.Sequential(
+                conv_bn_relu(channels[-2], shape.aux_width, 3),
+                nn.Dropout2d(0.1),
+                nn.Conv2d(shape.aux_width, classes, 1),
+            )
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """What differs from the preset, as JSON values; ``changes`` of a network that is built the same."""
+        own, usual = asdict(self.shape), asdict(PRESETS[self.preset])
+        return {
+            key: list(value) if isinstance(value, tuple) else value for key, value in own.items() if value != usual[key]
+        }
+
+    @property
+    def size_multiple(self) -> int:
+        """Input sides divisible by this give exact AveragePool in every bin."""
+        bins = self.shape.bins if self.shape.context == "pyramid" else (1,)
+        return math.lcm(*bins) * self.backbone.output_stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalised RGB ``float [N, 3, H, W]`` → logits ``float [N, classes, ⌈H/s⌉, ⌈W/s⌉]``.
+
+        ``s`` is 4 in the light presets and the output stride in the others.
+        """
+        return self._decode(self.backbone(x))
+
+    def forward_with_aux(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The logits and the aux head's logits (at its features' stride), for the training loss.
+
+        A network without an aux head gives its logits twice.
+        """
+        features = self.backbone(x)
+        logits = self._decode(features)
+        return logits, logits if self.aux_head is None else self.aux_head(features[-2])
+
+    def _decode(self, features: list[Tensor]) -> Tensor:
+        x = self.fuse(self.pyramid(features[-1]))
+        if self.shape.decoder_widths:
+            stride4, stride8 = features[:2]
+            x = torch.cat([_resize_like(x, stride8), self.lateral8(stride8)], dim=1)
+            x = self.fuse8(x)
+            x = torch.cat([_resize_like(x, stride4), self.lateral4(stride4)], dim=1)
+            x = self.fuse4(x)
+        logits: Tensor = self.classifier(self.dropout(x))
+        return logits
+
+
+def _shape(preset: str, changes: Mapping[str, Any]) -> Preset:
+    if preset not in PRESETS:
+        raise OptionError(f"there is no model {preset!r}: choose one of {', '.join(sorted(PRESETS))}")
+    known = {field.name for field in fields(Preset)}
+    unknown = sorted(set(changes) - known)
+    if unknown:
+        raise OptionError(f"this version knows no {', '.join(unknown)} in a model: upgrade pspnet-edge")
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in changes.items()}
+    shape = replace(PRESETS[preset], **values)
+    if shape.context not in ("pyramid", "global"):
+        raise OptionError(f"there is no context head {shape.context!r}: choose pyramid or global")
+    if not shape.bins or min(shape.bins) < 1:
+        raise OptionError(f"bins of {shape.bins} cannot pool: give whole numbers of at least 1")
+    return shape
+
+
+def _backbone(shape: Preset) -> Backbone:
+    if shape.backbone in DEPTHS:
+        return ResNet(
+            shape.backbone,
+            shape.output_stride,
+            stages=shape.stages,
+            stem_widths=shape.stem_widths,
+            contract_dilation=shape.contract_dilation,
+            dilate_second=shape.dilate_second,
+            average_shortcut=shape.average_shortcut,
+            project_first=shape.project_first,
+        )
+    if shape.backbone == "vgg16":
+        return Vgg16()
+    if shape.backbone == "mobilenetv3":
+        return MobileNetV3(shape.output_stride)
+    return EfficientNetLite(shape.backbone, shape.output_stride)
+
+
+def _resize_like(x: Tensor, like: Tensor) -> Tensor:
+    return resize(x, (int(like.shape[-2]), int(like.shape[-1])))

@@ -1,0 +1,185 @@
+"""ResNet with dilated stages, in every form that PSPNet checkpoints come in.
+
+timm's ResNet knows contracted dilation alone and builds other stems; torchvision's basic block refuses dilation. One
+implementation, with torchvision's names, serves the presets and the checkpoints of other projects.
+
+Sources: K. He et al., Deep Residual Learning, CVPR 2016; T. He et al., Bag of Tricks, CVPR 2019 (deep stem, average
+shortcut); F. Yu et al., Dilated Residual Networks, CVPR 2017.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import OptionError
+from .imagenet import MEAN, STD, load_in_order, timm_weights
+
+DEPTHS = {
+    "resnet18": (False, (2, 2, 2, 2)),
+    "resnet34": (False, (3, 4, 6, 3)),
+    "resnet50": (True, (3, 4, 6, 3)),
+    "resnet101": (True, (3, 4, 23, 3)),
+}
+"""Of each variant: whether its blocks are bottlenecks, and how many each stage has."""
+
+_TIMM_SUFFIX: dict[tuple[tuple[int, ...], bool], str] = {
+    ((), False): "",
+    ((32, 32, 64), False): "c",
+    ((64, 64, 128), False): "s",
+    ((32, 32, 64), True): "d",
+}
+"""timm's letter for (stem widths, average shortcut)."""
+
+
+class ResNet(nn.Module):
+    """ResNet features after every stage.
+
+    Args:
+        variant: a name in ``DEPTHS``.
+        output_stride: 8, 16 or 32; stages that would go beyond it keep their resolution and dilate.
+        stages: how many of the four stages there are.
+        stem_widths: of the three 3×3 convolutions of a deep stem; empty for the single 7×7 one.
+        contract_dilation: the first 3×3 convolution of a dilated stage has half its dilation.
+        dilate_second: in a basic block both convolutions dilate rather than the first alone.
+        average_shortcut: a shortcut of stride 2 averages 2×2 pixels rather than skipping three of the four.
+        project_first: the first block has a convolution in its shortcut even where the widths already agree.
+
+    Raises:
+        OptionError: values outside of these.
+    """
+
+    mean = MEAN
+    std = STD
+
+    def __init__(
+        self,
+        variant: str,
+        output_stride: int = 8,
+        *,
+        stages: int = 4,
+        stem_widths: Sequence[int] = (),
+        contract_dilation: bool = False,
+        dilate_second: bool = True,
+        average_shortcut: bool = False,
+        project_first: bool = False,
+    ) -> None:
+        super().__init__()
+        if variant not in DEPTHS or output_stride not in (8, 16, 32) or stages not in (2, 3, 4):
+            raise OptionError(
+                f"there is no {variant} of {stages} stages with output stride {output_stride}: choose one of "
+                f"{', '.join(DEPTHS)}, 2 to 4 stages and an output stride of 8, 16 or 32"
+            )
+        self._timm_name = variant + _TIMM_SUFFIX.get((tuple(stem_widths), average_shortcut), " with this stem")
+        bottleneck, counts = DEPTHS[variant]
+        self.stem = _stem(stem_widths)
+        self.stages = stages
+        self.channels: list[int] = []
+        inputs, stride, dilation = (stem_widths[-1] if stem_widths else 64), 4, 1
+        for stage in range(stages):
+            step = 2 if stage > 0 and stride < output_stride else 1
+            stride, previous = stride * step, dilation
+            dilation *= 2 if stage > 0 and step == 1 else 1
+            width = 64 << stage
+            outputs = 4 * width if bottleneck else width
+            blocks: list[nn.Module] = []
+            for index in range(counts[stage]):
+                first = index == 0
+                block_step = step if first else 1
+                spread = previous if first and contract_dilation else dilation
+                project = first and (inputs != outputs or project_first)
+                shortcut = _Shortcut(inputs, outputs, block_step, average_shortcut) if project else None
+                if bottleneck:
+                    blocks.append(_Bottleneck(inputs, width, block_step, spread, shortcut))
+                else:
+                    dilations = (spread, dilation if dilate_second else 1)
+                    blocks.append(_BasicBlock(inputs, width, block_step, dilations, shortcut))
+                inputs = outputs
+            self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
+            self.channels.append(inputs)
+        self.output_stride = stride
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """``float [N, 3, H, W]`` → features after every stage, the first at stride 4, shallow first."""
+        x = F.max_pool2d(self.stem(x), 3, stride=2, padding=1)
+        features = []
+        for stage in range(self.stages):
+            x = self.get_submodule(f"layer{stage + 1}")(x)
+            features.append(x)
+        return features
+
+    def load_imagenet(self) -> None:
+        """Load timm's ImageNet weights, downloaded at first use."""
+        load_in_order(self, timm_weights(self._timm_name), f"timm's {self._timm_name}")
+
+
+class _Bottleneck(nn.Module):
+    """1×1, 3×3 and 1×1 convolutions beside a shortcut; the 3×3 one has the stride and the dilation."""
+
+    def __init__(self, inputs: int, width: int, stride: int, dilation: int, shortcut: nn.Module | None) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, width, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, stride, dilation, dilation, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, 4 * width, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(4 * width)
+        self.downsample = shortcut
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.bn1(self.conv1(x)))
+        y = F.relu(self.bn2(self.conv2(y)))
+        y = self.bn3(self.conv3(y))
+        return F.relu(y + (x if self.downsample is None else self.downsample(x)))
+
+
+class _BasicBlock(nn.Module):
+    """Two 3×3 convolutions beside a shortcut; the first has the stride."""
+
+    def __init__(
+        self, inputs: int, width: int, stride: int, dilations: tuple[int, int], shortcut: nn.Module | None
+    ) -> None:
+        super().__init__()
+        first, second = dilations
+        self.conv1 = nn.Conv2d(inputs, width, 3, stride, first, first, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, 1, second, second, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.downsample = shortcut
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.bn1(self.conv1(x)))
+        y = self.bn2(self.conv2(y))
+        return F.relu(y + (x if self.downsample is None else self.downsample(x)))
+
+
+class _Shortcut(nn.Sequential):
+    """A 1×1 convolution with the stride, or with an average pooling that has it."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, average: bool) -> None:
+        convolution = nn.Conv2d(inputs, outputs, 1, 1 if average else stride, bias=False)
+        super().__init__(convolution, nn.BatchNorm2d(outputs))
+        self.average = average and stride > 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.average:
+            # At an odd side the last pixels are averaged among themselves.
+            x = F.avg_pool2d(x, 2, 2, ceil_mode=True, count_include_pad=False)
+        y: Tensor = self[1](self[0](x))
+        return y
+
+
+def _stem(widths: Sequence[int]) -> nn.Sequential:
+    """To stride 2: one 7×7 convolution, or three of 3×3."""
+    if not widths:
+        return nn.Sequential(nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True))
+    layers: list[nn.Module] = []
+    for inputs, outputs, stride in zip((3, *widths), widths, (2, 1, 1)):
+        layers += [
+            nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(inplace=True),
+        ]
+    return nn.Sequential(*layers)

@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from pspnet_edge.errors import ModelError, OptionError
+from pspnet_edge.labels import CITYSCAPES, VOC
+from pspnet_edge.model.checkpoint import load_checkpoint, save_checkpoint
+from pspnet_edge.model.foreign import semseg
+from pspnet_edge.model.foreign.importer import difference_from_reference, import_checkpoint
+from pspnet_edge.model.foreign.weights import ForeignWeights
+
+State = dict[str, Tensor]
+
+
+def saved(state: State, folder: Path, meta: dict[str, Any] | None = None) -> Path:
+    path = folder / "theirs.pth"
+    torch.save({"state_dict": state, "meta": meta or {}}, path)
+    return path
+
+
+def test_the_format_is_recognised(mmseg_r18: State, tmp_path: Path) -> None:
+    imported = import_checkpoint(saved(mmseg_r18, tmp_path))
+    assert imported.format == "mmseg"
+    assert imported.left_out == {"meta": "training state"}
+    assert "contract_dilation=True" in imported.assumed
+
+
+def test_the_wrong_format_is_told(mmseg_r18: State, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="is a checkpoint of mmseg, not of smp"):
+        import_checkpoint(saved(mmseg_r18, tmp_path), "smp")
+
+
+def test_a_detectors_checkpoint_is_no_pspnet(tmp_path: Path) -> None:
+    import torchvision
+
+    detector = torchvision.models.detection.ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None)
+    with pytest.raises(ModelError, match=r"no pyramid pooling module .* give the checkpoint of a PSPNet"):
+        import_checkpoint(saved(detector.state_dict(), tmp_path))
+
+
+def test_a_missing_tensor_stops_with_its_key_and_shape(mmseg_r18: State, tmp_path: Path) -> None:
+    state = dict(mmseg_r18)
+    del state["backbone.layer3.1.bn2.running_var"]
+    with pytest.raises(ModelError, match=r"no backbone\.layer3\.1\.bn2\.running_var, expected with shape \[256\]"):
+        import_checkpoint(saved(state, tmp_path))
+
+
+def test_a_misshapen_tensor_stops_with_both_shapes(mmseg_r18: State, tmp_path: Path) -> None:
+    state = mmseg_r18 | {"decode_head.bottleneck.bn.weight": torch.zeros(64)}
+    with pytest.raises(ModelError, match=r"decode_head\.bottleneck\.bn\.weight .* \[64\], expected \[128\]"):
+        import_checkpoint(saved(state, tmp_path))
+
+
+def test_a_flat_convolution_stops(mmseg_r18: State, tmp_path: Path) -> None:
+    state = mmseg_r18 | {"decode_head.conv_seg.weight": torch.zeros(3)}
+    with pytest.raises(ModelError, match=r"decode_head\.conv_seg\.weight .* \[3\], expected 4 dimensions"):
+        import_checkpoint(saved(state, tmp_path))
+
+
+def test_an_unknown_tensor_stops(mmseg_r18: State, tmp_path: Path) -> None:
+    state = mmseg_r18 | {"decode_head.attention.weight": torch.zeros(3)}
+    with pytest.raises(ModelError, match=r"holds 1 tensors .* decode_head\.attention\.weight with shape \[3\]"):
+        import_checkpoint(saved(state, tmp_path))
+
+
+def test_another_backbone_stops(mmseg_r18: State, tmp_path: Path) -> None:
+    state = {key: value for key, value in mmseg_r18.items() if not key.startswith("backbone.layer4.1")}
+    with pytest.raises(ModelError, match=r"backbone of \[2, 2, 2, 1\] basic blocks"):
+        import_checkpoint(saved(state, tmp_path))
+
+
+def test_an_encoder_that_is_no_resnet_stops(tmp_path: Path) -> None:
+    state = {"encoder._conv_stem.weight": torch.zeros(1), "decoder.psp.blocks.0.pool.1.0.weight": torch.zeros(1)}
+    with pytest.raises(ModelError, match=r"the encoder .* is no ResNet"):
+        import_checkpoint(saved(state, tmp_path))
+
+
+def test_another_number_of_bins_asks_for_their_sizes(mmseg_r18: State, tmp_path: Path) -> None:
+    state = {key: value for key, value in mmseg_r18.items() if "psp_modules.3" not in key}
+    state["decode_head.bottleneck.conv.weight"] = torch.zeros(128, 512 + 3 * 128, 3, 3)
+    path = saved(state, tmp_path)
+    with pytest.raises(ModelError, match=r"a pyramid of 3 bins .* --bins"):
+        import_checkpoint(path)
+    assert import_checkpoint(path, bins=(1, 2, 4)).model.shape.bins == (1, 2, 4)
+
+
+def test_the_configuration_in_the_file_is_believed(mmseg_r18: State, tmp_path: Path) -> None:
+    text = "contract_dilation=False, align_corners=True, pool_scales=(1, 2, 4, 8), mean=[\n 0.0, 1.0, 2.0]"
+    imported = import_checkpoint(saved(mmseg_r18, tmp_path, {"cfg": text}))
+    shape = imported.model.shape
+    assert (shape.contract_dilation, shape.align_corners, shape.bins) == (False, True, (1, 2, 4, 8))
+    assert imported.model.mean == (0.0, 1.0, 2.0)
+    assert imported.assumed == ("output stride 8",)
+
+
+@pytest.mark.parametrize("text", ["style='caffe'", "bgr_to_rgb=False", "to_rgb=False"])
+def test_caffes_style_stops(text: str, mmseg_r18: State, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="Caffe's style"):
+        import_checkpoint(saved(mmseg_r18, tmp_path, {"config": text}))
+
+
+def test_classes_come_from_the_file(mmseg_r18: State, tmp_path: Path) -> None:
+    for meta in ({"CLASSES": CITYSCAPES.classes}, {"dataset_meta": {"classes": CITYSCAPES.classes}}):
+        assert import_checkpoint(saved(mmseg_r18, tmp_path, meta)).label_set == CITYSCAPES
+
+
+def test_a_label_set_of_another_size_stops(mmseg_r18: State, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="has 19 classes and label set voc has 21"):
+        import_checkpoint(saved(mmseg_r18, tmp_path), label_set=VOC)
+
+
+def test_semseg_trains_camvid_in_another_order() -> None:
+    order = semseg.layout(ForeignWeights({}, Path("x")), {}).orders["camvid"]
+    assert order[:3] == ("building", "tree", "sky")
+    assert len(order) == 11
+
+
+def test_classes_are_put_into_the_label_sets_order(mmseg_r18: State, tmp_path: Path) -> None:
+    names = list(reversed(CITYSCAPES.classes))
+    path = saved(mmseg_r18, tmp_path)
+    plain = import_checkpoint(path)
+    ordered = import_checkpoint(path, label_set=CITYSCAPES, class_names=names)
+    x = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        for ours, theirs in zip(ordered.model.forward_with_aux(x), plain.model.forward_with_aux(x)):
+            torch.testing.assert_close(ours, theirs.flip(1))
+        np.savez(tmp_path / "reference.npz", input=x.numpy(), logits=plain.model(x).numpy())
+    assert ordered.class_order == tuple(range(18, -1, -1))
+    assert difference_from_reference(ordered, tmp_path / "reference.npz") < 1e-5
+
+
+def test_a_reference_is_compared(mmseg_r18: State, tmp_path: Path) -> None:
+    imported = import_checkpoint(saved(mmseg_r18, tmp_path))
+    x = torch.randn(1, 3, 64, 96)
+    path = tmp_path / "reference.npz"
+    with torch.inference_mode():
+        logits = imported.model(x)
+    full = torch.nn.functional.interpolate(logits, (64, 96), mode="bilinear")
+    for expected in (logits, full):
+        np.savez(path, input=x.numpy(), logits=expected.numpy())
+        assert difference_from_reference(imported, path) < 1e-5
+    np.savez(path, input=x.numpy(), logits=logits.numpy() + 1)
+    with pytest.raises(ModelError, match="the logits differ"):
+        difference_from_reference(imported, path)
+    np.savez(path, input=x.numpy(), logits=logits.numpy()[:, :3])
+    with pytest.raises(ModelError, match=r"shape \[1, 3, 8, 12\], expected \[1, 19, 8, 12\]"):
+        difference_from_reference(imported, path)
+    np.savez(path, input=x.numpy())
+    with pytest.raises(ModelError, match="is not a reference"):
+        difference_from_reference(imported, path)
+    path.write_bytes(b"junk")
+    with pytest.raises(ModelError, match="is not a reference"):
+        difference_from_reference(imported, path)
+
+
+def test_an_imported_network_survives_our_checkpoint(mmseg_r18: State, tmp_path: Path) -> None:
+    imported = import_checkpoint(saved(mmseg_r18, tmp_path))
+    save_checkpoint(tmp_path / "ours.pt", imported.model, imported.label_set, {})
+    again = load_checkpoint(tmp_path / "ours.pt").model
+    assert again.architecture == imported.model.architecture != {}
+    x = torch.randn(1, 3, 65, 97)
+    with torch.inference_mode():
+        assert torch.equal(again(x), imported.model(x))

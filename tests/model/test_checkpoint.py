@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="the train extra is not installed")
+
+from pspnet_edge.errors import OptionError  # noqa: E402
+from pspnet_edge.labels import LabelSet  # noqa: E402
+from pspnet_edge.model.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
+from pspnet_edge.model.pspnet import PSPNet  # noqa: E402
+
+LABELS = LabelSet("two", ("a", "b"), ((0, 0, 0), (9, 9, 9)))
+
+
+def test_a_preset_as_it_is_stores_no_architecture(tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    model = PSPNet("pspnet_lite0", 2).eval()
+    save_checkpoint(path, model, LABELS, {"epochs": 1})
+    assert "architecture" not in torch.load(path, weights_only=True)
+    loaded = load_checkpoint(path)
+    assert (loaded.label_set, loaded.facts) == (LABELS, {"epochs": 1})
+    x = torch.randn(1, 3, 64, 96)
+    assert torch.equal(loaded.model(x), model(x))
+
+
+def test_a_changed_preset_comes_back_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    model = PSPNet("pspnet_r18", 2, {"bins": (1, 3), "align_corners": True, "mean": (1.0, 2.0, 3.0)}).eval()
+    save_checkpoint(path, model, LABELS, {})
+    loaded = load_checkpoint(path).model
+    assert loaded.shape == model.shape
+    x = torch.randn(1, 3, 64, 96)
+    assert torch.equal(loaded(x), model(x))
+
+
+def test_an_architecture_of_a_later_version_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    save_checkpoint(path, PSPNet("pspnet_lite0", 2), LABELS, {})
+    content = torch.load(path, weights_only=True) | {"architecture": {"attention": True}}
+    torch.save(content, path)
+    with pytest.raises(OptionError, match="knows no attention in a model: upgrade"):
+        load_checkpoint(path)
+
+
+def test_the_keys_of_lite0_are_those_of_released_checkpoints() -> None:
+    """Published weights must load for ever: these counts and names were true when the first were trained."""
+    state = PSPNet("pspnet_lite0", 2).state_dict()
+    heads = sorted({key.split(".")[0] for key in state})
+    assert heads == [
+        "aux_head", "backbone", "classifier", "fuse", "fuse4", "fuse8", "lateral4", "lateral8", "pyramid",
+    ]  # fmt: skip
+    assert len(state) == 352
+    assert state["fuse.0.weight"].shape == (128, 320 + 4 * 64, 1, 1)
+    assert state["aux_head.2.weight"].shape == (2, 64, 1, 1)
