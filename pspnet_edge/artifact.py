@@ -120,7 +120,7 @@ def read_sidecar(path: Path, kind: str, remake: str) -> dict[str, Any]:
         facts = json.loads(place.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelError(f"{path} has no sidecar {place.name}: make both with `{remake}`") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"the sidecar {place} cannot be read ({error}): make it anew with `{remake}`") from error
     if not isinstance(facts, dict) or facts.get("kind") != kind:
         raise ModelError(f"{place} is not the sidecar of a pspnet-edge {kind}: make it with `{remake}`")

@@ -15,6 +15,7 @@ _EXTRA = {
     "onnxruntime": "onnxruntime",
     "cv2": "opencv",
     "tensorrt_rtx": "tensorrt-rtx",
+    "pycuda": "tensorrt",
 }
 
 

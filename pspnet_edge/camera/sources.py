@@ -10,13 +10,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.datasets import read_image
+from ..data.images import SUFFIXES, ImageFiles
 from ..data.scenes import FRAMES_PER_SECOND, Drive
 from ..errors import DataError, OptionError, SourceError
 
 Frame = NDArray[np.uint8]
 
-_IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff"}
 _DEFAULT_FPS = 30.0
 
 
@@ -59,7 +58,7 @@ def open_source(camera: int | None, place: str | None) -> Source:
         return ImageSource(path)
     if not path.exists():
         raise SourceError(f"there is no file or folder {path}: give --input a video, a folder of images, or demo")
-    if path.suffix.lower() in _IMAGE_SUFFIXES:
+    if path.suffix.lower() in SUFFIXES:
         return ImageSource(path)
     return VideoSource(path)
 
@@ -138,24 +137,21 @@ class ImageSource:
 
     def __init__(self, path: Path) -> None:
         self.name = path.name
-        entries = sorted(path.iterdir()) if path.is_dir() else [path]
-        self._paths = [entry for entry in entries if entry.suffix.lower() in _IMAGE_SUFFIXES]
-        if not self._paths:
-            raise SourceError(
-                f"the folder {path} holds no image: put PNG or JPEG files there or choose another --input"
-            )
+        try:
+            self._images = ImageFiles(path)
+        except DataError as error:
+            raise SourceError(str(error)) from error
         self._position = 0
 
     def read(self) -> Frame | None:
         """See ``Source``."""
-        if self._position == len(self._paths):
+        if self._position == len(self._images):
             return None
-        path = self._paths[self._position]
         self._position += 1
         try:
-            return read_image(path)
+            return self._images[self._position - 1]
         except DataError as error:
-            raise SourceError(f"{path} is not an image that OpenCV can decode: repair or remove it") from error
+            raise SourceError(str(error)) from error
 
     def close(self) -> None:
         """See ``Source``."""

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import PrecisionOption, RuntimeOption
-from .output import JsonFlag, result, say
+from .options import (
+    CapabilityOption,
+    DlaOption,
+    HardwareCompatibleFlag,
+    PrecisionOption,
+    RuntimeOption,
+    TailOption,
+    VersionCompatibleFlag,
+    WorkspaceOption,
+)
+from .output import JsonFlag, progress, result, say
+
+if TYPE_CHECKING:
+    from ..data.datasets import Dataset
+    from ..graph.sensitivity import Images
 
 
 def register(app: typer.Typer) -> None:
@@ -26,18 +39,96 @@ def build(
         Path | None,
         typer.Option(metavar="FILE", help="Table for int8. Default: the bundled one, or MODEL.calib.json beside it."),
     ] = None,
+    flavour: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|symmetric|uint8",
+            help="Of int8: the symmetric graph that TensorRT gets, or uint8 activations, which x86 is fast at.",
+        ),
+    ] = "auto",
+    max_drop: Annotated[
+        float | None,
+        typer.Option(metavar="F", help="The mIoU that int8 may lose: the costliest layers stay in FP16 until it fits."),
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Labelled set that --max-drop is measured on; see `evaluate`.")
+    ] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option("--root", "--data-root", metavar="DIR", help="Its folder; without --dataset, a folder of images."),
+    ] = None,
+    split: Annotated[str, typer.Option(help="Of the data set. Never the one that the result is reported on.")] = "val",
+    dla: DlaOption = None,
+    version_compatible: VersionCompatibleFlag = False,
+    hardware_compatible: HardwareCompatibleFlag = False,
+    compute_capability: CapabilityOption = None,
+    workspace: WorkspaceOption = None,
+    tail: TailOption = "graph",
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Default: a name in the user's cache.")
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Build an engine. An INT8 engine takes its scales from a calibration table."""
-    from ..engine.build import build_engine, check_precision, choose_runtime, default_engine_path, find_model
+    from ..engine.base import TENSORRT_RUNTIMES
+    from ..engine.build import Gate, build_engine, check_precision, choose_runtime, default_engine_path, find_model
+    from ..engine.tensorrt.builder import BuildOptions, target_sentence
+    from ..errors import OptionError
 
     check_precision(precision)
     source, chosen = find_model(model), choose_runtime(runtime)
     path = output or default_engine_path(source, precision, chosen)
+    workspace_bytes = workspace and workspace << 20
+    options = BuildOptions(dla, version_compatible, hardware_compatible, compute_capability, workspace_bytes, tail)
+    if chosen in TENSORRT_RUNTIMES:
+        say(target_sentence(chosen))
+    elif options != BuildOptions():
+        raise OptionError(f"an option for TensorRT was given and the runtime is {chosen}: add --runtime tensorrt")
     say(f"building {source.name}, {precision}, {chosen}")
-    facts = build_engine(source, precision, chosen, path, calibration=calibration)
+    with progress("build", None) as advance:
+        gate = None
+        if max_drop is not None:
+            images, images_name = gate_images(dataset, root, split)
+            gate = Gate(max_drop, images, images_name, advance)
+        facts = build_engine(
+            source,
+            precision,
+            chosen,
+            path,
+            calibration=calibration,
+            gate=gate,
+            flavour=flavour,
+            tensorrt=options,
+            report=advance,
+        )
+    if facts.get("accuracy"):
+        say(accuracy_sentence(facts["accuracy"]))
     summary = f"{path}: {source.name}, {precision}, {chosen}, {facts['int8_mac_fraction']:.1%} of MACs in INT8"
-    result({"engine": str(path), "engine_bytes": path.stat().st_size, **facts}, as_json, summary)
+    classes = facts.pop("label_set")["classes"]
+    if facts.get("tail"):
+        del facts["tail"]["kernels"]  # machine code, of use in the sidecar alone
+    result({"engine": str(path), "engine_bytes": path.stat().st_size, **facts, "classes": classes}, as_json, summary)
+
+
+def gate_images(dataset: str | None, root: Path | None, split: str) -> tuple[Dataset | Images, str]:
+    """What ``--max-drop`` is measured on, and what to call it: labels where a data set is named, else bare images."""
+    from ..data.datasets import open_dataset
+    from ..data.images import ImageFiles
+    from ..errors import OptionError
+
+    if dataset is not None:
+        return open_dataset(dataset, root, split), f"{dataset} {split}"
+    if root is None:
+        raise OptionError("--max-drop needs images to measure on: give --dataset scenes, or --dataset NAME --root DIR")
+    return ImageFiles(root), f"images in {root.name}"
+
+
+def accuracy_sentence(accuracy: dict[str, Any]) -> str:
+    """What the gate measured and decided, for people."""
+    left = accuracy["left_in_fp16"]
+    names = ", ".join(f"{cost['layer']} (changes {cost['disagreement']:.2%} of the mask)" for cost in left)
+    return (
+        f"{accuracy['metric']} on {accuracy['images']} images, {accuracy['measured_on']}: FP32 {accuracy['fp32']:.4f}, "
+        f"INT8 {accuracy['int8']:.4f}, lost {accuracy['drop']:.4f} of {accuracy['max_drop']} allowed; "
+        + (f"left in FP16: {names}" if left else "every layer in INT8")
+    )

@@ -21,7 +21,29 @@ ModelOption = Annotated[
 ]
 PrecisionOption = Annotated[str, typer.Option(metavar="fp32|fp16|int8", help="Precision of the engine.")]
 RuntimeOption = Annotated[
-    str, typer.Option(metavar="auto|openvino|onnxruntime", help="auto: OpenVINO, else ONNX Runtime.")
+    str,
+    typer.Option(
+        metavar="auto|tensorrt|openvino|onnxruntime|tensorrt-rtx",
+        help="auto: TensorRT where a GPU is, else OpenVINO, else ONNX Runtime. tensorrt-rtx builds without a GPU.",
+    ),
+]
+DlaOption = Annotated[int | None, typer.Option(metavar="CORE", min=0, help="TensorRT: run what can on this DLA core.")]
+VersionCompatibleFlag = Annotated[
+    bool, typer.Option("--version-compatible", help="TensorRT: a plan that later releases of this major open too.")
+]
+HardwareCompatibleFlag = Annotated[
+    bool, typer.Option("--hardware-compatible", help="TensorRT: a plan for every GPU from Ampere on, not on Jetson.")
+]
+CapabilityOption = Annotated[
+    str | None,
+    typer.Option(metavar="X.Y", help="TensorRT-RTX: the one GPU to build for. Default: every one that it knows."),
+]
+TailOption = Annotated[
+    str,
+    typer.Option("--tail", metavar="graph|kernel", help="TensorRT: upsampling and argmax in the plan or in a kernel."),
+]
+WorkspaceOption = Annotated[
+    int | None, typer.Option("--workspace", metavar="MIB", min=1, help="TensorRT: scratch memory a layer may take.")
 ]
 DatasetOption = Annotated[
     str, typer.Option(metavar="camvid|voc|cityscapes|folder|scenes", help="Which labelled data set.")

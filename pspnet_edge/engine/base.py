@@ -13,8 +13,12 @@ from ..artifact import read_sidecar
 from ..errors import EngineError, ModelError
 from ..labels import LabelSet
 from ..lazy import require
+from .tensorrt.plan_file import problem_without_sidecar
 
-RUNTIMES = ("openvino", "onnxruntime")
+CPU_RUNTIMES = ("openvino", "onnxruntime")
+TENSORRT_RUNTIMES = ("tensorrt", "tensorrt-rtx")
+RUNTIMES = ("tensorrt", *CPU_RUNTIMES, "tensorrt-rtx")
+"""In the order in which ``auto`` prefers them; ``tensorrt-rtx`` is taken only when it is named."""
 REBUILD = "pspnet-edge build MODEL --precision P -o ENGINE"
 
 
@@ -103,11 +107,15 @@ def open_engine(path: Path) -> Engine:
         MissingPackage: the runtime is not installed.
     """
     info = read_info(path)
-    return Engine(info, open_session(info.runtime, path))
+    if info.runtime in TENSORRT_RUNTIMES:
+        from .tensorrt.session import open_plan
+
+        return Engine(info, open_plan(path, info.facts))
+    return Engine(info, open_session(info.runtime, path, info.precision))
 
 
-def open_session(runtime: str, path: Path) -> Session:
-    """Load an engine file into a runtime.
+def open_session(runtime: str, path: Path, precision: str) -> Session:
+    """Load an engine file into a runtime of the processor.
 
     Raises:
         EngineError: the runtime is unknown or refuses the file.
@@ -116,7 +124,7 @@ def open_session(runtime: str, path: Path) -> Session:
     if runtime == "openvino":
         from .openvino import OpenVinoSession
 
-        return OpenVinoSession(path)
+        return OpenVinoSession(path, precision)
     if runtime == "onnxruntime":
         from .onnxruntime import OnnxRuntimeSession
 
@@ -126,7 +134,7 @@ def open_session(runtime: str, path: Path) -> Session:
 
 def runtime_version(runtime: str) -> str:
     """The version of an installed runtime."""
-    return str(require(runtime, f"build an engine for {runtime}").__version__)
+    return str(require(runtime.replace("-", "_"), f"build an engine for {runtime}").__version__)
 
 
 def read_info(path: Path) -> EngineInfo:
@@ -140,9 +148,9 @@ def read_info(path: Path) -> EngineInfo:
     try:
         facts = read_sidecar(path, "engine", REBUILD)
         label_set = LabelSet.from_facts(facts["label_set"])
-        batch, height, width = facts["shape_nhw"]
+        batch, height, width = map(int, facts["shape_nhw"])
         return EngineInfo(path, facts["runtime"], facts["precision"], (batch, height, width), label_set, facts)
     except ModelError as error:
-        raise EngineError(str(error)) from error
-    except (KeyError, TypeError, ValueError) as error:
+        raise EngineError(problem_without_sidecar(path, REBUILD) or str(error)) from error
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise EngineError(f"the sidecar of {path} is damaged ({error!r}): rebuild with `{REBUILD}`") from error

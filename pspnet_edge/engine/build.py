@@ -9,13 +9,18 @@ from typing import Any
 
 from .. import __version__, bundled
 from ..artifact import atomic_path, ensure_writable, sha256_of, write_sidecar
+from ..data.datasets import Dataset
 from ..errors import BuildError, CalibrationError, EngineError, OptionError
 from ..graph.calibration_table import read_table
 from ..graph.onnx_file import ModelFile, read_model
 from ..graph.precision import PRECISIONS, fp16_model
-from ..graph.quantize import int8_mac_fraction, int8_model
+from ..graph.quantize import int8_mac_fraction, int8_model, with_uint8_activations
+from ..graph.sensitivity import Advance, Images, gated_int8_model
 from ..lazy import available
-from .base import RUNTIMES, open_session, read_info, runtime_version
+from .base import CPU_RUNTIMES, RUNTIMES, TENSORRT_RUNTIMES, open_session, read_info, runtime_version
+from .tensorrt.builder import BuildOptions, build_plan
+from .tensorrt.gpu import find_gpu
+from .tensorrt.session import check_here
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,21 @@ class Model:
     name: str
     path: Path
     table_path: Path | None
+
+
+FLAVOURS = ("auto", "symmetric", "uint8")
+"""Of INT8: the canonical graph, or the one for x86; ``auto`` takes what the runtime is best at."""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """How much INT8 may lose, and what that is measured on."""
+
+    max_drop: float
+    images: Dataset | Images
+    """Labelled pairs, or bare images, whose masks are held against FP32's."""
+    images_name: str
+    on_step: Advance = lambda done, note: None
 
 
 def find_model(name: str | None) -> Model:
@@ -46,30 +66,45 @@ def find_model(name: str | None) -> Model:
 
 
 def choose_runtime(wanted: str) -> str:
-    """``auto`` takes OpenVINO, else ONNX Runtime; a name is checked.
+    """``auto`` takes TensorRT where a GPU is, else OpenVINO, else ONNX Runtime; a name is checked.
 
     Raises:
         OptionError: an unknown name, or none of the runtimes is installed.
     """
     if wanted == "auto":
-        for runtime in RUNTIMES:
+        if available("tensorrt") and find_gpu() is not None:
+            return "tensorrt"
+        for runtime in CPU_RUNTIMES:
             if available(runtime):
                 return runtime
         raise OptionError("no runtime is installed: pip install 'pspnet-edge[openvino]' or 'pspnet-edge[onnxruntime]'")
     if wanted not in RUNTIMES:
-        raise OptionError(f"there is no runtime {wanted!r}: choose auto, {' or '.join(RUNTIMES)}")
+        raise OptionError(f"there is no runtime {wanted!r}: choose auto, {', '.join(RUNTIMES)}")
     return wanted
+
+
+def cache_folder() -> Path:
+    """The user's cache of engines and timing caches."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pspnet-edge"
 
 
 def default_engine_path(model: Model, precision: str, runtime: str) -> Path:
     """Where an engine goes when nobody says: the user's cache, named by what it was made from."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     fingerprint = sha256_of(model.path)[:12]
-    return cache / "pspnet-edge" / f"{model.name}-{fingerprint}-{precision}-{runtime}.engine"
+    return cache_folder() / f"{model.name}-{fingerprint}-{precision}-{runtime}.engine"
 
 
 def build_engine(
-    model: Model, precision: str, runtime: str, path: Path, *, calibration: Path | None = None
+    model: Model,
+    precision: str,
+    runtime: str,
+    path: Path,
+    *,
+    calibration: Path | None = None,
+    gate: Gate | None = None,
+    flavour: str = "auto",
+    tensorrt: BuildOptions | None = None,
+    report: Advance = lambda done, note: None,
 ) -> dict[str, Any]:
     """Build an engine file and its sidecar; nothing is left when it fails.
 
@@ -79,6 +114,10 @@ def build_engine(
         runtime: a name that ``choose_runtime`` gave.
         path: where the engine goes.
         calibration: a table for ``int8``; left out, the one beside the model.
+        gate: how much ``int8`` may lose, and the images to measure it on.
+        flavour: of ``int8``, a name in ``FLAVOURS``.
+        tensorrt: further choices for the TensorRT runtimes.
+        report: told how far a TensorRT build is.
 
     Returns:
         The sidecar's facts.
@@ -89,7 +128,10 @@ def build_engine(
     check_precision(precision)
     ensure_writable(path)
     source = read_model(model.path)
-    graph, facts = _in_precision(source, precision, (calibration or model.table_path))
+    graph, facts = _in_precision(source, precision, calibration or model.table_path, gate)
+    facts["flavour"] = _chosen_flavour(flavour, precision, runtime)
+    if facts["flavour"] == "uint8":
+        graph = with_uint8_activations(graph)
     facts = {
         "model": model.name,
         "model_sha256": sha256_of(model.path),
@@ -101,12 +143,16 @@ def build_engine(
         **facts,
     }
     with atomic_path(path) as temporary:
-        temporary.write_bytes(graph.graph.SerializeToString())
-        try:
-            # The runtime itself has the last word on whether this is an engine.
-            open_session(runtime, temporary).close()
-        except EngineError as error:
-            raise BuildError(f"{model.name} cannot be built: {error}") from error
+        if runtime in TENSORRT_RUNTIMES:
+            # TensorRT's own builder has the last word; running the plan needs a GPU, which may not be here.
+            typed = graph if precision == "int8" else source
+            plan = build_plan(
+                runtime, typed, precision, tensorrt or BuildOptions(), cache=cache_folder(), report=report
+            )
+            temporary.write_bytes(plan.content)
+            facts |= plan.facts
+        else:
+            _write_graph(temporary, graph, runtime, precision)
         # The sidecar comes first: a build killed between the two leaves no engine.
         write_sidecar(path, "engine", facts, content=temporary)
     return facts
@@ -116,12 +162,37 @@ def cached_engine(model: Model, precision: str, runtime: str) -> tuple[Path, boo
     """The engine in the user's cache, built now if it is not there or does not fit; and whether it was built."""
     path = default_engine_path(model, precision, runtime)
     try:
-        if read_info(path).facts["made_by"]["pspnet_edge"] == __version__:
+        info = read_info(path)
+        if runtime in TENSORRT_RUNTIMES:
+            check_here(path, info.facts)
+        if info.facts["made_by"]["pspnet_edge"] == __version__:
             return path, False
     except EngineError:
         pass
     build_engine(model, precision, runtime, path)
     return path, True
+
+
+def _chosen_flavour(wanted: str, precision: str, runtime: str) -> str | None:
+    if wanted not in FLAVOURS:
+        raise OptionError(f"there is no flavour {wanted!r}: choose one of {', '.join(FLAVOURS)}")
+    if precision != "int8":
+        return None
+    if wanted == "uint8" and runtime in TENSORRT_RUNTIMES:
+        raise OptionError("TensorRT has no uint8 activations and would clip them without a word: leave out --flavour")
+    if wanted == "auto":
+        return "uint8" if runtime in CPU_RUNTIMES else "symmetric"
+    return wanted
+
+
+def _write_graph(path: Path, graph: ModelFile, runtime: str, precision: str) -> None:
+    """The engine of a runtime of the processor is the graph itself."""
+    path.write_bytes(graph.graph.SerializeToString())
+    try:
+        # The runtime itself has the last word on whether this is an engine.
+        open_session(runtime, path, precision).close()
+    except EngineError as error:
+        raise BuildError(f"the model cannot be built: {error}") from error
 
 
 def check_precision(precision: str) -> None:
@@ -130,8 +201,12 @@ def check_precision(precision: str) -> None:
         raise OptionError(f"there is no precision {precision!r}: choose one of {', '.join(PRECISIONS)}")
 
 
-def _in_precision(source: ModelFile, precision: str, table_path: Path | None) -> tuple[ModelFile, dict[str, Any]]:
+def _in_precision(
+    source: ModelFile, precision: str, table_path: Path | None, gate: Gate | None
+) -> tuple[ModelFile, dict[str, Any]]:
     """The graph in a precision, and what the sidecar says about how it was made."""
+    if gate is not None and precision != "int8":
+        raise OptionError(f"--max-drop limits what INT8 loses, and {precision} was asked for: give --precision int8")
     if precision == "fp32":
         return source, {"int8_mac_fraction": 0.0, "calibration_sha256": None}
     if precision == "fp16":
@@ -141,8 +216,15 @@ def _in_precision(source: ModelFile, precision: str, table_path: Path | None) ->
             "INT8 needs a calibration table: make one with `pspnet-edge calibrate MODEL -o FILE` "
             "and give it with --calibration FILE"
         )
-    graph = int8_model(source, read_table(table_path))
+    table = read_table(table_path)
+    accuracy: dict[str, Any] | None = None
+    if gate is None:
+        graph = int8_model(source, table)
+    else:
+        graph, measured = gated_int8_model(source, table, gate.images, gate.max_drop, on_step=gate.on_step)
+        accuracy = {"measured_on": gate.images_name, **measured.facts()}
     return graph, {
         "int8_mac_fraction": int8_mac_fraction(graph.graph),
         "calibration_sha256": sha256_of(table_path),
+        "accuracy": accuracy,
     }

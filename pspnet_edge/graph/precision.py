@@ -41,3 +41,41 @@ def fp16_model(model: ModelFile) -> ModelFile:
     graph = onnx.shape_inference.infer_shapes(graph, strict_mode=True)
     onnx.checker.check_model(graph)
     return model.with_graph(graph)
+
+
+def int8_fp16_model(model: ModelFile) -> ModelFile:
+    """The FP32 Q/DQ graph with FP16 between the int8 convolutions, as strongly typed TensorRT (10 and later) wants it.
+
+    A scale of FP16 needs opset 19. Scales are rounded up, so that none becomes zero (which TensorRT refuses) and no
+    value that fitted is clipped; Q and DQ share the rounded one.
+
+    Raises:
+        BuildError: a weight is too large for FP16.
+    """
+    graph = onnx.ModelProto()
+    graph.CopyFrom(model.graph)
+    pairs = ("QuantizeLinear", "DequantizeLinear")
+    scales = {node.input[1] for node in graph.graph.node if node.op_type in pairs}
+    for tensor in graph.graph.initializer:
+        if tensor.name in scales:
+            exact = numpy_helper.to_array(tensor)
+            rounded = exact.astype(np.float16)
+            above = np.nextafter(rounded, np.float16(np.inf))
+            safe = np.where(rounded < exact, above, rounded).astype(np.float32).reshape(exact.shape)
+            tensor.CopyFrom(numpy_helper.from_array(safe, tensor.name))
+    _raise_opset(graph)
+    return fp16_model(model.with_graph(graph))
+
+
+def _raise_opset(graph: onnx.ModelProto) -> None:
+    """From opset 17 to 19: of the operators that the networks have only reductions changed: axes became an input."""
+    for node in graph.graph.node:
+        axes = next((attribute for attribute in node.attribute if attribute.name == "axes"), None)
+        if node.op_type.startswith("Reduce") and axes is not None:
+            name = f"{node.name}.axes"
+            graph.graph.initializer.append(numpy_helper.from_array(np.array(axes.ints, np.int64), name))
+            node.input.append(name)
+            node.attribute.remove(axes)
+    del graph.opset_import[:]
+    graph.opset_import.append(onnx.helper.make_opsetid("", 19))
+    graph.ir_version = max(graph.ir_version, 9)  # the first that knows opset 19

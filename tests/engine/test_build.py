@@ -9,7 +9,7 @@ import pytest
 from pspnet_edge.artifact import sidecar_path
 from pspnet_edge.data.datasets import SceneSet
 from pspnet_edge.data.geometry import frame_at
-from pspnet_edge.engine.base import RUNTIMES, open_engine
+from pspnet_edge.engine.base import CPU_RUNTIMES, open_engine
 from pspnet_edge.engine.build import build_engine, cached_engine, choose_runtime, find_model
 from pspnet_edge.errors import CalibrationError, EngineError, ModelError, OptionError, OutputError
 
@@ -17,7 +17,7 @@ from pspnet_edge.errors import CalibrationError, EngineError, ModelError, Option
 def test_every_precision_and_runtime_agrees_on_the_mask(tmp_path: Path) -> None:
     frame = frame_at(SceneSet("test")[0][0], (384, 480))[None]
     masks = {}
-    for runtime in RUNTIMES:
+    for runtime in CPU_RUNTIMES:
         for precision in ("fp32", "fp16", "int8"):
             path = tmp_path / f"{runtime}-{precision}.engine"
             facts = build_engine(find_model(None), precision, runtime, path)
@@ -91,13 +91,13 @@ def test_what_cannot_be_built_leaves_nothing(tmp_path: Path) -> None:
         build_engine(model, "int8", "onnxruntime", target, calibration=tmp_path / "absent.json")
     with pytest.raises(OutputError):
         build_engine(model, "fp32", "onnxruntime", tmp_path / "junk.onnx" / "e.engine")
-    assert not [path for path in tmp_path.rglob("*engine*")]
+    assert not list(tmp_path.rglob("*engine*"))
 
 
 def test_runtimes_are_chosen_in_order() -> None:
     assert choose_runtime("auto") == "openvino"
     assert choose_runtime("onnxruntime") == "onnxruntime"
-    with pytest.raises(OptionError, match="choose auto, openvino or onnxruntime"):
+    with pytest.raises(OptionError, match="choose auto, tensorrt, openvino, onnxruntime, tensorrt-rtx"):
         choose_runtime("tvm")
 
 

@@ -1,0 +1,304 @@
+"""A graph becomes a TensorRT plan.
+
+What differs between versions is in ``versions.py``. TensorRT-RTX builds on a processor alone, which is how this file is
+tested; TensorRT itself measures on the GPU that it builds for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...artifact import ensure_writable, write_bytes
+from ...errors import BuildError, OptionError, OutputError
+from ...graph.flavour import without_tail
+from ...graph.onnx_file import ModelFile
+from .gpu import Gpu, find_gpu, free_memory_bytes
+from .layers import convolution_precisions
+from .log import Log, Report, logger_for, monitor_for
+from .parser import parse_graph
+from .tail import compiled_kernels, tail_facts
+from .versions import (
+    Api,
+    check_dla,
+    create_network,
+    graph_for,
+    has_progress_monitor,
+    has_timing_cache,
+    is_strongly_typed,
+    load_api,
+    set_compute_capability,
+    set_precision,
+)
+
+if TYPE_CHECKING:
+    from . import typed
+
+TAILS = ("graph", "kernel")
+_MIB = 1 << 20
+_LARGEST_WORKSPACE = 1024 * _MIB
+_SMALLEST_WORKSPACE = 64 * _MIB
+_BUILDER_ITSELF = 384 * _MIB
+"""What the builder's libraries and kernels take, seen with TensorRT-RTX 1.7; not measured on a board."""
+_OUT_OF_MEMORY = ("memory", "workspace", "could not find any implementation")
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """What can be chosen beside the precision."""
+
+    dla_core: int | None = None
+    """Run what can on this DLA core, the rest on the GPU."""
+    version_compatible: bool = False
+    """A plan that later TensorRT of the same major version opens too."""
+    hardware_compatible: bool = False
+    """A plan for every GPU from Ampere on, slower than one for this GPU."""
+    compute_capability: str | None = None
+    """For TensorRT-RTX: the one GPU to build for, such as ``8.6``."""
+    workspace_bytes: int | None = None
+    """Scratch memory a layer may take; None chooses by what is free."""
+    tail: str = "graph"
+    """``graph`` upsamples and takes the argmax in the network, ``kernel`` in one CUDA kernel behind it."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a build gave."""
+
+    content: bytes
+    facts: dict[str, Any]
+    """For the sidecar."""
+
+
+def target_sentence(runtime: str) -> str:
+    """What a build would run on: version, GPU, free memory.
+
+    Raises:
+        MissingPackage, EngineError: the runtime is not installed or too old.
+    """
+    api, gpu, free = load_api(runtime, "build an engine"), find_gpu(), free_memory_bytes()
+    where = f"{gpu.name}, compute capability {gpu.compute_capability}" if gpu else "no GPU"
+    return f"{api.name}, {where}{f', {free // _MIB} MiB of memory free' if free else ''}"
+
+
+def build_plan(
+    runtime: str,
+    model: ModelFile,
+    precision: str,
+    options: BuildOptions,
+    *,
+    cache: Path,
+    report: Report = lambda done, note: None,
+) -> Plan:
+    """Build a plan.
+
+    Args:
+        runtime: ``tensorrt`` or ``tensorrt-rtx``.
+        model: FP32; for ``int8`` the FP32 Q/DQ graph.
+        precision: ``fp32``, ``fp16`` or ``int8``.
+        options: the rest of the choices.
+        cache: folder of timing caches, made when missing.
+        report: called with the share done in per cent and what is going on.
+
+    Raises:
+        BuildError: with the reason and a mend.
+        MissingPackage: the runtime is not installed.
+    """
+    api = load_api(runtime, "build an engine")
+    gpu = find_gpu()
+    _preflight(api, gpu, model, options, cache)
+    strongly_typed = is_strongly_typed(api, options.dla_core)
+    flavour = graph_for(api, model, precision, strongly_typed)
+    tail = None
+    if options.tail == "kernel":
+        flavour, shape = without_tail(flavour)
+        tail = tail_facts(shape, _kernels(options, gpu))
+    build = _Build(api, flavour, precision, strongly_typed, options, cache, report)
+    started = time.monotonic()
+    for limit in _workspace_limits(options.workspace_bytes):
+        content = build.attempt(limit)
+        if content is not None:
+            facts = _facts(build, gpu, limit) | {"tail": tail, "build_s": round(time.monotonic() - started, 2)}
+            return Plan(content, facts)
+        if not any(word in build.log.reason().lower() for word in _OUT_OF_MEMORY):
+            break
+        report(0, f"too little memory with a workspace of {limit // _MIB} MiB")
+    raise BuildError(
+        f"{api.name} cannot build the engine ({build.log.reason()}): close other programs or try another --precision"
+    )
+
+
+class _Build:
+    """One build, attempted with one workspace limit after another."""
+
+    def __init__(
+        self,
+        api: Api,
+        model: ModelFile,
+        precision: str,
+        strongly_typed: bool,
+        options: BuildOptions,
+        cache: Path,
+        report: Report,
+    ) -> None:
+        self.api, self.model, self.precision, self.options = api, model, precision, options
+        self.fallback: list[str] = []
+        self.log = Log(report)
+        self._strongly_typed = strongly_typed
+        self._report = report
+        self._cache = cache / f"{api.name.replace(' ', '-').lower()}.timing"
+
+    def attempt(self, workspace_bytes: int) -> bytes | None:
+        """Build from the start; None when the builder gives up, with the reason in ``log``."""
+        self.log = Log(self._report)
+        logger = logger_for(self.api, self.log)
+        try:
+            builder: typed.Builder = self.api.trt.Builder(logger)
+        except (TypeError, RuntimeError) as error:
+            raise BuildError(
+                f"{self.api.name} cannot start ({self.log.reason()}): check the driver with `nvidia-smi` or "
+                "`pspnet-edge doctor`"
+            ) from error
+        network = create_network(self.api, builder, self._strongly_typed)
+        parse_graph(self.api, network, self.model, logger)
+        config = builder.create_builder_config()
+        self._configure(builder, network, config, workspace_bytes)
+        timing = self._read_timing_cache(config)
+        content = builder.build_serialized_network(network, config)
+        if content is None:
+            return None
+        if timing is not None:
+            self._write_timing_cache(config)
+        return bytes(content)  # type: ignore[call-overload, unused-ignore]  # a buffer, which the stubs do not say
+
+    def _configure(
+        self, builder: typed.Builder, network: typed.INetworkDefinition, config: typed.IBuilderConfig, workspace: int
+    ) -> None:
+        trt, options = self.api.trt, self.options
+        set_precision(self.api, config, self.precision, self._strongly_typed)
+        set_compute_capability(self.api, config, options.compute_capability)
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace)
+        # The dump of layers in the log and the inspector then say in which precision each is computed.
+        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+        if options.version_compatible:
+            config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+        if options.hardware_compatible:
+            config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
+        if options.dla_core is not None:
+            self._put_on_dla(builder, network, config, options.dla_core)
+        if has_progress_monitor(self.api):
+            config.progress_monitor = monitor_for(self.api, self._report)
+        else:
+            self.log.layers_in_all = network.num_layers
+
+    def _put_on_dla(
+        self, builder: typed.Builder, network: typed.INetworkDefinition, config: typed.IBuilderConfig, core: int
+    ) -> None:
+        check_dla(self.api, builder, core, self.precision)
+        config.set_flag(self.api.trt.BuilderFlag.GPU_FALLBACK)
+        config.default_device_type = self.api.trt.DeviceType.DLA
+        config.DLA_core = core
+        layers: list[typed.ILayer] = [network.get_layer(index) for index in range(network.num_layers)]
+        self.fallback = [layer.name for layer in layers if not config.can_run_on_DLA(layer)]
+        self._report(0, f"{len(self.fallback)} of {len(layers)} layers fall back from DLA to the GPU")
+
+    def _read_timing_cache(self, config: typed.IBuilderConfig) -> typed.ITimingCache | None:
+        if not has_timing_cache(self.api):
+            return None
+        try:
+            stored = self._cache.read_bytes()
+        except OSError:
+            stored = b""
+        timing: typed.ITimingCache | None = config.create_timing_cache(stored) or config.create_timing_cache(b"")
+        # A cache of another GPU or version is not an error: TensorRT then measures anew.
+        if timing is not None and not config.set_timing_cache(timing, False):
+            timing = config.create_timing_cache(b"")
+            config.set_timing_cache(timing, False)
+        return timing
+
+    def _write_timing_cache(self, config: typed.IBuilderConfig) -> None:
+        timing: typed.ITimingCache = config.get_timing_cache()
+        try:
+            write_bytes(self._cache, bytes(timing.serialize()))  # type: ignore[call-overload, unused-ignore]
+        except OutputError as error:
+            # The engine is built; the next build only takes as long as this one.
+            self._report(100, str(error))
+
+
+def _preflight(api: Api, gpu: Gpu | None, model: ModelFile, options: BuildOptions, cache: Path) -> None:
+    if gpu is None and not api.is_rtx:
+        raise BuildError(
+            f"{api.name} builds on the GPU that will run the engine, and there is none here: build on the board, "
+            "or with --runtime tensorrt-rtx"
+        )
+    if options.tail not in TAILS:
+        raise OptionError(f"there is no tail {options.tail!r}: choose {' or '.join(TAILS)}")
+    if api.is_rtx and (options.version_compatible or options.hardware_compatible):
+        raise BuildError(
+            f"{api.name} builds for every GPU that it knows and for its own version: "
+            "leave --version-compatible and --hardware-compatible out"
+        )
+    if options.dla_core is not None and api.is_rtx:
+        raise BuildError(f"{api.name} has no way to build for DLA: leave --dla out")
+    if has_timing_cache(api):
+        try:
+            ensure_writable(cache / "timing")
+        except OutputError as error:
+            raise BuildError(
+                f"the cache {cache} cannot be written, and without its timings every build measures anew: free it or "
+                "name another with XDG_CACHE_HOME"
+            ) from error
+    # The parser, the builder and the plan each hold the weights once; then the smallest workspace.
+    needed = _BUILDER_ITSELF + 4 * model.graph.ByteSize() + _SMALLEST_WORKSPACE
+    free = free_memory_bytes()
+    if free is not None and free < needed:
+        raise BuildError(
+            f"building takes about {needed // _MIB} MiB of memory and {free // _MIB} MiB are free: "
+            "close other programs, stop the desktop or add swap"
+        )
+
+
+def _kernels(options: BuildOptions, gpu: Gpu | None) -> bytes:
+    capability = options.compute_capability or (gpu.compute_capability if gpu else None)
+    if capability is None:
+        raise BuildError("--tail kernel compiles for one GPU and none is here: give --compute-capability X.Y")
+    return compiled_kernels(capability)
+
+
+def _workspace_limits(wanted: int | None) -> list[int]:
+    """The limit to begin with and, for when memory runs out, ever smaller ones."""
+    if wanted is None:
+        wanted = min(_LARGEST_WORKSPACE, (free_memory_bytes() or _LARGEST_WORKSPACE) // 4)
+    limits = [max(wanted, 1)]
+    while limits[-1] // 2 >= _SMALLEST_WORKSPACE:
+        limits.append(limits[-1] // 2)
+    return limits
+
+
+def _facts(build: _Build, gpu: Gpu | None, workspace_bytes: int) -> dict[str, Any]:
+    nodes = build.model.graph.graph.node
+    convolutions = [node.name for node in nodes if node.op_type == "Conv"]
+    dequantised = {node.output[0] for node in nodes if node.op_type == "DequantizeLinear"}
+    placed = [node.name for node in nodes if node.op_type == "Conv" and dequantised.issuperset(node.input[:2])]
+    precisions = convolution_precisions(build.log.layer_lines, convolutions)
+    options = build.options
+    capability = options.compute_capability
+    if capability is None and gpu is not None and (not build.api.is_rtx or options.tail == "kernel"):
+        capability = gpu.compute_capability
+    return {
+        "tensorrt": {
+            "compute_capability": capability,
+            "device": gpu.name if gpu else None,
+            "version_compatible": options.version_compatible,
+            "hardware_compatible": options.hardware_compatible,
+            "dla_core": options.dla_core,
+            "dla_fallback": build.fallback,
+            "workspace_bytes": workspace_bytes,
+        },
+        "graph_sha256": hashlib.sha256(build.model.graph.SerializeToString()).hexdigest(),
+        "int8_convolutions": {"placed": len(placed), "built": sum(kind == "int8" for kind in precisions.values())},
+        "precision_by_convolution": {name: precisions[name] for name in convolutions if name in precisions},
+    }

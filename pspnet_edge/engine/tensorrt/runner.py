@@ -1,0 +1,198 @@
+"""Frames through an engine, two in flight: while the GPU works on one, the host writes the next and reads the last.
+
+The runner knows neither TensorRT nor CUDA: ``Executor`` enqueues the network, ``Memory`` is the device. It may be used
+from any one thread at a time; each call makes the context current in that thread and puts back what was there, so it
+does not matter which thread opened or closes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import EngineError
+from .memory import Buffer, Memory, Replay
+
+IN_FLIGHT = 2
+
+
+class Executor(Protocol):
+    """The network of one engine."""
+
+    def enqueue(self, frames: int, masks: int, stream: int) -> None:
+        """Put one inference on a stream, from a buffer's address to another's. Raises ``EngineError``."""
+
+    def close(self) -> None:
+        """Free the network. Called once, with the context current and nothing enqueued."""
+
+
+class _Slot:
+    """One frame's buffers and, once warm, its recorded work."""
+
+    def __init__(self, frames: Buffer, masks: Buffer) -> None:
+        self.frames, self.masks = frames, masks
+        self.replay: Replay | None = None
+        self.runs = 0
+        self.mark: object = None
+
+
+class Runner:
+    """A session of ``engine.base``, with ``submit`` and ``take`` beside ``infer`` for loops that overlap frames.
+
+    Args:
+        executor: the network; the runner closes it.
+        memory: the device; the runner releases it.
+        shape_nhw: frames a batch, height and width in pixels.
+
+    Raises:
+        EngineError: the buffers cannot be had; everything is freed, the executor and the memory too.
+    """
+
+    output_is_reused = True
+
+    def __init__(self, executor: Executor, memory: Memory, shape_nhw: tuple[int, int, int]) -> None:
+        self._executor, self._memory = executor, memory
+        self._shape = shape_nhw
+        self._in_use = threading.Lock()
+        self._running: deque[_Slot] = deque()
+        self._idle: deque[_Slot] = deque()
+        self._closed = False
+        self._held = contextlib.ExitStack()
+        # Freed from the last to the first: waiting comes before buffers, buffers before the network, the device last.
+        self._held.callback(memory.release)
+        self._held.callback(self._in_context, executor.close)
+        try:
+            with memory.current():
+                self._idle.extend(self._new_slot() for _ in range(IN_FLIGHT))
+        except Exception as error:
+            self._give_up()
+            raise EngineError(
+                f"the GPU has no room for frames ({error}): close other programs or use a smaller engine"
+            ) from error
+        self._held.callback(self._in_context, memory.synchronise)
+
+    def infer(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """``uint8 [N, H, W, 3]`` → ``uint8 [N, H, W]``, overwritten by the next call but one.
+
+        Raises:
+            EngineError: the device failed, frames are in flight that ``take`` has not fetched, or two threads met here.
+        """
+        if self._running:
+            raise EngineError("a frame is in flight: take its mask before infer")
+        self.submit(frames)
+        return self.take()
+
+    def submit(self, frames: NDArray[np.uint8]) -> None:
+        """Begin with a batch; ``frames`` may be overwritten as soon as this returns.
+
+        Raises:
+            EngineError: the device failed, or as many batches are in flight as fit.
+        """
+        with self._one_thread():
+            if not self._idle:
+                raise EngineError(f"{IN_FLIGHT} frames are in flight: take a mask before the next frame")
+            slot = self._idle[0]
+            # Before the slot is taken, so that a batch of another shape costs none.
+            np.copyto(slot.frames.host.reshape(*self._shape, 3), frames)
+            self._idle.popleft()
+            with self._on_device():
+                self._enqueue(slot)
+                slot.mark = self._memory.record()
+            self._running.append(slot)
+
+    def take(self) -> NDArray[np.uint8]:
+        """Wait for the oldest batch in flight: ``uint8 [N, H, W]``, overwritten by the next ``submit`` but one.
+
+        The array is the device's own memory and gone after ``close``.
+
+        Raises:
+            EngineError: the device failed, or no batch is in flight.
+        """
+        with self._one_thread():
+            if not self._running:
+                raise EngineError("no frame is in flight: submit one before taking a mask")
+            slot = self._running.popleft()
+            with self._on_device():
+                self._memory.wait(slot.mark)
+            self._idle.append(slot)
+            return slot.masks.host.reshape(self._shape)
+
+    def close(self) -> None:
+        """Wait for what is in flight and free everything, even when the device fails meanwhile.
+
+        Raises:
+            EngineError: something could not be freed; the rest is.
+        """
+        with self._one_thread(closing=True):
+            self._closed = True
+            self._running.clear()
+            try:
+                self._held.close()
+            except Exception as error:
+                raise EngineError(f"the GPU failed while it was freed ({error}): restart if it goes on") from error
+
+    def _enqueue(self, slot: _Slot) -> None:
+        """The first run warms up, the second is recorded, all later ones are replayed."""
+        if slot.runs == 1:
+            slot.replay = self._memory.capture(lambda: self._enqueue_steps(slot))
+            if slot.replay is not None:
+                self._held.callback(self._in_context, slot.replay.free)
+                # Waiting must stay what is done first.
+                self._held.callback(self._in_context, self._memory.synchronise)
+        slot.runs += 1
+        if slot.replay is not None:
+            slot.replay.launch()
+        else:
+            self._enqueue_steps(slot)
+
+    def _enqueue_steps(self, slot: _Slot) -> None:
+        self._memory.enqueue_upload(slot.frames)
+        self._executor.enqueue(slot.frames.address, slot.masks.address, self._memory.stream)
+        self._memory.enqueue_download(slot.masks)
+
+    def _new_slot(self) -> _Slot:
+        batch, height, width = self._shape
+        return _Slot(self._new_buffer(batch * height * width * 3), self._new_buffer(batch * height * width))
+
+    def _new_buffer(self, nbytes: int) -> Buffer:
+        buffer = self._memory.allocate(nbytes)
+        self._held.callback(self._in_context, self._memory.free, buffer)
+        return buffer
+
+    def _in_context(self, call: Callable[..., object], *arguments: object) -> None:
+        with self._memory.current():
+            call(*arguments)
+
+    @contextlib.contextmanager
+    def _one_thread(self, closing: bool = False) -> Iterator[None]:
+        if not self._in_use.acquire(blocking=False):
+            raise EngineError("two threads use one engine at once: open it once for each")
+        try:
+            if self._closed and not closing:
+                raise EngineError("the engine is closed or has failed: open it again")
+            yield
+        finally:
+            self._in_use.release()
+
+    @contextlib.contextmanager
+    def _on_device(self) -> Iterator[None]:
+        """With the context current; a failure ends the runner, because CUDA seldom recovers from one."""
+        try:
+            with self._memory.current():
+                yield
+        except Exception as error:
+            self._give_up()
+            raise EngineError(f"the GPU failed ({error}): open the engine again, and restart if that fails") from error
+
+    def _give_up(self) -> None:
+        """Free everything now; what fails on the way has nothing to add to the failure that led here."""
+        self._closed = True
+        self._running.clear()
+        with contextlib.suppress(Exception):
+            self._held.close()

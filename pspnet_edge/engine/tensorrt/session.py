@@ -1,0 +1,133 @@
+"""Opening a plan: TensorRT's side of the runner."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...errors import EngineError
+from .gpu import find_gpu
+from .log import Log, logger_for
+from .memory import PycudaMemory
+from .plan_file import check_plan, rebuild_command
+from .runner import Executor, Runner
+from .tail import KernelTail
+from .versions import Api, load_api
+
+if TYPE_CHECKING:
+    from . import typed
+
+
+def open_plan(path: Path, facts: dict[str, Any]) -> Runner:
+    """Open a plan on the first GPU.
+
+    Args:
+        path: the plan; its bytes are those that the sidecar describes.
+        facts: the sidecar.
+
+    Raises:
+        EngineError: it does not fit the TensorRT or the GPU here, or they fail.
+        MissingPackage: TensorRT or pycuda is not installed.
+    """
+    api = check_here(path, facts)
+    if find_gpu() is None:
+        raise EngineError(
+            f"{path} runs on an NVIDIA GPU and there is none here: copy it and its sidecar to where one is, or build "
+            "with --runtime openvino or onnxruntime"
+        )
+    batch, height, width = facts["shape_nhw"]
+    shape_nhw = (batch, height, width)
+    memory = PycudaMemory()
+    with contextlib.ExitStack() as undone:
+        undone.callback(memory.release)
+        with memory.current():
+            network = TensorRtExecutor(api, path, facts)
+            undone.callback(network.close)
+            tail = facts.get("tail")
+            executor: Executor = KernelTail(network, memory, tail, shape_nhw) if tail else network
+        undone.pop_all()
+    return Runner(executor, memory, shape_nhw)
+
+
+def check_here(path: Path, facts: dict[str, Any]) -> Api:
+    """Compare a plan with the TensorRT and the GPU here, and give that TensorRT.
+
+    Raises:
+        EngineError: says what no longer fits and the command that rebuilds.
+        MissingPackage: the runtime is not installed.
+    """
+    api = load_api(facts["runtime"], f"run {path.name}")
+    check_plan(path, facts, api.version, find_gpu())
+    return api
+
+
+class TensorRtExecutor:
+    """One engine and its execution context. Make it with a CUDA context current.
+
+    Args:
+        api: which TensorRT.
+        path: the plan.
+        facts: its sidecar.
+
+    Raises:
+        EngineError: TensorRT refuses the plan, or its input and output are not those of the sidecar.
+    """
+
+    def __init__(self, api: Api, path: Path, facts: dict[str, Any]) -> None:
+        self._log = Log(lambda done, note: None)
+        self._logger = logger_for(api, self._log)
+        self._rebuild = rebuild_command(path, facts)
+        self._runtime: typed.Runtime = api.trt.Runtime(self._logger)
+        if facts["tensorrt"].get("version_compatible"):
+            # Such a plan brings code of its own along. The sidecar's fingerprint says that it is the one we built.
+            self._runtime.engine_host_code_allowed = True
+        engine: typed.ICudaEngine | None = self._runtime.deserialize_cuda_engine(path.read_bytes())
+        if engine is None:
+            raise EngineError(f"{api.name} cannot load {path} ({self._log.reason()}): rebuild with `{self._rebuild}`")
+        self._engine: typed.ICudaEngine = engine
+        context: typed.IExecutionContext | None = engine.create_execution_context()
+        if context is None:
+            raise EngineError(
+                f"{path} does not start ({self._log.reason()}): close other programs that use the GPU's memory"
+            )
+        self._context: typed.IExecutionContext = context
+        self._frames, self._masks = self._tensor_names(api, facts)
+
+    def enqueue(self, frames: int, masks: int, stream: int) -> None:
+        """See ``runner.Executor``."""
+        self._context.set_tensor_address(self._frames, frames)
+        self._context.set_tensor_address(self._masks, masks)
+        if not self._context.execute_async_v3(stream):
+            raise EngineError(f"TensorRT refuses to run ({self._log.reason()}): rebuild with `{self._rebuild}`")
+
+    def close(self) -> None:
+        """See ``runner.Executor``."""
+        # Each needs the one before it.
+        del self._context
+        del self._engine
+        del self._runtime
+
+    def _tensor_names(self, api: Api, facts: dict[str, Any]) -> tuple[str, str]:
+        """The input's and the output's name, checked against the sidecar."""
+        batch, height, width = facts["shape_nhw"]
+        uint8, tail = api.trt.DataType.UINT8, facts.get("tail")
+        masks: tuple[object, ...] = (uint8, batch, height, width)
+        logits = (api.trt.DataType.FLOAT, batch, tail["classes"], *tail["logits_hw"]) if tail else None
+        expected = {
+            api.trt.TensorIOMode.INPUT: (uint8, batch, height, width, 3),
+            api.trt.TensorIOMode.OUTPUT: logits or masks,
+        }
+        found = {}
+        for index in range(self._engine.num_io_tensors):
+            name = self._engine.get_tensor_name(index)
+            mode = self._engine.get_tensor_mode(name)
+            dimensions: Any = self._engine.get_tensor_shape(name)
+            if expected.get(mode) != (self._engine.get_tensor_dtype(name), *dimensions):
+                raise EngineError(
+                    f"the plan's tensor {name} is not what its sidecar says: rebuild with `{self._rebuild}`"
+                )
+            found[mode] = name
+        if len(found) != 2:
+            raise EngineError(f"the plan does not map frames to masks: rebuild with `{self._rebuild}`")
+        return found[api.trt.TensorIOMode.INPUT], found[api.trt.TensorIOMode.OUTPUT]

@@ -1,0 +1,234 @@
+"""The INT8 accuracy gate: what quantisation costs, which layers cost it, and which to leave in FP16 to pay less.
+
+The canonical Q/DQ graph runs in ONNX Runtime on the processor, which computes what TensorRT will.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from ..data.datasets import Dataset
+from ..data.geometry import frame_at, mask_at
+from ..errors import BuildError, OptionError
+from ..lazy import require
+from ..metrics import ConfusionMatrix
+from .calibration_table import CalibrationTable
+from .onnx_file import ModelFile
+from .quantize import convolution_macs, int8_mac_fraction, int8_model, quantised_convolutions
+
+_RANKING_IMAGES = 6
+_LEAST_FRACTION = 0.5
+"""Less than this share of the MACs in INT8 is no INT8 engine: the gate refuses instead."""
+
+Images = Sequence[NDArray[np.uint8]]
+Advance = Callable[[int, str], None]
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """What quantising one convolution alone does to the masks."""
+
+    layer: str
+    disagreement: float
+    """Share of mask pixels that change, 0–1."""
+    mac_fraction: float
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """What the gate decided, as the sidecar records it."""
+
+    metric: str
+    """``miou`` against labels, or ``agreement`` with FP32 where there are none."""
+    images: int
+    fp32: float
+    int8: float
+    drop: float
+    max_drop: float
+    drop_before: float
+    """With every layer in INT8."""
+    left_in_fp16: tuple[LayerCost, ...]
+    int8_mac_fraction: float
+
+    def facts(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
+
+def gated_int8_model(
+    model: ModelFile,
+    table: CalibrationTable,
+    dataset: Dataset | Images,
+    max_drop: float,
+    *,
+    on_step: Advance = lambda done, note: None,
+) -> tuple[ModelFile, GateResult]:
+    """Quantise, and leave the costliest convolutions unquantised until the loss is within ``max_drop``.
+
+    Args:
+        model: the FP32 model.
+        table: ranges for it.
+        dataset: labelled pairs, or bare BGR images ``uint8 [H, W, 3]``, on which masks are held against FP32's.
+        max_drop: the largest loss of mIoU (or of agreement) to accept, 0–1.
+        on_step: told what is going on.
+
+    Returns:
+        The Q/DQ model and what was measured.
+
+    Raises:
+        OptionError: ``max_drop`` is no fraction, or the labels are of other classes.
+        BuildError: the limit would leave too little in INT8.
+    """
+    if not 0 <= max_drop < 1:
+        raise OptionError(f"--max-drop {max_drop} is not a fraction: give the mIoU you can lose, such as 0.003")
+    judge = _Judge(model, dataset, on_step)
+    before = judge.drop(int8_model(model, table).graph)
+    left: list[LayerCost] = []
+    graph, drop = int8_model(model, table), before
+    if before > max_drop:
+        ranking = layer_costs(model, table, judge.images(_RANKING_IMAGES), on_step=on_step)
+        left = _fewest(model, table, ranking, judge, max_drop)
+        graph = int8_model(model, table, keep=[cost.layer for cost in left])
+        drop = judge.drop(graph.graph)
+    result = GateResult(
+        metric=judge.metric,
+        images=len(dataset),
+        fp32=judge.fp32,
+        int8=judge.fp32 - drop,
+        drop=drop,
+        max_drop=max_drop,
+        drop_before=before,
+        left_in_fp16=tuple(left),
+        int8_mac_fraction=int8_mac_fraction(graph.graph),
+    )
+    return graph, result
+
+
+def layer_costs(
+    model: ModelFile,
+    table: CalibrationTable,
+    images: Images,
+    *,
+    on_step: Advance = lambda done, note: None,
+) -> list[LayerCost]:
+    """What quantising each convolution alone changes in the masks, dearest first."""
+    frames = [frame_at(image, model.shape_nhw[1:]) for image in images]
+    exact = _masks(model.graph, frames)
+    macs = convolution_macs(model.graph)
+    total = sum(macs.values())
+    names = [node.name for node in quantised_convolutions(model.graph)]
+    costs = []
+    for position, name in enumerate(names):
+        alone = int8_model(model, table, keep=[other for other in names if other != name])
+        changed = np.mean([np.mean(a != b) for a, b in zip(exact, _masks(alone.graph, frames))])
+        costs.append(LayerCost(name, float(changed), macs[name] / total))
+        on_step(position + 1, f"layer {position + 1} of {len(names)}")
+    return sorted(costs, key=lambda cost: -cost.disagreement)
+
+
+def _fewest(
+    model: ModelFile, table: CalibrationTable, ranking: list[LayerCost], judge: _Judge, max_drop: float
+) -> list[LayerCost]:
+    """The shortest run of the dearest layers that brings the drop within the limit: doubled, then halved in on."""
+
+    def fits(count: int) -> bool:
+        kept = [cost.layer for cost in ranking[:count]]
+        return judge.drop(int8_model(model, table, keep=kept).graph) <= max_drop
+
+    most = _most_that_may_be_left(ranking)
+    high = 1
+    while high < most and not fits(high):
+        high *= 2
+    if high >= most:
+        high = most
+        if most == 0 or not fits(most):
+            raise BuildError(
+                f"INT8 cannot stay within --max-drop {max_drop}: with the {most} dearest layers in FP16 and half the "
+                "MACs left in INT8 it loses more; calibrate on more images, allow a larger drop, or build fp16"
+            )
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if fits(middle) else (middle, high)
+    return ranking[:high]
+
+
+def _most_that_may_be_left(ranking: list[LayerCost]) -> int:
+    """How many of the dearest layers can leave INT8 before less than ``_LEAST_FRACTION`` of the MACs stays."""
+    left = 0.0
+    for count, cost in enumerate(ranking):
+        left += cost.mac_fraction
+        if left > 1 - _LEAST_FRACTION:
+            return count
+    return len(ranking)
+
+
+class _Judge:
+    """Measures graphs on one set of images against FP32."""
+
+    def __init__(self, model: ModelFile, dataset: Dataset | Images, on_step: Advance) -> None:
+        self._dataset = dataset
+        self._size_hw = model.shape_nhw[1:]
+        self._classes = len(model.label_set)
+        self._on_step = on_step
+        labels = getattr(dataset, "label_set", None)
+        if labels is not None and labels.classes != model.label_set.classes:
+            raise OptionError(f"the model's classes are not those of {labels.name}: give the set it was trained for")
+        self.metric = "miou" if labels is not None else "agreement"
+        self._exact: list[NDArray[np.uint8]] = []
+        if labels is None:
+            exact = _session(model.graph)
+            self._exact = [self._mask(exact, index) for index in self._indices()]
+        self.fp32 = self._value(model.graph)
+
+    def images(self, count: int) -> list[NDArray[np.uint8]]:
+        """At most ``count`` images, evenly spaced."""
+        total = len(self._dataset)
+        return [self._image(position * total // count) for position in range(min(count, total))]
+
+    def drop(self, graph: onnx.ModelProto) -> float:
+        """How much less than FP32 a graph reaches."""
+        return self.fp32 - self._value(graph)
+
+    def _value(self, graph: onnx.ModelProto) -> float:
+        session = _session(graph)
+        matrix = ConfusionMatrix(self._classes)
+        for index in self._indices():
+            mask = self._mask(session, index)
+            if self._exact:
+                matrix.add(self._exact[index], mask)
+            else:
+                label = self._dataset[index][1]
+                matrix.add(label, mask_at(mask, (label.shape[0], label.shape[1])))
+            self._on_step(index + 1, f"image {index + 1} of {len(self._dataset)}")
+        return matrix.miou() if self.metric == "miou" else matrix.pixel_accuracy()
+
+    def _indices(self) -> range:
+        return range(len(self._dataset))
+
+    def _image(self, index: int) -> NDArray[np.uint8]:
+        entry = self._dataset[index]
+        return entry[0] if isinstance(entry, tuple) else entry
+
+    def _mask(self, session: Any, index: int) -> NDArray[np.uint8]:
+        return _run(session, frame_at(self._image(index), self._size_hw))
+
+
+def _session(graph: onnx.ModelProto) -> Any:
+    onnxruntime = require("onnxruntime", "measure what INT8 costs")
+    return onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+
+
+def _run(session: Any, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.asarray(session.run(None, {session.get_inputs()[0].name: frame[None]})[0][0])
+
+
+def _masks(graph: onnx.ModelProto, frames: Images) -> list[NDArray[np.uint8]]:
+    session = _session(graph)
+    return [_run(session, frame) for frame in frames]

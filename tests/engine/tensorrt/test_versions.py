@@ -1,0 +1,172 @@
+"""The builder against stand-ins that have exactly the attributes of each version, and so fail on any other."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import onnx
+import pytest
+
+from pspnet_edge import bundled
+from pspnet_edge.engine.tensorrt import builder
+from pspnet_edge.engine.tensorrt.builder import BuildOptions, Plan, build_plan
+from pspnet_edge.engine.tensorrt.gpu import Gpu
+from pspnet_edge.errors import BuildError, EngineError
+from pspnet_edge.graph.calibration_table import read_table
+from pspnet_edge.graph.onnx_file import ModelFile, read_model
+from pspnet_edge.graph.quantize import int8_model
+
+LISTS = json.loads((Path(__file__).parent / "api" / "tensorrt_api.json").read_text(encoding="utf-8"))
+VERSIONS = [version for version in LISTS["versions"] if not version.startswith("rtx-")]
+
+
+def members(version: str, name: str) -> list[str]:
+    return [key for key, text in LISTS["classes"][name].items() if text == "*" or version in text.split()]
+
+
+class StandIn(ModuleType):
+    """A module ``tensorrt`` of one version, whose builder gives a plan of a few bytes."""
+
+    def __init__(self, version: str, dla_cores: int = 0) -> None:
+        super().__init__("tensorrt")
+        self.__version__ = version
+        for name in LISTS["classes"]:
+            if listed := members(version, name):
+                setattr(self, name, self._class(name, listed))
+        self.config = self._object("IBuilderConfig")
+        self.network = self._object("INetworkDefinition")
+        self.parser = self._object("OnnxParser")
+        self.builder = self._object("Builder")
+        self.builder.create_network.return_value = self.network
+        self.builder.create_builder_config.return_value = self.config
+        self.builder.build_serialized_network.return_value = b"plan"
+        self.builder.num_DLA_cores = dla_cores
+        self.network.num_layers = 3
+        self.network.get_layer.side_effect = lambda index: SimpleNamespace(name=f"layer_{index}")
+        self.config.can_run_on_DLA.return_value = False
+        self.config.get_timing_cache.return_value.serialize.return_value = b"timing"
+        self.Builder = mock.Mock(return_value=self.builder)
+        self.OnnxParser = mock.Mock(return_value=self.parser)
+
+    def _class(self, name: str, listed: list[str]) -> Any:
+        if name in ("ILogger", "IProgressMonitor"):
+            return type(name, (), {})
+        return type(name, (), {member: position for position, member in enumerate(listed) if member.isupper()})
+
+    def _object(self, name: str) -> Any:
+        return mock.MagicMock(spec_set=members(self.__version__, name))
+
+    def parsed(self) -> onnx.ModelProto:
+        return onnx.load_model_from_string(self.parser.parse.call_args[0][0])
+
+    def flags(self) -> set[str]:
+        names = {getattr(self.BuilderFlag, name): name for name in members(self.__version__, "BuilderFlag")[:-2]}
+        return {names[call[0][0]] for call in self.config.set_flag.call_args_list}
+
+
+@pytest.fixture(scope="module")
+def fp32() -> ModelFile:
+    return read_model(bundled.onnx_path(bundled.DEFAULT))
+
+
+@pytest.fixture(scope="module")
+def int8(fp32: ModelFile) -> ModelFile:
+    return int8_model(fp32, read_table(bundled.table_path(bundled.DEFAULT)))
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(builder, "find_gpu", lambda: Gpu("Orin", "8.7", True))
+
+
+def built(stand_in: StandIn, model: ModelFile, precision: str, cache: Path, **options: Any) -> Plan:
+    with mock.patch.dict(sys.modules, {"tensorrt": stand_in}):
+        return build_plan("tensorrt", model, precision, BuildOptions(**options), cache=cache)
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_a_build_uses_only_what_the_version_has(
+    version: str, precision: str, fp32: ModelFile, int8: ModelFile, tmp_path: Path
+) -> None:
+    stand_in = StandIn(version)
+    model = int8 if precision == "int8" else fp32
+    plan = built(stand_in, model, precision, tmp_path)
+    assert plan.content == b"plan"
+    assert plan.facts["tensorrt"]["compute_capability"] == "8.7"
+    assert (tmp_path / f"tensorrt-{version}.timing").read_bytes() == b"timing"
+    graph, (network_flags,) = stand_in.parsed(), stand_in.builder.create_network.call_args[0]
+    half = any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in graph.graph.initializer)
+    if version == "8.6.1":
+        assert stand_in.flags() == {"fp32": set(), "fp16": {"FP16"}, "int8": {"FP16", "INT8"}}[precision]
+        assert network_flags == 1 << stand_in.NetworkDefinitionCreationFlag.EXPLICIT_BATCH
+        assert graph.opset_import[0].version == 17
+        assert not half
+        assert [node.op_type for node in graph.graph.node[-3:]] == ["ArgMax", "Cast", "Cast"]
+    else:
+        assert stand_in.flags() == set()
+        assert network_flags == 1 << stand_in.NetworkDefinitionCreationFlag.STRONGLY_TYPED
+        assert half == (precision != "fp32")
+        assert [node.op_type for node in graph.graph.node[-2:]] == ["ArgMax", "Cast"]
+    onnx.checker.check_model(graph)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_memory_that_runs_out_is_met_with_a_smaller_workspace(fp32: ModelFile, tmp_path: Path) -> None:
+    stand_in = StandIn("10.3.0")
+    tries: list[int] = []
+
+    def build(*_: object) -> bytes | None:
+        logger = stand_in.Builder.call_args[0][0]
+        tries.append(stand_in.config.set_memory_pool_limit.call_args[0][1])
+        if len(tries) < 3:
+            logger.log(SimpleNamespace(name="ERROR"), "Requested amount of GPU memory\nis too much")
+            return None
+        return b"plan"
+
+    stand_in.Builder.return_value.build_serialized_network.side_effect = build
+    plan = built(stand_in, fp32, "fp16", tmp_path, workspace_bytes=512 << 20)
+    assert tries == [512 << 20, 256 << 20, 128 << 20]
+    assert plan.facts["tensorrt"]["workspace_bytes"] == 128 << 20
+    stand_in.builder.build_serialized_network.side_effect = lambda *_: None
+    with pytest.raises(BuildError, match=r"cannot build the engine .no reason in its log."):
+        built(stand_in, fp32, "fp16", tmp_path)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_dla_lists_what_falls_back_and_is_refused_where_it_is_not(fp32: ModelFile, tmp_path: Path) -> None:
+    stand_in = StandIn("10.3.0", dla_cores=2)
+    plan = built(stand_in, fp32, "fp16", tmp_path, dla_core=1)
+    assert plan.facts["tensorrt"]["dla_fallback"] == ["layer_0", "layer_1", "layer_2"]
+    assert stand_in.flags() == {"FP16", "GPU_FALLBACK"}
+    assert stand_in.builder.create_network.call_args[0] == (0,)
+    for version, cores, precision, message in (
+        ("10.3.0", 0, "fp16", "no DLA core 1 here"),
+        ("8.6.1", 2, "fp32", "build with --precision fp16"),
+        ("11.4", 2, "fp16", "no way to build for DLA"),
+    ):
+        with pytest.raises(BuildError, match=message):
+            built(StandIn(version, cores), fp32, precision, tmp_path, dla_core=1)
+
+
+def test_what_cannot_be_is_refused_before_the_build(fp32: ModelFile, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(builder, "find_gpu", lambda: None)
+    with pytest.raises(BuildError, match="builds on the GPU that will run the engine"):
+        built(StandIn("10.3.0"), fp32, "fp16", tmp_path)
+    older = StandIn("8.6.1")
+    older.__version__ = "8.5.2"
+    with pytest.raises(EngineError, match=r"older than 8\.6"):
+        built(older, fp32, "fp16", tmp_path)
+    monkeypatch.setattr(builder, "find_gpu", lambda: Gpu("Orin", "8.7", True))
+    (tmp_path / "file").touch()
+    with pytest.raises(BuildError, match="name another with XDG_CACHE_HOME"):
+        built(StandIn("10.3.0"), fp32, "fp16", tmp_path / "file" / "cache")
+    monkeypatch.setattr(builder, "free_memory_bytes", lambda: 100 << 20)
+    with pytest.raises(BuildError, match="100 MiB are free: close other programs"):
+        built(StandIn("10.3.0"), fp32, "fp16", tmp_path)
