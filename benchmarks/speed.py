@@ -1,0 +1,115 @@
+"""Frames a second of the bundled model in each runtime and precision, and in PyTorch eager, in one interleaved run.
+
+    python benchmarks/speed.py [--rounds 15]
+
+Every contender segments the same frames in turn, round after round, so that drift of the machine falls on all alike; the
+figure is the median over rounds, the ratio is taken round by round. From uint8 frame to uint8 mask.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from zoo import ROOT, with_section
+
+from pspnet_edge import bundled
+from pspnet_edge.artifact import write_bytes, write_json
+from pspnet_edge.data.datasets import SceneSet
+from pspnet_edge.data.geometry import frame_at
+from pspnet_edge.engine.base import open_engine
+from pspnet_edge.engine.build import build_engine, find_model
+
+FRAMES = 10
+BASE = "fp32 openvino"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=15)
+    rounds = parser.parse_args().rounds
+    frames = [frame_at(SceneSet("test")[index][0], (384, 480))[None] for index in range(FRAMES)]
+    with tempfile.TemporaryDirectory() as folder:
+        contenders = engines(Path(folder)) | {"fp32 PyTorch eager": eager()}
+        seconds = interleaved(contenders, frames, rounds)
+    base = np.array(seconds[BASE])
+    rows = [
+        {
+            "contender": name,
+            "ms": round(1000 * float(np.median(times)), 2),
+            "fps": round(1 / float(np.median(times)), 1),
+            "ratio_to_fp32_openvino": round(float(np.median(base / np.array(times))), 3),
+        }
+        for name, times in seconds.items()
+    ]
+    facts = {"processor": processor(), "rounds": rounds, "frames_a_round": FRAMES, "rows": rows}
+    write_json(ROOT / "benchmarks" / "results" / "speed.json", facts)
+    readme = ROOT / "README.md"
+    write_bytes(readme, with_section(readme.read_text(encoding="utf-8"), "speed", table(rows)).encode())
+    print(table(rows))
+
+
+def engines(folder: Path) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
+    """Every precision in every runtime of the processor."""
+    found = {}
+    for runtime in ("openvino", "onnxruntime"):
+        for precision in ("fp32", "fp16", "int8"):
+            path = folder / f"{runtime}-{precision}.engine"
+            build_engine(find_model(None), precision, runtime, path)
+            found[f"{precision} {runtime}"] = open_engine(path).infer
+    return found
+
+
+def eager() -> Callable[[np.ndarray], np.ndarray]:
+    """The same network in PyTorch, the frame's and the mask's conversion included."""
+    import torch
+
+    from pspnet_edge.model.checkpoint import load_checkpoint
+    from pspnet_edge.train.batches import normalised
+
+    network = load_checkpoint(bundled.checkpoint_path(bundled.DEFAULT)).model
+
+    def infer(frames: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            logits = network(normalised(torch.from_numpy(frames), network.mean, network.std))
+            full = torch.nn.functional.interpolate(logits, frames.shape[1:3], mode="bilinear", align_corners=False)
+            return full.argmax(1).to(torch.uint8).numpy()
+
+    return infer
+
+
+def interleaved(
+    contenders: dict[str, Callable[[np.ndarray], np.ndarray]], frames: list[np.ndarray], rounds: int
+) -> dict[str, list[float]]:
+    """Seconds a frame of each contender in each round; the first round warms up and is not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for turn in range(rounds + 1):
+        for name, infer in contenders.items():
+            start = time.perf_counter()
+            for frame in frames:
+                infer(frame)
+            if turn:
+                seconds[name].append((time.perf_counter() - start) / len(frames))
+    return seconds
+
+
+def processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n"):
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def table(rows: list[dict[str, object]]) -> str:
+    lines = ["| engine | ms a frame | FPS | times FP32 OpenVINO |", "|---|---|---|---|"]
+    lines += [f"| {r['contender']} | {r['ms']} | {r['fps']} | {r['ratio_to_fp32_openvino']} |" for r in rows]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
