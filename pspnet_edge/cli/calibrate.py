@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .options import DatasetOption, RootOption
-from .output import JsonFlag, progress, result
+from .output import JsonFlag, progress, result, say
+
+if TYPE_CHECKING:
+    from ..data.calibration_set import Subset
+    from ..data.datasets import Dataset
+
+_IMAGES = 128
 
 
 def register(app: typer.Typer) -> None:
@@ -21,7 +27,18 @@ def calibrate(
     dataset: DatasetOption = "camvid",
     root: RootOption = None,
     split: Annotated[str, typer.Option(help="Never the split that measures.")] = "train",
-    images: Annotated[int, typer.Option(min=1, help="How many, evenly spaced over the split.")] = 128,
+    images: Annotated[
+        int | None, typer.Option(min=1, help="How many, evenly spaced over the split or over --images-from.")
+    ] = None,
+    images_from: Annotated[
+        Path | None,
+        typer.Option(
+            "--images-from",
+            metavar="LIST",
+            help="A file with one image id a line. Default without --images: the list that ships for the data set's "
+            f"train split, and where there is none {_IMAGES} images.",
+        ),
+    ] = None,
     method: Annotated[
         str, typer.Option(metavar="minmax|percentile|entropy|mse", help="How ranges are chosen.")
     ] = "mse",
@@ -30,33 +47,55 @@ def calibrate(
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Measure activation ranges on images; INT8 builds need the table that this makes."""
+    """Measure activation ranges on images; INT8 builds need the table that this makes. A killed run goes on."""
     from ..artifact import ensure_writable, sha256_of
-    from ..data.calibration_set import evenly_spaced
     from ..data.datasets import open_dataset
     from ..engine.build import find_model
-    from ..graph.calibrate import table_from_images
+    from ..graph.calibrate import table_from_dataset
     from ..graph.calibration_table import write_table
     from ..graph.onnx_file import read_model
 
     source = find_model(model)
     output = output or Path(f"{source.name}.calib.json")
     ensure_writable(output)
-    chosen = evenly_spaced(open_dataset(dataset, root, split), images)
+    listed = images_from or (_shipped_list(dataset, split) if images is None else None)
+    chosen = _chosen(open_dataset(dataset, root, split), listed, images)
+    state = output.with_name(f"{output.name}.partial")
     with progress("calibrate", len(chosen)) as advance:
-        table = table_from_images(
+        table, skipped = table_from_dataset(
             read_model(source.path),
-            (chosen[index][0] for index in range(len(chosen))),
+            chosen,
             dataset=f"{dataset} {split}",
             method=method,
+            state=state,
             on_image=advance,
+            say=say,
         )
     write_table(output, table)
+    state.unlink(missing_ok=True)
     facts = {
         "calibration": str(output),
         "calibration_sha256": sha256_of(output),
         "images": table.images,
+        "images_from": str(listed) if listed else None,
+        "skipped": list(skipped),
         "method": table.method,
         "tensors": len(table.amax),
     }
     result(facts, as_json, f"{output}: {facts['tensors']} ranges from {table.images} images, method {method}")
+
+
+def _shipped_list(dataset: str, split: str) -> Path | None:
+    from ..data.calibration_list import shipped_list
+
+    return shipped_list(dataset) if split == "train" else None
+
+
+def _chosen(dataset: Dataset, listed: Path | None, count: int | None) -> Subset:
+    from ..data.calibration_list import read_list
+    from ..data.calibration_set import evenly_spaced
+
+    if listed is None:
+        return evenly_spaced(dataset, count or _IMAGES)
+    named = read_list(listed).of(dataset)
+    return evenly_spaced(named, count) if count else named

@@ -47,6 +47,11 @@ def export(
         "input_hw": list(size_hw),
         "batch": batch,
         "label_set": model.label_set.facts(),
+        "architecture": source.model.architecture,
+        "mean": list(source.model.mean),
+        "std": list(source.model.std),
+        "align_corners": source.model.align_corners,
+        "imported": source.facts.get("imported"),
         "gmac": round(sum(convolution_macs(model.graph).values()) / batch / 1e9, 4),
     }
     write_sidecar(output, "model", facts)

@@ -68,16 +68,19 @@ def progress(what: str, total: int | None) -> Iterator[Advance]:
 
 
 def _plain_lines(what: str, total: int | None, every_s: float = 10.0) -> Advance:
-    start = spoken = time.monotonic()
+    spoken = time.monotonic()
+    first: tuple[int, float] | None = None  # work that goes on from an earlier run does not begin at zero
 
     def advance(done: int, note: str = "") -> None:
-        nonlocal spoken
+        nonlocal first, spoken
         now = time.monotonic()
+        first = first or (done, now)
         if now - spoken < every_s or done == 0:
             return
         spoken = now
+        since, start = first
         share = f"{done}/{total}" if total else str(done)
-        left = f", {(now - start) / done * (total - done):.0f} s left" if total else ""
+        left = f", {(now - start) / (done - since) * (total - done):.0f} s left" if total and done > since else ""
         say(f"{what}: {share}{left}{'  ' + note if note else ''}")
 
     return advance

@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    model: Annotated[str, typer.Option(help="Name of the network.")] = "pspnet_lite0",
+    model: Annotated[str, typer.Option(help="Name of the network; docs/models.md lists them.")] = "pspnet_lite0",
     dataset: DatasetOption = "camvid",
     root: RootOption = None,
     split: Annotated[str, typer.Option(help="train, or trainval for a final model.")] = "train",
@@ -31,7 +31,9 @@ def train(
     autocast: Annotated[bool, typer.Option(help="Compute in bfloat16 where it is safe.")] = True,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     workers: Annotated[int, typer.Option(min=0, help="Processes that prepare batches.")] = 1,
-    init: Annotated[Path | None, typer.Option(metavar="CHECKPOINT", help="Start from these weights.")] = None,
+    init: Annotated[
+        str | None, typer.Option(metavar="CHECKPOINT", help="Start from these weights; a bundled name too.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from last.pt in the output folder.")] = False,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR")] = Path("runs/train"),
     as_json: JsonFlag = False,
@@ -75,7 +77,7 @@ def train(
             validation_set,
             open_dataset("scenes", None, "train") if mix else None,
             output,
-            init=init,
+            init=checkpoint_named(init),
             resume=resume,
             workers=workers,
             on_step=lambda step, _, loss: advance(step, f"loss {loss:.3f}"),
@@ -84,3 +86,12 @@ def train(
     facts = {"miou": done.miou, "checkpoint": str(done.checkpoint), "epochs": done.epochs}
     quality = f"val mIoU {done.miou:.4f}" if done.miou is not None else "no validation split"
     result(facts, as_json, f"{done.checkpoint}: {done.epochs} epochs, {quality}")
+
+
+def checkpoint_named(init: str | None) -> Path | None:
+    """The checkpoint of a bundled name, or the path itself."""
+    from .. import bundled
+
+    if init is None:
+        return None
+    return bundled.checkpoint_path(init) if init in bundled.names() else Path(init)

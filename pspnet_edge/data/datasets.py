@@ -66,6 +66,9 @@ class Dataset(Protocol):
     def __getitem__(self, index: int) -> tuple[Image, Mask]:
         """One pair, read or drawn now."""
 
+    def image(self, index: int) -> Image:
+        """The image of one pair; its mask is not read."""
+
     def name(self, index: int) -> str:
         """What to call the pair in messages and lists."""
 
@@ -141,6 +144,9 @@ class SceneSet:
         seed, frame_index = self._place(index)
         frame = Drive(seed, self.size_hw).frame(frame_index)
         return frame.image, frame.mask
+
+    def image(self, index: int) -> Image:
+        return self[index][0]
 
     def name(self, index: int) -> str:
         seed, frame_index = self._place(index)

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from ..data.datasets import Dataset
 from ..data.geometry import frame_at
-from ..errors import CalibrationError
+from ..errors import CalibrationError, DataError
 from ..lazy import require
+from .calibration_state import Measured, Purpose, read_state, write_state
 from .calibration_table import CalibrationTable, weights_fingerprint
-from .histogram import Histogram
+from .histogram import ensure_method
 from .onnx_file import ModelFile
 from .quantize import quantised_tensors
+
+MAX_BAD_FRACTION = 0.05
 
 
 def table_from_images(
@@ -39,34 +46,148 @@ def table_from_images(
 
     Raises:
         CalibrationError: there is no image, or an activation is not finite.
+        OptionError: no such method.
     """
-    names = quantised_tensors(model.graph)
-    session = _session(model, names)
-    _, height, width = model.shape_nhw
-    histograms = {name: Histogram() for name in names}
-    digest = hashlib.sha256()
-    done = 0
+    ensure_method(method)
+    network = _WatchedNetwork(model)
+    measured = Measured.nothing(network.tensors)
     for image in images:
-        digest.update(image.tobytes())
-        frame = frame_at(image, (height, width))
-        for name, value in zip(names, session.run(names, {model.graph.graph.input[0].name: frame[None]})):
-            histograms[name].add(value)
-        done += 1
-        on_image(done)
-    if done == 0:
-        raise CalibrationError("there is no image to calibrate with: give a data set or a folder that holds some")
-    amax = {name: _rounded(histogram.amax(method)) for name, histogram in histograms.items()}
-    return CalibrationTable(weights_fingerprint(model.graph), method, dataset, done, digest.hexdigest(), amax)
+        network.measure(image, measured)
+        on_image(measured.images)
+    return _table(model, measured, dataset, method)
 
 
-def _session(model: ModelFile, names: list[str]):  # type: ignore[no-untyped-def]
+def table_from_dataset(
+    model: ModelFile,
+    images: Dataset,
+    *,
+    dataset: str,
+    method: str = "mse",
+    state: Path | None = None,
+    save_every_s: float = 5.0,
+    on_image: Callable[[int], None] = lambda done: None,
+    say: Callable[[str], None] = lambda sentence: None,
+) -> tuple[CalibrationTable, tuple[str, ...]]:
+    """As ``table_from_images``, over files that may be damaged and in a process that may be killed.
+
+    An image that cannot be read is named and left out. What was measured is kept in the file ``state`` every few
+    seconds; a later call for the same purpose goes on from there, to the same table, and removes it.
+
+    Args:
+        model: the FP32 model.
+        images: whose images, not masks, are read.
+        dataset: what the images are, kept in the table.
+        method: one of ``histogram.METHODS``.
+        state: where to keep what was measured so far; None keeps nothing.
+        save_every_s: seconds between two writes of ``state``.
+        on_image: called with the number of images dealt with, those of an earlier call included.
+        say: called with a sentence about a bad image, or about going on from ``state``.
+
+    Returns:
+        The table, and the names of the images that were left out.
+
+    Raises:
+        DataError: more than 5 % of the images cannot be read.
+        CalibrationError: there is no image, or an activation is not finite.
+        OptionError: no such method.
+    """
+    ensure_method(method)
+    network = _WatchedNetwork(model)
+    purpose = _purpose(model, images, method)
+    measured = _resumed(state, purpose, network.tensors, len(images), say)
+    saved = time.monotonic()
+    for index in range(measured.next_index, len(images)):
+        try:
+            image = images.image(index)
+        except DataError as error:
+            measured.skipped.append(images.name(index))
+            say(f"left out: {error}")
+            _refuse_too_many(measured, len(images), state)
+        else:
+            network.measure(image, measured)
+        measured.next_index = index + 1
+        if state and time.monotonic() - saved >= save_every_s:
+            write_state(state, purpose, measured)
+            saved = time.monotonic()
+        on_image(index + 1)
+    table = _table(model, measured, dataset, method)
+    return table, tuple(measured.skipped)
+
+
+class _WatchedNetwork:
+    """The FP32 model in ONNX Runtime, giving out every tensor that is to be quantised."""
+
+    def __init__(self, model: ModelFile) -> None:
+        self.tensors = quantised_tensors(model.graph)
+        self._batch, *self._size_hw = model.shape_nhw
+        self._input = model.graph.graph.input[0].name
+        self._session = _session(model, self.tensors)
+
+    def measure(self, image: NDArray[np.uint8], measured: Measured) -> None:
+        """Count one image's activations."""
+        height, width = self._size_hw
+        frames = np.repeat(frame_at(image, (height, width))[None], self._batch, axis=0)
+        for name, value in zip(self.tensors, self._session.run(self.tensors, {self._input: frames})):
+            measured.histograms[name].add(value)
+        measured.images += 1
+        # Each fingerprint takes in the one before, so that it can go on from a state that was kept.
+        chained = hashlib.sha256(f"{measured.images_sha256} {image.shape}".encode())
+        chained.update(image.tobytes())
+        measured.images_sha256 = chained.hexdigest()
+
+
+def _session(model: ModelFile, tensors: list[str]) -> Any:
     onnxruntime = require("onnxruntime", "calibrate")
     watched = onnx.ModelProto()
     watched.CopyFrom(model.graph)
     watched.graph.output.extend(
-        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in tensors
     )
     return onnxruntime.InferenceSession(watched.SerializeToString(), providers=["CPUExecutionProvider"])
+
+
+def _purpose(model: ModelFile, images: Dataset, method: str) -> Purpose:
+    names = "\n".join(images.name(index) for index in range(len(images)))
+    return Purpose(
+        weights_sha256=weights_fingerprint(model.graph),
+        shape_nhw=model.shape_nhw,
+        method=method,
+        names_sha256=hashlib.sha256(names.encode()).hexdigest(),
+    )
+
+
+def _resumed(
+    state: Path | None, purpose: Purpose, tensors: list[str], total: int, say: Callable[[str], None]
+) -> Measured:
+    if state and state.exists():
+        try:
+            measured = read_state(state, purpose, tensors)
+        except CalibrationError as error:
+            say(f"starting anew, because {error}")
+        else:
+            say(f"going on from {state}: {measured.next_index} of {total} images are done")
+            return measured
+    return Measured.nothing(tensors)
+
+
+def _refuse_too_many(measured: Measured, total: int, state: Path | None) -> None:
+    if len(measured.skipped) <= MAX_BAD_FRACTION * total:
+        return
+    if state:
+        # It would leave the same images out again after they were restored.
+        state.unlink(missing_ok=True)
+    raise DataError(
+        f"{len(measured.skipped)} of {total} calibration images cannot be read, more than {MAX_BAD_FRACTION:.0%} "
+        f"(the last is {measured.skipped[-1]}): restore them, or choose others with --images-from"
+    )
+
+
+def _table(model: ModelFile, measured: Measured, dataset: str, method: str) -> CalibrationTable:
+    if measured.images == 0:
+        raise CalibrationError("there is no image to calibrate with: give a data set or a folder that holds some")
+    amax = {name: _rounded(histogram.amax(method)) for name, histogram in measured.histograms.items()}
+    weights = weights_fingerprint(model.graph)
+    return CalibrationTable(weights, method, dataset, measured.images, measured.images_sha256, amax)
 
 
 def _rounded(value: float) -> float:

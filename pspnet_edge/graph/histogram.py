@@ -14,6 +14,12 @@ _LEVELS = 127
 _PERCENTILE = 0.99995
 
 
+def ensure_method(method: str) -> None:
+    """Raise ``OptionError`` if there is no such method, before long work and not after."""
+    if method not in METHODS:
+        raise OptionError(f"there is no calibration method {method!r}: choose one of {', '.join(METHODS)}")
+
+
 class Histogram:
     """Counts of absolute values. The range doubles when a larger value comes, so no value is ever lost."""
 
@@ -52,8 +58,7 @@ class Histogram:
         Kullback-Leibler divergence between the histogram and its quantised form (S. Migacz, 8-bit Inference with
         TensorRT, GTC 2017). ``mse``: least squared error of rounding and clipping.
         """
-        if method not in METHODS:
-            raise OptionError(f"there is no calibration method {method!r}: choose one of {', '.join(METHODS)}")
+        ensure_method(method)
         if self.limit == 0.0:
             return 1.0
         if method == "minmax":
@@ -82,6 +87,9 @@ def _squared_error(counts: NDArray[np.float64], edge: int) -> float:
 
 def _divergence(counts: NDArray[np.float64], edge: int) -> float:
     """Kullback-Leibler divergence between the clipped histogram and its form in 128 groups."""
+    counts = counts.copy()
+    # Zeros, half of all values after a ReLU, are exact at any scale: counted, they would drown what clipping costs.
+    counts[0] = counts[1]
     reference = counts[:edge].copy()
     reference[-1] += counts[edge:].sum()
     groups = np.minimum(np.arange(edge) * (_LEVELS + 1) // edge, _LEVELS)

@@ -109,11 +109,7 @@ def train(
         )
     label_set = training_set.label_set
     torch.manual_seed(recipe.seed)
-    model = PSPNet(recipe.model, len(label_set))
-    if init is not None:
-        _initialise(model, init)
-    else:
-        model.backbone.load_imagenet()
+    model = _starting_model(recipe, len(label_set), init)
     model = model.to(memory_format=torch.channels_last)
     run = _Run(recipe, model, training_set, scenes, workers)
     last, chosen = folder / "last.pt", folder / ("best.pt" if validation_set is not None else "final.pt")
@@ -143,11 +139,10 @@ def train(
 def validate(model: PSPNet, dataset: Dataset) -> ConfusionMatrix:
     """The confusion matrix of a model in PyTorch over a data set, at the labels' own size."""
     matrix = ConfusionMatrix(len(dataset.label_set))
-    backbone = model.backbone
     with torch.inference_mode():
         for image, mask in iterate(dataset):
-            x = normalised(torch.from_numpy(frame_at(image, INPUT_HW))[None], backbone.mean, backbone.std)
-            logits = F.interpolate(model(x), size=mask.shape, mode="bilinear", align_corners=False)
+            x = normalised(torch.from_numpy(frame_at(image, INPUT_HW))[None], model.mean, model.std)
+            logits = F.interpolate(model(x), size=mask.shape, mode="bilinear", align_corners=model.align_corners)
             matrix.add(mask, logits.argmax(1)[0].to(torch.uint8).numpy())
     return matrix
 
@@ -197,11 +192,10 @@ class _Run:
         factor = warmup_poly(step, steps, warmup)
         for group in self._optimizer.param_groups:
             group["lr"] = group["base"] * factor
-        backbone = self._model.backbone
-        x = normalised(frames, backbone.mean, backbone.std)
+        x = normalised(frames, self._model.mean, self._model.std)
         with torch.autocast("cpu", torch.bfloat16, enabled=self._recipe.autocast):
             logits, aux_logits = self._model.forward_with_aux(x)
-        loss = segmentation_loss(logits, aux_logits, masks, self._weights)
+        loss = segmentation_loss(logits, aux_logits, masks, self._weights, self._model.align_corners)
         value = float(loss.detach())
         if not np.isfinite(value):
             raise ModelError(f"the loss became {value} at step {step}: lower --learning-rate and resume from last.pt")
@@ -242,14 +236,21 @@ def _plain(recipe: dict[str, Any]) -> dict[str, Any]:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in recipe.items()}
 
 
-def _initialise(model: PSPNet, path: Path) -> None:
-    """Take over every weight that fits; a classifier for other classes starts anew."""
-    source = load_checkpoint(path)
-    if source.model.preset != model.preset:
-        raise OptionError(f"{path} holds a {source.model.preset}, not a {model.preset}: give the same --model")
+def _starting_model(recipe: Recipe, classes: int, init: Path | None) -> PSPNet:
+    """From ImageNet, or from a checkpoint: every weight that fits; a classifier for other classes starts anew."""
+    if init is None:
+        model = PSPNet(recipe.model, classes)
+        model.backbone.load_imagenet()
+        return model
+    source = load_checkpoint(init).model
+    if source.preset != recipe.model:
+        raise OptionError(f"{init} holds a {source.preset}, not a {recipe.model}: give --model {source.preset}")
+    model = PSPNet(recipe.model, classes, source.architecture)
     own = model.state_dict()
-    fitting = {key: value for key, value in source.model.state_dict().items() if value.shape == own[key].shape}
-    model.load_state_dict(own | fitting)
+    model.load_state_dict(
+        own | {key: value for key, value in source.state_dict().items() if value.shape == own[key].shape}
+    )
+    return model
 
 
 def _parameter_groups(model: PSPNet, recipe: Recipe) -> list[dict[str, Any]]:

@@ -21,7 +21,9 @@ def class_weights(frequencies: NDArray, spread: float = 1.10) -> Tensor:  # type
     return weights / weights.mean()
 
 
-def segmentation_loss(logits: Tensor, aux_logits: Tensor, masks: Tensor, weights: Tensor) -> Tensor:
+def segmentation_loss(
+    logits: Tensor, aux_logits: Tensor, masks: Tensor, weights: Tensor, align_corners: bool = False
+) -> Tensor:
     """Weighted cross-entropy of the logits at the mask's size, plus ``AUX_WEIGHT`` times that of the aux head.
 
     Args:
@@ -29,14 +31,15 @@ def segmentation_loss(logits: Tensor, aux_logits: Tensor, masks: Tensor, weights
         aux_logits: ``float [N, classes, H/16, W/16]``.
         masks: ``int64 [N, H, W]``, IGNORE where there is no label.
         weights: ``float [classes]``.
+        align_corners: how the network means its logits to be resized.
     """
-    main = _cross_entropy(logits, masks, weights)
-    return main + AUX_WEIGHT * _cross_entropy(aux_logits, masks[:, 1::2, 1::2], weights)
+    main = _cross_entropy(logits, masks, weights, align_corners)
+    return main + AUX_WEIGHT * _cross_entropy(aux_logits, masks[:, 1::2, 1::2], weights, align_corners)
 
 
-def _cross_entropy(logits: Tensor, masks: Tensor, weights: Tensor) -> Tensor:
+def _cross_entropy(logits: Tensor, masks: Tensor, weights: Tensor, align_corners: bool) -> Tensor:
     size_hw = (masks.shape[-2], masks.shape[-1])
-    full = F.interpolate(logits.float(), size=size_hw, mode="bilinear", align_corners=False)
+    full = F.interpolate(logits.float(), size=size_hw, mode="bilinear", align_corners=align_corners)
     total = F.cross_entropy(full, masks, weights, ignore_index=IGNORE, reduction="sum")
     # A batch may hold no labelled pixel at all; its loss is then zero rather than 0/0.
     labelled = weights[masks[masks != IGNORE]].sum()

@@ -84,7 +84,9 @@ def test_train_export_calibrate_build_evaluate(command_line, tmp_path: Path) -> 
     assert trained["epochs"] == 1
     assert 0 < trained["miou"] < 1
     model = tmp_path / "model.onnx"
-    exported = json.loads(command_line("export", trained["checkpoint"], "-o", model, "--size", "96x192", "--json").stdout)
+    exported = json.loads(
+        command_line("export", trained["checkpoint"], "-o", model, "--size", "96x192", "--json").stdout
+    )
     assert exported["input_hw"] == [96, 192]
     table = tmp_path / "model.calib.json"
     calibrated = json.loads(

@@ -1,15 +1,96 @@
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from pspnet_edge import bundled
 from pspnet_edge.data.datasets import SceneSet
-from pspnet_edge.errors import CalibrationError
-from pspnet_edge.graph.calibrate import table_from_images
-from pspnet_edge.graph.calibration_table import read_table
-from pspnet_edge.graph.onnx_file import ModelFile
+from pspnet_edge.errors import CalibrationError, DataError, OptionError
+from pspnet_edge.graph.calibrate import table_from_dataset, table_from_images
+from pspnet_edge.graph.calibration_table import CalibrationTable, read_table
+from pspnet_edge.graph.onnx_file import ModelFile, model_file
 from pspnet_edge.graph.quantize import int8_model, quantised_tensors
+from pspnet_edge.labels import CAMVID
+
+SIZE_HW = (16, 24)
+
+
+def small_model(seed: int = 0, batch: int = 1) -> ModelFile:
+    """Three convolutions and no more: whole calibrations in milliseconds."""
+    rng = np.random.default_rng(seed)
+    widths = (3, 4, 5, len(CAMVID))
+    nodes = [
+        helper.make_node("Cast", ["frames"], ["wide"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["wide"], ["x0"], perm=[0, 3, 1, 2]),
+    ]
+    weights = []
+    for i in range(3):
+        weights.append(numpy_helper.from_array(rng.normal(size=(widths[i + 1], widths[i], 1, 1)).astype("f4"), f"w{i}"))
+        nodes.append(helper.make_node("Conv", [f"x{i}", f"w{i}"], [f"y{i}"], f"conv_{i}"))
+        nodes.append(helper.make_node("Relu", [f"y{i}"], [f"x{i + 1}"]))
+    nodes.append(helper.make_node("ArgMax", ["x3"], ["ids"], axis=1, keepdims=0))
+    nodes.append(helper.make_node("Cast", ["ids"], ["masks"], to=TensorProto.UINT8))
+    graph = helper.make_graph(
+        nodes,
+        "small",
+        [helper.make_tensor_value_info("frames", TensorProto.UINT8, [batch, *SIZE_HW, 3])],
+        [helper.make_tensor_value_info("masks", TensorProto.UINT8, [batch, *SIZE_HW])],
+        weights,
+    )
+    opset = [helper.make_opsetid("", 17)]
+    return model_file(helper.make_model(graph, opset_imports=opset, ir_version=8), "small", CAMVID, {})
+
+
+class Pictures:
+    """A data set of noise without masks, some of it damaged."""
+
+    label_set = CAMVID
+
+    def __init__(self, count: int, bad: tuple[int, ...] = (), stop_at: int | None = None, prefix: str = "") -> None:
+        self.count, self.bad, self.stop_at, self.prefix = count, bad, stop_at, prefix
+        self.read: list[int] = []
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int):
+        raise AssertionError("calibration needs no mask")
+
+    def name(self, index: int) -> str:
+        return f"{self.prefix}{index:03}.png"
+
+    def image(self, index: int) -> np.ndarray:
+        if index == self.stop_at:
+            raise KeyboardInterrupt
+        self.read.append(index)
+        if index in self.bad:
+            raise DataError(f"{self.name(index)} is cut short")
+        return np.random.default_rng(index).integers(0, 256, (*SIZE_HW, 3)).astype(np.uint8)
+
+
+def calibrated(
+    images: Pictures, state: Path | None = None, model: ModelFile | None = None, method: str = "percentile"
+) -> tuple[CalibrationTable, tuple[str, ...], list[str]]:
+    said: list[str] = []
+    table, skipped = table_from_dataset(
+        model or small_model(), images, dataset="noise", method=method, state=state, save_every_s=0, say=said.append
+    )
+    return table, skipped, said
+
+
+def killed(state: Path, stop_at: int = 7, **options) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        calibrated(Pictures(20, stop_at=stop_at, **options), state)
+    assert state.is_file()
 
 
 def test_a_table_made_from_images_quantises_the_model(model: ModelFile) -> None:
@@ -24,17 +105,120 @@ def test_a_table_made_from_images_quantises_the_model(model: ModelFile) -> None:
     int8_model(model, table)
 
 
-def test_no_image_is_refused(model: ModelFile) -> None:
+def test_no_image_is_refused() -> None:
     with pytest.raises(CalibrationError, match="no image"):
-        table_from_images(model, iter(()), dataset="nothing")
+        table_from_images(small_model(), iter(()), dataset="nothing")
 
 
-def test_the_same_images_give_the_same_table(model: ModelFile) -> None:
-    image = SceneSet("train")[5][0]
-    first, second = (table_from_images(model, [image], dataset="x", method="mse") for _ in range(2))
+def test_an_unknown_method_is_refused_before_any_image_is_read() -> None:
+    images = Pictures(3)
+    with pytest.raises(OptionError, match="choose one of minmax"):
+        calibrated(images, method="kl")
+    assert images.read == []
+
+
+def test_the_same_images_give_the_same_table() -> None:
+    images = [Pictures(2).image(index) for index in range(2)]
+    first, second = (table_from_images(small_model(), images, dataset="x") for _ in range(2))
     assert first == second
-    other = table_from_images(model, [np.ascontiguousarray(image[:, ::-1])], dataset="x", method="mse")
-    assert other.images_sha256 != first.images_sha256
+    assert table_from_images(small_model(), images[::-1], dataset="x").images_sha256 != first.images_sha256
+
+
+def test_files_and_arrays_give_the_same_table() -> None:
+    arrays = [Pictures(5).image(index) for index in range(5)]
+    from_arrays = table_from_images(small_model(), arrays, dataset="noise", method="percentile")
+    assert calibrated(Pictures(5))[0] == from_arrays
+
+
+def test_a_model_for_several_frames_is_calibrated_too() -> None:
+    assert calibrated(Pictures(3), model=small_model(batch=2))[0].amax == calibrated(Pictures(3))[0].amax
+
+
+def test_a_bad_image_is_named_and_left_out() -> None:
+    table, skipped, said = calibrated(Pictures(20, bad=(4,)))
+    assert (table.images, skipped, said) == (19, ("004.png",), ["left out: 004.png is cut short"])
+
+
+def test_more_than_5_percent_of_bad_images_stop_the_run(tmp_path: Path) -> None:
+    images = Pictures(20, bad=(4, 9, 15))
+    with pytest.raises(
+        DataError, match=r"2 of 20 calibration images cannot be read, more than 5% .* 009\.png"
+    ) as caught:
+        calibrated(images, tmp_path / "state")
+    assert "\n" not in str(caught.value)
+    assert images.read[-1] == 9, "it stops as soon as it is known"
+    assert not (tmp_path / "state").exists(), "restored images must be read again"
+
+
+def test_a_killed_run_goes_on_to_the_same_table(tmp_path: Path) -> None:
+    state = tmp_path / "t.json.partial"
+    killed(state, bad=(2,))
+    images = Pictures(20, bad=(2,))
+    table, skipped, said = calibrated(images, state)
+    assert images.read == list(range(7, 20))
+    assert skipped == ("002.png",)
+    assert said == [f"going on from {state}: 7 of 20 images are done"]
+    assert table == calibrated(Pictures(20, bad=(2,)))[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"model": small_model(seed=1)}, "another model"),
+        ({"method": "minmax"}, "another method"),
+        ({"images": Pictures(20, prefix="b")}, "another list of images"),
+        ({"images": Pictures(19)}, "another list of images"),
+    ],
+)
+def test_a_state_kept_for_something_else_is_not_used(tmp_path: Path, change: dict, reason: str) -> None:
+    state = tmp_path / "state"
+    killed(state)
+    images = change.get("images", Pictures(20))
+    table, _, said = calibrated(images, state, change.get("model"), change.get("method", "percentile"))
+    assert said == [f"starting anew, because {state} was kept for {reason}"]
+    assert table.images == len(images)
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"junk" * 50])
+def test_a_damaged_state_is_not_used(tmp_path: Path, damage) -> None:
+    state = tmp_path / "state"
+    killed(state)
+    state.write_bytes(damage(state.read_bytes()))
+    table, _, said = calibrated(Pictures(20), state)
+    assert len(said) == 1
+    assert said[0].startswith(f"starting anew, because {state} is damaged")
+    assert table.images == 20
+
+
+def test_activations_that_are_not_finite_are_refused() -> None:
+    model = small_model()
+    weights = numpy_helper.to_array(model.graph.graph.initializer[0]).copy()
+    weights[0] = np.nan
+    model.graph.graph.initializer[0].CopyFrom(numpy_helper.from_array(weights, "w0"))
+    with pytest.raises(CalibrationError, match="NaN or infinite"):
+        calibrated(Pictures(1), model=model)
+
+
+def test_a_killed_command_goes_on(tmp_path: Path) -> None:
+    path, table, state = tmp_path / "small.onnx", tmp_path / "t.json", tmp_path / "t.json.partial"
+    onnx.save(small_model().graph, path)
+    command = [sys.executable, "-m", "pspnet_edge", "calibrate", path, "--dataset", "scenes", "-o", table]
+    command = [str(part) for part in command]
+    # Drawing 2000 scenes takes minutes, so it is still at work when the first state appears.
+    process = subprocess.Popen([*command, "--images", "2000"], stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 120
+        while not state.is_file() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+        os.kill(process.pid, signal.SIGKILL)
+    finally:
+        process.wait()
+    assert state.is_file()
+    assert not table.exists()
+    done = subprocess.run([*command, "--images", "2"], capture_output=True, text=True, check=True)
+    assert "starting anew, because" in done.stderr
+    assert read_table(table).images == 2
+    assert not state.exists()
 
 
 def test_the_bundled_table_was_made_from_camvids_training_images() -> None:

@@ -21,6 +21,10 @@ def changed(**entries: object) -> str:
     return json.dumps(json.loads(GOOD.read_text()) | entries)
 
 
+def without(key: str) -> str:
+    return json.dumps({name: value for name, value in json.loads(GOOD.read_text()).items() if name != key})
+
+
 def with_range(value: object) -> str:
     content = json.loads(GOOD.read_text())
     first = next(iter(content["amax"]))
@@ -40,7 +44,12 @@ def with_range(value: object) -> str:
         (with_range(float("nan")), "the range nan"),
         (with_range(-1.0), "the range -1.0"),
         (with_range(0), "the range 0"),
+        (with_range(float("inf")), "the range inf"),
         (with_range("wide"), "is damaged"),
+        (with_range(None), "is damaged"),
+        (changed(amax=[1.0, 2.0]), "is damaged"),
+        (without("amax"), "is damaged"),
+        (without("weights_sha256"), "is damaged"),
     ],
 )
 def test_a_table_that_cannot_be_used_is_refused_in_one_sentence(tmp_path: Path, text: str, message: str) -> None:
@@ -50,3 +59,22 @@ def test_a_table_that_cannot_be_used_is_refused_in_one_sentence(tmp_path: Path, 
         read_table(path)
     assert "\n" not in str(caught.value)
     assert "pspnet-edge calibrate" in str(caught.value)
+
+
+def test_what_is_no_text_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "t.json"
+    path.write_bytes(b"\xff\xfe\x00 engine")
+    for place in (path, tmp_path, tmp_path / "absent.json"):
+        with pytest.raises(CalibrationError, match="calibration table") as caught:
+            read_table(place)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_build_refuses_a_stale_table_and_leaves_no_engine(command_line, tmp_path: Path) -> None:
+    stale = tmp_path / "stale.json"
+    stale.write_text(changed(weights_sha256="0" * 64))
+    done = command_line("build", "--precision", "int8", "--calibration", stale, "-o", "e.engine")
+    assert done.returncode == 1
+    assert "made for other weights" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list((tmp_path / "work").iterdir()) == []
