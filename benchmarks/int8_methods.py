@@ -31,8 +31,8 @@ from pspnet_edge.data.calibration_set import evenly_spaced
 from pspnet_edge.data.datasets import Dataset, open_dataset
 from pspnet_edge.data.geometry import frame_at, mask_at
 from pspnet_edge.graph.calibrate import table_from_images
-from pspnet_edge.graph.onnx_file import read_model, write_model
-from pspnet_edge.graph.quantize import int8_model
+from pspnet_edge.graph.onnx_file import ModelFile, read_model, write_model
+from pspnet_edge.graph.quantize import int8_model, with_uint8_activations
 from pspnet_edge.metrics import ConfusionMatrix
 
 WORKERS = Path(__file__).parent / "int8_workers"
@@ -50,7 +50,7 @@ class ToolFailed(Exception):
 
 @dataclass(frozen=True)
 class Method:
-    """A row: what it is called, the tool that makes it, and the arguments of the tool's worker."""
+    """A row: what it is called, the tool that makes it ("" is this package), and the arguments of the tool's worker."""
 
     name: str
     tool: str
@@ -72,6 +72,8 @@ class Row:
 
 
 METHODS = (
+    Method("pspnet-edge", "", ("canonical",)),
+    Method("pspnet-edge, uint8 flavour for x86", "", ("uint8",)),
     *(Method(f"ONNX Runtime {m}", "onnxruntime", (m, "default")) for m in ("MinMax", "Entropy", "Percentile")),
     *(
         Method(f"ONNX Runtime {m}, convolutions only", "onnxruntime", (m, "convolutions"))
@@ -119,48 +121,52 @@ def calibration_images(camvid: Path, count: int | None) -> Dataset:
 
 
 def measured(test: Dataset, calibration: Dataset, environments: Path, folder: Path) -> list[Row]:
-    """FP32, this package and every method, each quantised and then evaluated in turn."""
+    """FP32 and every method, each quantised and then evaluated in turn."""
     source = bundled.onnx_path(bundled.DEFAULT)
-    model = read_model(source)
-    size_hw = model.shape_nhw[1:]
-    frames = np.stack([frame_at(calibration.image(index), size_hw) for index in range(len(calibration))])
-    np.save(folder / "frames.npy", frames)
-    exact = Row("FP32", onnxruntime.__version__, miou=miou(source, test, size_hw), drop=0.0, int8_mac_fraction=0.0)
-    rows = [exact]
-    say(exact)
-    for method in (Method("pspnet-edge", "", ()), *METHODS):
-        output = folder / "quantised.onnx"
+    size_hw = read_model(source).shape_nhw[1:]
+    frames, output = folder / "frames.npy", folder / "quantised.onnx"
+    np.save(frames, np.stack([frame_at(calibration.image(index), size_hw) for index in range(len(calibration))]))
+    exact = miou(source, test, size_hw)
+    rows = [Row("FP32", onnxruntime.__version__, miou=exact, drop=0.0, int8_mac_fraction=0.0)]
+    say(rows[0])
+    for method in METHODS:
         output.unlink(missing_ok=True)
-        row = Row(method.name, __version__)
-        start = time.perf_counter()
+        row = Row(method.name, "" if method.tool else __version__)
         try:
-            if method.tool:
-                python = environment(environments, method.tool)
-                row.version = version(python, REQUIREMENTS[method.tool][0])
-                start = time.perf_counter()
-                run(
-                    [
-                        python,
-                        WORKERS / f"with_{method.tool}.py",
-                        source,
-                        folder / "frames.npy",
-                        output,
-                        *method.arguments,
-                    ]
-                )
-            else:
-                write_model(output, int8_model(model, table_from_images(model, frames, dataset="camvid train")))
-            row.seconds_to_quantise = round(time.perf_counter() - start, 1)
+            quantise(method, row, source, frames, output, environments)
             graph = onnx.load(output)
-            row.int8_mac_fraction = int8_mac_share(graph)
-            row.tensorrt_objection = tensorrt_objection(graph)
+            row.int8_mac_fraction, row.tensorrt_objection = int8_mac_share(graph), tensorrt_objection(graph)
             row.miou = miou(output, test, size_hw)
-            row.drop = exact.miou - row.miou
+            row.drop = exact - row.miou
         except ToolFailed as error:
             row.failure = str(error)
         rows.append(row)
         say(row)
     return rows
+
+
+def quantise(method: Method, row: Row, source: Path, frames: Path, output: Path, environments: Path) -> None:
+    """Write what a method makes of the model to ``output``, and its version and time into the row.
+
+    Raises:
+        ToolFailed: the tool cannot be installed or fails on the model.
+    """
+    if method.tool:
+        python = environment(environments, method.tool)
+        row.version = version(python, REQUIREMENTS[method.tool][0])
+        worker = [python, WORKERS / f"with_{method.tool}.py", source, frames, output, *method.arguments]
+        start = time.perf_counter()
+        run(worker)
+    else:
+        start = time.perf_counter()
+        write_model(output, ours(read_model(source), np.load(frames), *method.arguments))
+    row.seconds_to_quantise = round(time.perf_counter() - start, 1)
+
+
+def ours(model: ModelFile, frames: np.ndarray, flavour: str) -> ModelFile:
+    """What ``pspnet-edge build --precision int8`` runs: the canonical graph, or the flavour derived from it."""
+    quantised = int8_model(model, table_from_images(model, frames, dataset="camvid train"))
+    return with_uint8_activations(quantised) if flavour == "uint8" else quantised
 
 
 def miou(path: Path, dataset: Dataset, size_hw: tuple[int, int]) -> float:

@@ -69,7 +69,9 @@ def test_import_export_build_run(command_line, theirs, tmp_path: Path, size_hw: 
             expected = theirs(normalised(torch.from_numpy(frame(*size_hw)), *IMAGENET)).argmax(1).numpy()
         assert (mask == expected).mean() > 0.999
     with open_engine(rounded) as engine:
-        assert (engine.infer(frame(*size_hw)) == mask).mean() > 0.6, "random logits lie close together, so more flips than in a trained network"
+        assert (engine.infer(frame(*size_hw)) == mask).mean() > 0.6, (
+            "random logits lie close together, so more flips than in a trained network"
+        )
 
     pytest.importorskip("tensorrt_rtx", reason="the tensorrt-rtx extra is not installed")
     plan = pspnet_edge(
