@@ -41,7 +41,6 @@ def export(
     model = model_from_network(source.model, source.label_set, source.facts, size_hw=size_hw, batch=batch)
     write_model(output, model)
     facts = {
-        "model": str(output),
         "checkpoint_sha256": sha256_of(checkpoint),
         "network": model.preset,
         "input_hw": list(size_hw),
@@ -55,7 +54,11 @@ def export(
         "gmac": round(sum(convolution_macs(model.graph).values()) / batch / 1e9, 4),
     }
     write_sidecar(output, "model", facts)
-    result(facts, as_json, f"{output}: {model.preset} at {size_hw[0]}×{size_hw[1]}, {facts['gmac']} GMAC a frame")
+    result(
+        {"model": str(output), **facts},
+        as_json,
+        f"{output}: {model.preset} at {size_hw[0]}×{size_hw[1]}, {facts['gmac']} GMAC a frame",
+    )
 
 
 def parse_size(text: str) -> tuple[int, int]:

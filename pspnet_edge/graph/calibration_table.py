@@ -33,7 +33,7 @@ class CalibrationTable:
     dataset: str
     images: int
     images_sha256: str
-    """Fingerprint of the calibration images' names and pixels, in order."""
+    """Fingerprint of the calibration images' shapes and pixels, in order."""
     amax: dict[str, float]
     """Tensor name → the absolute value that the largest int8 code stands for."""
 
@@ -84,8 +84,10 @@ def read_table(path: Path) -> CalibrationTable:
     fields = {key: value for key, value in content.items() if key not in ("kind", "format_version")}
     try:
         table = CalibrationTable(**fields)
-        ranges = {str(name): float(value) for name, value in table.amax.items()}
-    except (TypeError, ValueError, AttributeError) as error:
+        ranges = dict(table.amax)
+        if not all(isinstance(value, (int, float)) for value in ranges.values()):
+            raise TypeError("a range is not a number")
+    except (TypeError, ValueError) as error:
         raise CalibrationError(f"the calibration table {path} is damaged ({error}): {remake}") from error
     for name, value in ranges.items():
         if not (math.isfinite(value) and value > 0):

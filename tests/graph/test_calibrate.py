@@ -199,7 +199,7 @@ def test_activations_that_are_not_finite_are_refused() -> None:
         calibrated(Pictures(1), model=model)
 
 
-def test_a_killed_command_goes_on(tmp_path: Path) -> None:
+def test_a_killed_command_leaves_its_state_and_no_table(tmp_path: Path) -> None:
     path, table, state = tmp_path / "small.onnx", tmp_path / "t.json", tmp_path / "t.json.partial"
     onnx.save(small_model().graph, path)
     command = [sys.executable, "-m", "pspnet_edge", "calibrate", path, "--dataset", "scenes", "-o", table]

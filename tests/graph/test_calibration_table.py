@@ -46,6 +46,7 @@ def with_range(value: object) -> str:
         (with_range(0), "the range 0"),
         (with_range(float("inf")), "the range inf"),
         (with_range("wide"), "is damaged"),
+        (with_range("1.5"), "is damaged"),
         (with_range(None), "is damaged"),
         (changed(amax=[1.0, 2.0]), "is damaged"),
         (without("amax"), "is damaged"),
