@@ -10,12 +10,13 @@ from typing import Any
 from .. import __version__, bundled
 from ..artifact import atomic_path, ensure_writable, sha256_of, write_sidecar
 from ..data.datasets import Dataset
+from ..data.progress import Advance
 from ..errors import BuildError, CalibrationError, EngineError, OptionError
 from ..graph.calibration_table import read_table
 from ..graph.onnx_file import ModelFile, read_model
 from ..graph.precision import PRECISIONS, fp16_model
 from ..graph.quantize import int8_mac_fraction, int8_model, with_uint8_activations
-from ..graph.sensitivity import Advance, Images, gated_int8_model
+from ..graph.sensitivity import Images, gated_int8_model
 from ..lazy import available
 from .base import CPU_RUNTIMES, RUNTIMES, TENSORRT_RUNTIMES, open_session, read_info, runtime_version
 from .tensorrt.builder import BuildOptions, build_plan

@@ -5,7 +5,7 @@ The canonical Q/DQ graph runs in ONNX Runtime on the processor, which computes w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..data.datasets import Dataset
 from ..data.geometry import frame_at, mask_at
+from ..data.progress import Advance
 from ..errors import BuildError, OptionError
 from ..lazy import require
 from ..metrics import ConfusionMatrix
@@ -27,7 +28,6 @@ _LEAST_FRACTION = 0.5
 """Less than this share of the MACs in INT8 is no INT8 engine: the gate refuses instead."""
 
 Images = Sequence[NDArray[np.uint8]]
-Advance = Callable[[int, str], None]
 
 
 @dataclass(frozen=True)

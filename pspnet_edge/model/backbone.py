@@ -46,7 +46,7 @@ class StaticSameConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.groups > 1 and x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
-            # oneDNN's backward of a bfloat16 depthwise convolution is two to four times slower than the float32 one.
+            # oneDNN's backward of a depthwise convolution is slower in bfloat16 than in float32.
             with torch.autocast("cpu", enabled=False):
                 return self._padded_convolution(x.float()).to(x.dtype)
         return self._padded_convolution(x)
