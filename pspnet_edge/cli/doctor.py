@@ -1,0 +1,45 @@
+"""``pspnet-edge doctor``: what is wrong with this machine, and the command that mends it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .output import JsonFlag, result
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("doctor")(doctor)
+
+
+def doctor(
+    engine: Annotated[
+        Path | None, typer.Argument(metavar="[ENGINE]", help="The engine to open; left out, those of the cache.")
+    ] = None,
+    camera: Annotated[
+        list[str] | None,
+        typer.Option(metavar="N|csi://N", help="A camera that is to run, may be repeated; left out, all there are."),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Find what keeps this machine from running, and the command that mends it. Exit status 1 if something does."""
+    from ..doctor.cameras import camera_named
+    from ..doctor.examine import examine, report
+    from ..doctor.system import RealSystem
+    from ..doctor.verdict import Wanted
+
+    findings = examine(RealSystem(), Wanted(tuple(map(camera_named, camera or ())), engine))
+    facts = report(findings)
+    lines = []
+    for check in facts["checks"]:
+        lines.append(f"{check['state']:<6}{check['name']:<11}{check['says']}")
+        if check["mend"]:
+            lines.append(f"{'':<17}→ {check['mend']}")
+    count = facts["blocking"]
+    lines.append("nothing blocks" if count == 0 else f"{count} {'trouble blocks' if count == 1 else 'troubles block'}")
+    result(facts, as_json, "\n".join(lines))
+    if count:
+        raise typer.Exit(1)

@@ -1,0 +1,1 @@
+"""Finding what is wrong with a machine before a camera runs on it."""

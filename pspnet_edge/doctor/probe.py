@@ -1,0 +1,97 @@
+"""Imports one package and prints what it is, as one line of JSON.
+
+The doctor runs this file's text in an interpreter of its own, because an import may print, hang, make a CUDA context or
+kill the process. It therefore imports nothing of this project.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import json
+import runpy
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+OPENCV_WHEELS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
+
+
+def probe(name: str) -> dict[str, Any]:
+    """What ``import name`` gives: ``file`` and ``version``, and what else the doctor asks of this package.
+
+    Without the package, ``missing`` is true; where the import fails, ``error`` says how.
+    """
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError) as error:
+        return {"error": f"{type(error).__name__}: {error}"}
+    if spec is None:
+        return {"missing": True}
+    facts: dict[str, Any] = {"file": spec.origin or next(iter(spec.submodule_search_locations or [""]))}
+    try:
+        return facts | DETAILS.get(name, _plain)(name, facts["file"])
+    except BaseException as error:  # SystemExit is one that packages raise on import
+        return facts | {"error": f"{type(error).__name__}: {error}"}
+
+
+def _plain(name: str, file: str) -> dict[str, Any]:
+    module = importlib.import_module(name)
+    return {"version": str(getattr(module, "__version__", "unknown"))}
+
+
+def _opencv(name: str, file: str) -> dict[str, Any]:
+    cv2: Any = importlib.import_module(name)
+    return _plain(name, file) | {
+        "gstreamer": cv2.CAP_GSTREAMER in cv2.videoio_registry.getBackends(),
+        "wheels": [wheel for wheel in OPENCV_WHEELS if _installed(wheel)],
+    }
+
+
+def _pycuda(name: str, file: str) -> dict[str, Any]:
+    """As the TensorRT runner starts CUDA: the primary context, made current and given back."""
+    driver: Any = importlib.import_module("pycuda.driver")
+    facts = {"version": str(importlib.import_module("pycuda").VERSION_TEXT), "cuda": list(driver.get_version())}
+    try:
+        driver.init()
+        context = driver.Device(0).retain_primary_context()
+        context.push()
+        driver.Context.pop()
+        context.detach()
+    except driver.Error as error:
+        return facts | {"context_error": str(error)}
+    return facts
+
+
+def _torch(name: str, file: str) -> dict[str, Any]:
+    """Without the import, which would read a gigabyte."""
+    version = runpy.run_path(str(Path(file).with_name("version.py")))
+    return {"version": version["__version__"], "cuda": version.get("cuda")}
+
+
+def _gstreamer(name: str, file: str) -> dict[str, Any]:
+    importlib.import_module(name).require_version("Gst", "1.0")
+    gst: Any = importlib.import_module("gi.repository.Gst")
+    gst.init(None)
+    return {"version": gst.version_string(), "argus": gst.ElementFactory.find("nvarguscamerasrc") is not None}
+
+
+def _installed(wheel: str) -> bool:
+    try:
+        importlib.metadata.distribution(wheel)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+DETAILS: dict[str, Callable[[str, str], dict[str, Any]]] = {
+    "cv2": _opencv,
+    "pycuda": _pycuda,
+    "torch": _torch,
+    "gi": _gstreamer,
+}
+
+if __name__ == "__main__":
+    print("\n" + json.dumps(probe(sys.argv[1])))

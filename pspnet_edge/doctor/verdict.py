@@ -1,0 +1,65 @@
+"""What a check answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the person means to run; it decides which checks apply and which troubles block."""
+
+    cameras: tuple[str, ...] = ()
+    """``/dev/videoN`` or ``csi://N``."""
+    engine: Path | None = None
+
+    @property
+    def csi(self) -> bool:
+        """Whether the cameras go through Argus, or some of them."""
+        return any(camera.startswith("csi://") for camera in self.cameras)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One finding."""
+
+    state: str
+    """``ok``, ``warn``, ``block``, or ``skip`` where the check does not apply."""
+    says: str
+    """One sentence."""
+    mend: str | None = None
+    """The command that mends it; None where nothing is to be mended."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A verdict and the check that gave it."""
+
+    name: str
+    verdict: Verdict
+
+    def facts(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {"name": self.name, "state": self.verdict.state, "says": self.verdict.says, "mend": self.verdict.mend}
+
+
+def ok(says: str) -> Verdict:
+    """Nothing to mend."""
+    return Verdict("ok", says)
+
+
+def skip(says: str) -> Verdict:
+    """Does not apply here; ``says`` is why."""
+    return Verdict("skip", says)
+
+
+def warn(says: str, mend: str | None = None) -> Verdict:
+    """Runs, but not as well as it could."""
+    return Verdict("warn", says, mend)
+
+
+def block(says: str, mend: str | None = None) -> Verdict:
+    """Does not run before it is mended."""
+    return Verdict("block", says, mend)
