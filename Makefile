@@ -5,7 +5,7 @@ CAMVID ?= ../shared/data/camvid
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: install demo test check zoo speed clean
+.PHONY: install demo test check zoo speed report clean
 
 install: $(VENV)/.installed
 
@@ -15,13 +15,13 @@ $(VENV)/.python:
 
 # opencv-python needs the system's libGL; a server without it gets the build that has no windows.
 $(VENV)/.runtime: $(VENV)/.python pyproject.toml
-	$(PIP) install -e '.[openvino,onnxruntime]'
+	$(PIP) install -e '.[openvino,onnxruntime,web]'
 	$(BIN)/python -c 'import cv2' 2>/dev/null || \
 	  { $(PIP) uninstall -y opencv-python && $(PIP) install opencv-python-headless; }
 	touch $@
 
 $(VENV)/.installed: $(VENV)/.runtime
-	$(PIP) install -e '.[openvino,onnxruntime,tensorrt-rtx,train,dev]'
+	$(PIP) install -e '.[openvino,onnxruntime,tensorrt-rtx,web,report,train,dev]'
 	touch $@
 
 # Builds the INT8 engine, segments 150 frames of the procedural drive, leaves demo/overlay.mp4 and demo/report.json.
@@ -49,6 +49,10 @@ zoo: $(VENV)/.installed
 
 speed: $(VENV)/.installed
 	$(BIN)/python benchmarks/speed.py
+
+# FPS against mIoU of the bundled model on CamVid: reports/camvid/report.html, and benchmarks/results/report.{json,md,png}.
+report: $(VENV)/.installed
+	$(BIN)/python benchmarks/camvid.py --camvid $(CAMVID) -o reports/camvid
 
 clean:
 	rm -rf $(VENV) demo runs

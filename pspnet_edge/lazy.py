@@ -11,9 +11,15 @@ from .errors import MissingPackage
 _EXTRA = {
     "torch": "train",
     "timm": "train",
+    "tensorboard": "train",
     "openvino": "openvino",
     "onnxruntime": "onnxruntime",
+    "aiohttp": "web",
     "cv2": "opencv",
+    "matplotlib": "report",
+    "matplotlib.figure": "report",
+    "jinja2": "report",
+    "jtop": "jetson",
     "tensorrt_rtx": "tensorrt-rtx",
     "pycuda": "tensorrt",
 }

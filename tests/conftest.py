@@ -3,10 +3,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+from .chromium import MEND, chromium_path, headless_chromium
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 
@@ -23,6 +29,16 @@ def camvid_root() -> Path:
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Engines that tests build by default stay out of the user's cache."""
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """A headless browser; ``chromium.new_page()`` gives a page."""
+    path = chromium_path()
+    if path is None:
+        pytest.skip(f"there is no Chromium: {MEND}")
+    with headless_chromium(path) as browser:
+        yield browser
 
 
 CommandLine = Callable[..., subprocess.CompletedProcess[str]]

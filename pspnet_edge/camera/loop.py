@@ -1,228 +1,191 @@
-"""The loop: capture, inference and output overlap, each on a thread of its own.
+"""The loop: capture, inference and output overlap, each on threads of their own.
 
-    source ──► capture thread ──► newest frame (live) ──► inference thread ──► queue ──► main thread: overlay, sinks
-                                  or queue (files)
+    source 0 ──► feed ──► lane ─┐
+    source 1 ──► feed ──► lane ─┴─► inference thread ──► lane ──► main thread: sinks
 
 A live source overwrites a frame that inference has not taken yet, so what is segmented is always the newest one and
-the age of the picture cannot grow. A file waits, so every frame comes through, once and in order.
+the age of the picture cannot grow. A file waits, so every frame comes through, once and in order. Several sources
+share the engine: in one batch when it has one, in turn otherwise.
 """
 
 from __future__ import annotations
 
-import queue
-import threading
+import contextlib
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ..data.geometry import frame_at
 from ..engine.base import Engine
+from ..errors import OptionError
+from .feed import Captured, Feed
+from .inference import Inference
+from .lanes import Lanes
 from .overlay import Overlay
+from .shot import Shot
 from .sinks import Sink
 from .sources import Source
-from .timing import Durations
+from .timing import Durations, Rate
 
+STAGES = ("capture", "prepare", "infer", "overlay", "output")
 _DEPTH = 2
 """Frames that may wait between two stages: one being made while one is taken."""
-STAGES = ("capture", "prepare", "infer", "overlay", "output")
-
-
-@dataclass(frozen=True)
-class _Shot:
-    frame: NDArray[np.uint8]
-    captured: float
-    mask: NDArray[np.uint8] | None = None
+_TICK_S = 0.1
+_REDRAW_S = 0.5
+"""How often the last picture of a lost source is shown again, with its age."""
+_STUCK_S = 30.0
+"""A thread that did nothing for so long hangs: longer than any open or read may take before it fails."""
 
 
 class Loop:
-    """One run from a source through an engine into sinks.
+    """One run from sources through an engine into sinks.
 
     Args:
-        source: where frames come from.
-        engine: an opened engine of batch 1.
-        sinks: where pictures go; with none, nothing is drawn.
-        frames: stop after so many; None runs to the end of the source.
+        sources: where frames come from, at least one.
+        engine: an opened engine; its batch is filled from the sources in turn.
+        sinks: where shots go; a picture is drawn when one of them asks for it.
+        frames: stop after so many, of all sources together; None runs until every source ends.
+
+    Raises:
+        OptionError: there is no source.
     """
 
-    def __init__(self, source: Source, engine: Engine, sinks: Sequence[Sink], frames: int | None = None) -> None:
-        self._source = source
+    def __init__(
+        self, sources: Sequence[Source], engine: Engine, sinks: Sequence[Sink], frames: int | None = None
+    ) -> None:
+        if not sources:
+            raise OptionError("the loop has no source: give a camera or an input")
         self._engine = engine
         self._sinks = sinks
         self._limit = frames
-        self._overlay = Overlay(engine.info.label_set)
-        self._stop = threading.Event()
-        self._captured = _Handover(live=source.live)
-        self._segmented = _Handover(live=False)
-        self._failures: list[BaseException] = []
-        self._stages = {stage: Durations() for stage in STAGES}
-        self._latency, self._age = Durations(), Durations()
+        any_live = any(source.live for source in sources)
+        batch = engine.info.shape_nhw[0]
+        self._inbox: Lanes[Captured] = Lanes([source.live for source in sources], max(_DEPTH, batch))
+        # A live picture that waits grows old, so only one does.
+        self._outbox: Lanes[Shot] = Lanes([False], 1 if any_live else _DEPTH)
+        self._feeds = [Feed(camera, source, self._inbox, engine.size_hw) for camera, source in enumerate(sources)]
+        overlays = [Overlay(engine.info.label_set) for _ in sources]
+        self._inference = Inference(engine, self._inbox, self._outbox, overlays, frames, overlaps=not any_live)
+        self._overlay, self._output = Durations(), Durations()
+        self._age, self._rate = Durations(), Rate()
+        self._last: list[Shot | None] = [None] * len(self._feeds)
+        self._stopped = False
         self._done = 0
         self._started = self._ended = 0.0
+        self._ticked = 0.0
 
     def stop(self) -> None:
         """End the run after the frame in hand; safe from a signal handler or another thread."""
-        self._stop.set()
+        # A flag and no lock: a signal handler interrupts the main thread, which may hold any lock there is.
+        self._stopped = True
 
     def run(self, on_frame: Callable[[int], None] = lambda done: None) -> dict[str, Any]:
         """Run to the end and give the summary.
 
-        ``latency_ms`` is compute: from the moment inference takes a frame to its mask. ``age_ms`` is end to end: from
-        the end of capture to the end of output. Percentiles are of the last 10 000 frames.
+        Args:
+            on_frame: called with the number of frames done, after each.
 
         Raises:
             SourceError, EngineError, OutputError: what a stage raised.
         """
-        threads = [
-            threading.Thread(target=self._guarded, args=(stage, handover), name=name, daemon=True)
-            for stage, handover, name in (
-                (self._capture, self._captured, "capture"),
-                (self._infer, self._segmented, "infer"),
-            )
-        ]
-        self._started = time.perf_counter()
-        for thread in threads:
-            thread.start()
-        try:
-            while (shot := self._segmented.take()) is not None:
-                if not self._show(shot):
-                    break
+        with contextlib.closing(self.shots()) as shots:
+            for shot in shots:
+                answers = [sink.show(shot) for sink in self._sinks]
+                if not all(answers):
+                    self.stop()
                 on_frame(self._done)
-        finally:
-            self._ended = time.perf_counter()
-            self._stop.set()
-            self._captured.close()
-            self._segmented.close()
-            for thread in threads:
-                thread.join()
-        if self._failures:
-            raise self._failures[0]
         return self.summary()
 
+    def shots(self) -> Generator[Shot, None, None]:
+        """Every shot, as it is made; between two of them the sinks, or whoever iterates, have the time.
+
+        A shot with a ``banner`` is an old one shown again. A loop runs once.
+        """
+        self._started = self._ticked = time.perf_counter()
+        try:
+            self._inference.start()
+            for feed in self._feeds:
+                feed.start()
+            yield from self._taken()
+        finally:
+            self._ended = time.perf_counter()
+            self._inbox.close()
+            self._outbox.close()
+            for feed in self._feeds:
+                feed.stop()
+            self._inference.join()
+        for failure in (self._inference.failure, *(feed.failure for feed in self._feeds)):
+            if failure is not None:
+                raise failure
+
     def summary(self) -> dict[str, Any]:
-        """Frames, drops, FPS and times so far."""
+        """Frames, drops, FPS and times so far; any thread may ask.
+
+        ``latency_ms`` is compute: from the moment inference takes a frame to its mask. ``age_ms`` is end to end: from
+        the end of capture to the end of output. Percentiles are of the last 10 000 frames, ``fps_recent`` of 5 s.
+        """
         elapsed = (self._ended or time.perf_counter()) - self._started
+        feeds = self._feeds
+        # Frames of a file are prepared beside inference, by the feed.
+        prepare = self._inference.prepare if feeds[0].source.live else feeds[0].prepare
+        stages = (feeds[0].capture, prepare, self._inference.infer, self._overlay, self._output)
         return {
             "frames": self._done,
-            "dropped": self._captured.dropped,
+            "dropped": sum(feed.dropped for feed in feeds),
             "fps": round(self._done / elapsed, 3) if elapsed > 0 else 0.0,
-            "latency_ms": self._latency.percentiles(),
+            "fps_recent": round(self._rate.per_second(), 3),
+            "latency_ms": self._inference.latency.percentiles(),
             "age_ms": self._age.percentiles(),
-            "stages_ms": {stage: durations.median() for stage, durations in self._stages.items()},
+            "stages_ms": {name: durations.median() for name, durations in zip(STAGES, stages)},
             "elapsed_s": round(elapsed, 3),
+            "sources": [feed.facts() for feed in feeds],
         }
 
-    def _guarded(self, stage: Callable[[], None], handover: _Handover) -> None:
-        """Run a stage on its thread; its end, good or bad, is the end of the stages after it."""
-        try:
-            stage()
-        except BaseException as error:  # handed to the main thread, which raises it
-            self._failures.append(error)
-        finally:
-            handover.finish()
-
-    def _capture(self) -> None:
-        taken = 0
-        while not self._stop.is_set() and (self._limit is None or taken < self._limit or self._source.live):
-            start = time.perf_counter()
-            frame = self._source.read()
-            if frame is None:
-                return
-            now = time.perf_counter()
-            self._stages["capture"].add(now - start)
-            taken += 1
-            self._captured.put(_Shot(frame, now))
-
-    def _infer(self) -> None:
-        # A batch of one: the resized frame is written into the same array each time.
-        batch = np.empty((1, *self._engine.size_hw, 3), np.uint8)
-        while not self._stop.is_set() and (shot := self._captured.take()) is not None:
-            start = time.perf_counter()
-            batch[0] = frame_at(shot.frame, self._engine.size_hw)
-            prepared = time.perf_counter()
-            mask = self._engine.infer(batch)[0]
-            if self._engine.output_is_reused:
-                mask = mask.copy()
-            end = time.perf_counter()
-            self._stages["prepare"].add(prepared - start)
-            self._stages["infer"].add(end - prepared)
-            self._latency.add(end - start)
-            self._segmented.put(_Shot(shot.frame, shot.captured, mask))
-
-    def _show(self, shot: _Shot) -> bool:
-        start = drawn = time.perf_counter()
-        wanted = True
-        if self._sinks:
-            assert shot.mask is not None
-            picture = self._overlay.draw(shot.frame, shot.mask, self._caption(shot))
-            drawn = time.perf_counter()
-            answers = [sink.show(picture) for sink in self._sinks]
-            wanted = all(answers)
-        end = time.perf_counter()
-        self._stages["overlay"].add(drawn - start)
-        self._stages["output"].add(end - drawn)
-        self._age.add(end - shot.captured)
-        self._done += 1
-        return wanted and not self._stop.is_set() and (self._limit is None or self._done < self._limit)
-
-    def _caption(self, shot: _Shot) -> str:
+    def stuck(self) -> str:
+        """What hangs, in a few words; empty while the loop does its work or tries to get a source back."""
         now = time.perf_counter()
-        fps = (self._done + 1) / (now - self._started)
+        if now - self._ticked > _STUCK_S:
+            return "output"
+        since = self._inference.busy_since
+        if since is not None and now - since > _STUCK_S:
+            return "inference"
+        hung = [feed.source.name for feed in self._feeds if not feed.ended and now - feed.progressed > _STUCK_S]
+        # A file that waits for its turn does nothing, and rightly.
+        return ", ".join(hung) if hung and all(feed.source.live for feed in self._feeds) else ""
+
+    def _taken(self) -> Iterator[Shot]:
+        redrawn = self._started
+        while not self._stopped and (self._limit is None or self._done < self._limit):
+            taken = self._outbox.take(1, _TICK_S)
+            self._ticked = start = time.perf_counter()
+            if taken is None:
+                return
+            for shot in taken:
+                self._last[shot.camera] = shot
+                shot.caption = self._caption(shot)
+                yield shot
+                self._count(shot, start)
+            if start - redrawn > _REDRAW_S:
+                redrawn = start
+                yield from self._stale()
+
+    def _count(self, shot: Shot, start: float) -> None:
+        end = time.perf_counter()
+        self._overlay.add(shot.drawing_s)
+        self._output.add(end - start - shot.drawing_s)
+        self._age.add(end - shot.captured)
+        self._rate.add(end)
+        self._done += 1
+
+    def _stale(self) -> Iterator[Shot]:
+        """The last shot of every source that is lost, to be shown again."""
+        for feed, last in zip(self._feeds, self._last):
+            if last is not None and feed.is_stale:
+                age_s = time.perf_counter() - last.captured
+                reason = feed.trouble or f"{feed.source.name} gives no frames"
+                yield last.again(self._caption(last), f"STALE {age_s:.0f} s: {reason}")
+
+    def _caption(self, shot: Shot) -> str:
+        age_ms = 1000 * (time.perf_counter() - shot.captured)
         info = self._engine.info
-        return f"{fps:5.1f} FPS   age {1000 * (now - shot.captured):4.0f} ms   {info.precision} {info.runtime}"
-
-
-class _Handover:
-    """Passes shots from one thread to the next: the newest alone when live, all in order otherwise."""
-
-    def __init__(self, live: bool) -> None:
-        self._live = live
-        self._queue: queue.Queue[_Shot | None] = queue.Queue(maxsize=0 if live else _DEPTH)
-        self._closed = threading.Event()
-        self.dropped = 0
-
-    def put(self, shot: _Shot) -> None:
-        """Hand over; a live handover throws away what was not taken, another one waits for room."""
-        if self._live:
-            self._drain()
-            self._queue.put(shot)
-            return
-        while not self._closed.is_set():
-            try:
-                self._queue.put(shot, timeout=0.1)
-                return
-            except queue.Full:
-                continue
-
-    def take(self) -> _Shot | None:
-        """Wait for a shot; None at the end."""
-        while not self._closed.is_set():
-            try:
-                return self._queue.get(timeout=0.1)
-            except queue.Empty:
-                continue
-        return None
-
-    def finish(self) -> None:
-        """No more shots will come: what waits is still taken, then None."""
-        while not self._closed.is_set():
-            try:
-                self._queue.put(None, timeout=0.1)
-                return
-            except queue.Full:
-                continue
-
-    def close(self) -> None:
-        """Nobody will take any more: wake both sides."""
-        self._closed.set()
-
-    def _drain(self) -> None:
-        while True:
-            try:
-                self._queue.get_nowait()
-            except queue.Empty:
-                return
-            self.dropped += 1
+        name = f"{self._feeds[shot.camera].source.name}   " if len(self._feeds) > 1 else ""
+        return f"{name}{self._rate.per_second():5.1f} FPS   age {age_ms:4.0f} ms   {info.precision} {info.runtime}"

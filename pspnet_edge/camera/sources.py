@@ -1,24 +1,32 @@
-"""Where frames come from: cameras, video files, folders of images, the procedural demo drive."""
+"""Where frames come from: cameras, streams, video files, images, the procedural demo drive."""
 
 from __future__ import annotations
 
-import os
+import contextlib
+import glob
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.files import read_image
 from ..data.images import SUFFIXES, ImageFiles
 from ..data.scenes import FRAMES_PER_SECOND, Drive
 from ..errors import DataError, OptionError, SourceError
+from .devices import Wanted
+from .reader_process import RemoteSource
 
 Frame = NDArray[np.uint8]
 
 _DEFAULT_FPS = 30.0
+_STREAMS = ("rtsp", "rtsps", "rtmp", "http", "https", "udp", "tcp")
 
 
+@runtime_checkable
 class Source(Protocol):
     """A stream of BGR frames ``uint8 [H, W, 3]``, read by one thread."""
 
@@ -35,68 +43,141 @@ class Source(Protocol):
         """Free the device or file."""
 
 
-def open_source(camera: int | None, place: str | None) -> Source:
-    """Open what the command line names: ``--camera N`` or ``--input PLACE``.
+@runtime_checkable
+class LiveSource(Source, Protocol):
+    """A source that may fail at any time and come back; ``read`` raises ``SourceError`` when it does."""
 
-    Args:
-        camera: index of a V4L2 camera.
-        place: a video file, a folder of images, one image, or ``demo``.
+    captured: float
+    """``time.perf_counter()`` at the end of capture of the last frame read."""
+    format: str
+    """What the device really gives, such as ``1280x720 MJPG 30 FPS``."""
+    dropped: int
+    """Frames that were captured and never read."""
+    longest_pause_s: float
+    """Between attempts to reopen."""
+
+    def reopen(self) -> None:
+        """Open it, or open it again after a failure.
+
+        Raises:
+            SourceError: it is still not to be had.
+        """
+
+    def interrupt(self) -> None:
+        """Make a ``read`` or ``reopen`` on another thread fail soon; nothing can be read any more."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How cameras and streams are opened; files ignore it."""
+
+    size_wh: tuple[int, int] | None = None
+    fps: float | None = None
+    pixels: str = "auto"
+    stall_s: float = 3.0
+    """A live source that gives nothing for so long has failed."""
+    wait: bool = False
+    """Begin without the live sources that cannot be opened yet."""
+
+
+def size_from_text(text: str | None) -> tuple[int, int] | None:
+    """``1280x720`` → (1280, 720), and None → None.
 
     Raises:
-        OptionError: neither or both are given.
+        OptionError: it is no size.
+    """
+    if text is None:
+        return None
+    width, _, height = text.lower().replace("×", "x").partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise OptionError(f"{text!r} is no size: give --size WIDTHxHEIGHT, such as 1280x720")
+    return int(width), int(height)
+
+
+def open_sources(cameras: Sequence[str], places: Sequence[str], settings: Settings) -> list[Source]:
+    """Open what the command line names, cameras first.
+
+    Args:
+        cameras: indices of V4L2 cameras, or their device files.
+        places: see ``open_source``.
+        settings: for the live ones.
+
+    Raises:
+        OptionError: none is given, or the settings do not fit.
+        SourceError: one cannot be opened or holds no frame; those opened before it are closed.
+    """
+    if not cameras and not places:
+        raise OptionError("give --camera N or --input PLACE; --input demo needs neither camera nor file")
+    with contextlib.ExitStack() as undone:
+        sources: list[Source] = []
+        for camera in cameras:
+            sources.append(_opened_camera(camera, settings))
+            undone.callback(sources[-1].close)
+        for place in places:
+            sources.append(open_source(None, place, settings))
+            undone.callback(sources[-1].close)
+        undone.pop_all()
+    return sources
+
+
+def open_source(camera: int | str | None, place: str | None, settings: Settings | None = None) -> Source:
+    """Open one source: a camera or a place.
+
+    Args:
+        camera: index of a V4L2 camera, or its device file.
+        place: a video file, an image, a folder or glob of images, an ``rtsp://`` or ``http://`` URL, ``csi://N``, or
+            ``demo``.
+        settings: for a live one; the device's own choice when None.
+
+    Raises:
+        OptionError: neither or both are given, or the settings do not fit.
         SourceError: it cannot be opened or holds no frame.
     """
     if (camera is None) == (place is None):
         raise OptionError("give either --camera N or --input PLACE; --input demo needs neither camera nor file")
+    settings = settings or Settings()
     if camera is not None:
-        return CameraSource(camera)
+        return _opened_camera(str(camera), settings)
     assert place is not None
     if place == "demo":
         return DemoSource()
+    scheme, separator, rest = place.partition("://")
+    if separator:
+        return _opened_url(scheme.lower(), rest, place, settings)
     path = Path(place)
-    if path.is_dir():
+    if path.is_dir() or path.suffix.lower() in SUFFIXES or (not path.exists() and glob.has_magic(place)):
         return ImageSource(path)
     if not path.exists():
         raise SourceError(f"there is no file or folder {path}: give --input a video, a folder of images, or demo")
-    if path.suffix.lower() in SUFFIXES:
-        return ImageSource(path)
     return VideoSource(path)
 
 
-class CameraSource:
-    """A camera that OpenCV can open by its index."""
+def _opened_camera(camera: str, settings: Settings) -> Source:
+    device = f"/dev/video{camera}" if camera.isdecimal() else camera
+    if not device.startswith("/dev/"):
+        raise OptionError(f"{camera!r} is no camera: give its index, such as 0, or its device, such as /dev/video0")
+    return _opened_live("v4l2", device, settings)
 
-    live = True
 
-    def __init__(self, index: int) -> None:
-        self.name = f"camera {index}"
-        device = Path(f"/dev/video{index}")
-        if not device.exists():
-            found = ", ".join(sorted(str(path) for path in Path("/dev").glob("video*"))) or "none"
-            raise SourceError(
-                f"there is no camera {index} (found: {found}): choose another --camera, or use --input demo"
-            )
-        if not os.access(device, os.R_OK | os.W_OK):
-            raise SourceError(
-                f"{device} may not be opened by this user: sudo usermod -aG video $USER, then log in again"
-            )
-        self._capture = _capture(str(device), cv2.CAP_V4L2)
-        if not self._capture.isOpened():
-            raise SourceError(f"{device} does not open: another program may hold it, see `fuser {device}`")
-        # The driver keeps old frames in a queue; one is enough for a loop that wants the newest.
-        self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-        self.fps = self._capture.get(cv2.CAP_PROP_FPS) or _DEFAULT_FPS
+def _opened_url(scheme: str, rest: str, place: str, settings: Settings) -> Source:
+    if scheme == "csi":
+        if not rest.isdecimal():
+            raise OptionError(f"{place} is no CSI camera: give its number, as in csi://0")
+        return _opened_live("csi", rest, settings)
+    if scheme not in _STREAMS:
+        raise OptionError(f"{scheme}:// is no source: choose one of {', '.join(_STREAMS)}, csi, a file, or demo")
+    return _opened_live("stream", place, settings)
 
-    def read(self) -> Frame | None:
-        """See ``Source``."""
-        ok, frame = self._capture.read()
-        if not ok:
-            raise SourceError(f"{self.name} stopped giving frames: check its cable and start again")
-        return np.asarray(frame, np.uint8)
 
-    def close(self) -> None:
-        """See ``Source``."""
-        self._capture.release()
+def _opened_live(kind: str, place: str, settings: Settings) -> Source:
+    source = RemoteSource(Wanted(kind, place, settings.size_wh, settings.fps, settings.pixels, settings.stall_s))
+    try:
+        source.reopen()
+    except SourceError:
+        if not settings.wait:
+            source.close()
+            raise
+    return source
 
 
 class VideoSource:
@@ -106,7 +187,9 @@ class VideoSource:
 
     def __init__(self, path: Path) -> None:
         self.name = path.name
-        self._capture = _capture(str(path), cv2.CAP_FFMPEG)
+        # OpenCV's own warnings would stand beside our one sentence and say less.
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        self._capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
         self._first = self._capture.read()[1] if self._capture.isOpened() else None
         if self._first is None:
             self._capture.release()
@@ -130,7 +213,7 @@ class VideoSource:
 
 
 class ImageSource:
-    """One image, or the images of a folder in the order of their names."""
+    """One image, or the images of a folder or glob in the order of their names."""
 
     live = False
     fps = 5.0
@@ -138,18 +221,18 @@ class ImageSource:
     def __init__(self, path: Path) -> None:
         self.name = path.name
         try:
-            self._images = ImageFiles(path)
+            self._paths = ImageFiles(path).paths if path.exists() else _matching(path)
         except DataError as error:
             raise SourceError(str(error)) from error
         self._position = 0
 
     def read(self) -> Frame | None:
         """See ``Source``."""
-        if self._position == len(self._images):
+        if self._position == len(self._paths):
             return None
         self._position += 1
         try:
-            return self._images[self._position - 1]
+            return read_image(self._paths[self._position - 1])
         except DataError as error:
             raise SourceError(str(error)) from error
 
@@ -175,7 +258,9 @@ class DemoSource:
         """See ``Source``."""
 
 
-def _capture(place: str, backend: int) -> cv2.VideoCapture:
-    # OpenCV's own warnings would stand beside our one sentence and say less.
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    return cv2.VideoCapture(place, backend)
+def _matching(pattern: Path) -> list[Path]:
+    found = [Path(name) for name in sorted(glob.glob(str(pattern), recursive=True))]  # noqa: PTH207 (absolute too)
+    images = [path for path in found if path.suffix.lower() in SUFFIXES and path.is_file()]
+    if not images:
+        raise SourceError(f"no image is at {pattern}: give --input a video, a folder or glob of images, or demo")
+    return images

@@ -10,7 +10,7 @@ import typer
 
 from .. import __version__
 from ..errors import PspnetEdgeError
-from . import build, calibrate, data, evaluate, export, import_, models, run, train
+from . import benchmark, build, calibrate, data, doctor, evaluate, export, import_, models, run, train
 
 app = typer.Typer(
     name="pspnet-edge",
@@ -20,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (models, data, train, import_, export, calibrate, build, evaluate, run):
+for command in (models, data, train, import_, export, calibrate, build, evaluate, benchmark, run, doctor):
     command.register(app)
 
 

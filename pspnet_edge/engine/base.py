@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,21 @@ class Session(Protocol):
         """Free what the runtime holds. Called once."""
 
 
+IN_FLIGHT = 2
+"""Batches that an ``OverlappingSession`` takes before the first must be fetched."""
+
+
+@runtime_checkable
+class OverlappingSession(Session, Protocol):
+    """A session that works on one batch while the next is written and the last is read: up to ``IN_FLIGHT`` of them."""
+
+    def submit(self, frames: NDArray[np.uint8]) -> None:
+        """Begin with ``uint8 [N, H, W, 3]``, which may be overwritten as soon as this returns."""
+
+    def take(self) -> NDArray[np.uint8]:
+        """Wait for the oldest batch: ``uint8 [N, H, W]``, overwritten by the next ``submit`` but one."""
+
+
 class Engine:
     """An opened engine: frames in, masks out.
 
@@ -79,18 +94,49 @@ class Engine:
         Raises:
             EngineError: the first batch has another shape or type.
         """
-        if not self._checked:
-            if frames.shape != self._expected or frames.dtype != np.uint8:
-                raise EngineError(
-                    f"{self.info.path.name} takes uint8 frames of shape {self._expected}, "
-                    f"got {frames.dtype} {frames.shape}: resize the frame to the engine's size first"
-                )
-            self._checked = True
+        self._check(frames)
         return self._session.infer(frames)
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether there are ``submit`` and ``take``, for more frames a second at a longer latency each."""
+        return isinstance(self._session, OverlappingSession)
+
+    def submit(self, frames: NDArray[np.uint8]) -> None:
+        """Begin with a batch; see ``OverlappingSession``.
+
+        Raises:
+            EngineError: the first batch has another shape or type, or the session does not overlap.
+        """
+        self._check(frames)
+        self._overlapping().submit(frames)
+
+    def take(self) -> NDArray[np.uint8]:
+        """The masks of the oldest batch in flight; see ``OverlappingSession``.
+
+        Raises:
+            EngineError: the session does not overlap.
+        """
+        return self._overlapping().take()
 
     def close(self) -> None:
         """Free the runtime."""
         self._session.close()
+
+    def _check(self, frames: NDArray[np.uint8]) -> None:
+        if self._checked:
+            return
+        if frames.shape != self._expected or frames.dtype != np.uint8:
+            raise EngineError(
+                f"{self.info.path.name} takes uint8 frames of shape {self._expected}, "
+                f"got {frames.dtype} {frames.shape}: resize the frame to the engine's size first"
+            )
+        self._checked = True
+
+    def _overlapping(self) -> OverlappingSession:
+        if not isinstance(self._session, OverlappingSession):
+            raise EngineError(f"{self.info.runtime} works on one batch at a time: use infer")
+        return self._session
 
     def __enter__(self) -> Engine:
         return self

@@ -40,3 +40,15 @@ def test_it_fits_frames_of_any_size() -> None:
         for label_set in (CAMVID, CITYSCAPES):
             picture = Overlay(label_set).draw(np.zeros((*size_hw, 3), np.uint8), np.zeros((8, 8), np.uint8), "x")
             assert picture.shape == (*size_hw, 3)
+
+
+def test_a_banner_crosses_the_picture_and_a_long_one_breaks() -> None:
+    frame, mask = np.zeros((480, 640, 3), np.uint8), np.full((480, 640), IGNORE, np.uint8)
+    overlay = Overlay(CAMVID)
+    bare, short, long = (
+        overlay.draw(frame, mask, "", banner) for banner in ("", "STALE 3 s", "STALE 3 s: " + 30 * "why ")
+    )
+    rows = [np.flatnonzero((bare != picture).any(axis=(1, 2))) for picture in (short, long)]
+    assert rows[0].min() >= 160
+    assert np.ptp(rows[1]) > 2 * np.ptp(rows[0])
+    assert (long[200] == (32, 32, 192)).all(axis=-1).any()

@@ -6,8 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pspnet_edge.camera.sinks import Recorder
-from pspnet_edge.camera.sources import open_source
+from pspnet_edge.camera.sources import LiveSource, Settings, open_source, open_sources, size_from_text
 from pspnet_edge.errors import OptionError, SourceError
 
 
@@ -22,9 +21,10 @@ def frames_of(place: Path) -> list[np.ndarray]:
 
 def test_a_video_gives_every_frame(tmp_path: Path) -> None:
     path = tmp_path / "v.mp4"
-    with Recorder(path, 25) as recorder:
-        for level in range(0, 240, 8):
-            recorder.show(np.full((48, 64, 3), level, np.uint8))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 25, (64, 48))
+    for level in range(0, 240, 8):
+        writer.write(np.full((48, 64, 3), level, np.uint8))
+    writer.release()
     frames = frames_of(path)
     assert len(frames) == 30
     means = [frame.mean() for frame in frames]
@@ -77,12 +77,67 @@ def test_a_place_without_frames_is_named(tmp_path: Path, place, message: str) ->
         open_source(None, place(tmp_path)).read()
 
 
-def test_a_missing_camera_is_named() -> None:
-    with pytest.raises(SourceError, match="there is no camera 63"):
-        open_source(63, None)
+@pytest.mark.parametrize("camera", [63, "63", "/dev/video63"])
+def test_a_missing_camera_is_named(camera: int | str) -> None:
+    with pytest.raises(SourceError, match="there is no camera /dev/video63"):
+        open_source(camera, None)
+
+
+def test_a_device_that_is_no_camera_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="/dev/null does not open: another program may hold it"):
+        open_source("/dev/null", None)
 
 
 @pytest.mark.parametrize(("camera", "place"), [(None, None), (0, "demo")])
 def test_exactly_one_source_must_be_given(camera: int | None, place: str | None) -> None:
     with pytest.raises(OptionError, match="either --camera N or --input"):
         open_source(camera, place)
+
+
+@pytest.mark.parametrize(
+    ("cameras", "places", "message"),
+    [
+        ([], [], "give --camera N or --input PLACE"),
+        (["front"], [], "'front' is no camera"),
+        ([], ["csi://left"], "csi://left is no CSI camera"),
+        ([], ["gopher://host/x"], "gopher:// is no source"),
+    ],
+)
+def test_what_names_no_source_is_wrong_usage(cameras: list[str], places: list[str], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        open_sources(cameras, places, Settings())
+
+
+def test_pixels_must_be_known() -> None:
+    with pytest.raises(OptionError, match="no pixels 'h264'"):
+        open_sources(["0"], [], Settings(pixels="h264"))
+
+
+def test_a_glob_gives_what_it_matches_in_order(tmp_path: Path) -> None:
+    for level, name in ((20, "b1.png"), (10, "a1.png"), (30, "a2.png")):
+        cv2.imwrite(str(tmp_path / name), np.full((8, 8, 3), level, np.uint8))
+    assert [int(frame[0, 0, 0]) for frame in frames_of(tmp_path / "a*.png")] == [10, 30]
+    with pytest.raises(SourceError, match="no image is at"):
+        open_source(None, str(tmp_path / "c*.png"))
+
+
+def test_sizes() -> None:
+    assert size_from_text(None) is None
+    assert size_from_text("1280x720") == (1280, 720)
+    for wrong in ("1280", "x720", "0x0", "big"):
+        with pytest.raises(OptionError, match="WIDTHxHEIGHT"):
+            size_from_text(wrong)
+
+
+def test_a_stream_that_is_not_there_is_named_without_its_password() -> None:
+    with pytest.raises(SourceError, match=r"^http://127\.0\.0\.1:9/x does not answer") as raised:
+        open_source(None, "http://user:se@cret@127.0.0.1:9/x?token=secret")
+    assert "cret" not in str(raised.value)
+
+
+def test_one_may_begin_without_a_source_that_is_not_there_yet() -> None:
+    (source,) = open_sources([], ["http://127.0.0.1:9/x"], Settings(wait=True))
+    assert isinstance(source, LiveSource)
+    with pytest.raises(SourceError, match="does not answer"):
+        source.reopen()
+    source.close()

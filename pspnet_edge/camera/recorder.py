@@ -1,0 +1,154 @@
+"""A video of the overlay that plays even when the program, or its power, is cut while it records."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import av.error
+import cv2
+import numpy as np
+from av.video.frame import PictureType
+from numpy.typing import NDArray
+
+from ..artifact import ensure_writable
+from ..errors import OptionError, OutputError
+from .shot import Shot
+from .sources import Source
+
+# Written piece by piece, each whole in itself, with no index at the end that a SIGKILL could take away. Matroska would
+# hold its first piece back, and a file killed in its first half second would not open.
+_PIECES = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
+_PIECE_S = 0.5
+"""A piece ends at a key frame; what the encoder and the piece hold is what a SIGKILL loses."""
+_CODECS = {"libx264": {"preset": "ultrafast", "tune": "zerolatency", "crf": "23"}, "mpeg4": {"qscale": "4"}}
+
+
+class Recorder:
+    """Records every source: one file, or with several ``NAME-0.mp4``, ``NAME-1.mp4`` and so on.
+
+    The file stands under its own name from the first picture on, because a file that shall survive cannot wait to be
+    renamed. When the disk is full recording stops with a warning, what was written plays, and the loop goes on.
+
+    Args:
+        path: ``.mp4``; ``%Y%m%d-%H%M%S`` and the like become the time of the start. What stands there is
+            replaced.
+        sources: of the loop. A live one plays as fast as it was seen, another with its own frames a second.
+        warn: told, in one sentence, when recording stops early.
+
+    Raises:
+        OptionError: another suffix.
+        OutputError: the place cannot be written.
+    """
+
+    def __init__(self, path: Path, sources: Sequence[Source], warn: Callable[[str], None]) -> None:
+        path = path.with_name(time.strftime(path.name))
+        if path.suffix.lower() != ".mp4":
+            raise OptionError(f"{path} does not end in .mp4: only that survives a power cut while it is written")
+        ensure_writable(path)
+        self._sources = sources
+        self._warn = warn
+        self.paths = (
+            [path] if len(sources) == 1 else [path.with_stem(f"{path.stem}-{number}") for number in range(len(sources))]
+        )
+        self._films: dict[int, _Film | None] = {}
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def show(self, shot: Shot) -> bool:
+        """See ``Sink``. A video has one size: later pictures are stretched to the first one's."""
+        try:
+            if shot.camera not in self._films:
+                source = self._sources[shot.camera]
+                self._films[shot.camera] = _Film(self.paths[shot.camera], shot.picture(), source.fps, source.live)
+            film = self._films[shot.camera]
+            if film is not None:
+                film.add(shot)
+        except (OSError, av.error.FFmpegError) as error:
+            self._give_up(shot.camera, error)
+        return True
+
+    def __exit__(self, *exception: object) -> None:
+        for camera, film in self._films.items():
+            if film is not None:
+                try:
+                    film.close()
+                except (OSError, av.error.FFmpegError) as error:
+                    self._give_up(camera, error)
+
+    def _give_up(self, camera: int, error: Exception) -> None:
+        film = self._films.get(camera)
+        self._films[camera] = None
+        if film is not None:
+            film.abandon()
+        reason = getattr(error, "strerror", None) or str(error)
+        self._warn(
+            f"recording to {self.paths[camera]} has stopped ({reason}): what was written plays; free the disk and "
+            "start again to record more"
+        )
+
+
+class _Film:
+    """One video file."""
+
+    def __init__(self, path: Path, first: NDArray[np.uint8], fps: float, live: bool) -> None:
+        codec = next((name for name in _CODECS if name in av.codecs_available), None)
+        if codec is None:
+            raise OutputError("this PyAV has neither libx264 nor mpeg4: pip install --force-reinstall av")
+        self._live = live
+        self._tick = Fraction(1, 1000) if live else 1 / Fraction(fps).limit_denominator(1000)
+        self._piece = max(1, round(_PIECE_S / self._tick))
+        # 4:2:0 has one colour for two pixels in each direction.
+        self._size_wh = (max(2, first.shape[1] // 2 * 2), max(2, first.shape[0] // 2 * 2))
+        self._start: float | None = None
+        self._last, self._key = -1, -1
+        self._frames = 0
+        self._container = av.open(str(path), "w", options=_PIECES)
+        stream = self._container.add_stream(codec, rate=round(fps) or 1, options=_CODECS[codec])
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height = self._size_wh
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.time_base = self._tick
+        self._stream = stream
+
+    def add(self, shot: Shot) -> None:
+        """Encode one picture and write what is ready."""
+        picture = shot.picture()
+        if picture.shape[1::-1] != self._size_wh:
+            picture = np.asarray(cv2.resize(picture, self._size_wh), np.uint8)
+        frame = av.VideoFrame.from_ndarray(picture, "bgr24")
+        frame.pts = now = self._time_of(shot)
+        frame.time_base = self._tick
+        # The second picture is a key frame too, so that the first one is in the file at once.
+        if self._frames < 2 or now - self._key >= self._piece:
+            frame.pict_type = PictureType.I
+            self._key = now
+        self._frames += 1
+        self._container.mux(self._stream.encode(frame))
+
+    def close(self) -> None:
+        """Write what the encoder holds."""
+        self._container.mux(self._stream.encode(None))
+        self._container.close()
+
+    def abandon(self) -> None:
+        """Free it after a failure."""
+        with contextlib.suppress(OSError, av.error.FFmpegError):
+            self._container.close()
+
+    def _time_of(self, shot: Shot) -> int:
+        """In ticks; it never stands still."""
+        if self._live:
+            # An old picture shown again has its own time: now.
+            now = time.perf_counter() if shot.banner else shot.captured
+            self._start = now if self._start is None else self._start
+            ticks = round((now - self._start) / self._tick)
+        else:
+            ticks = shot.index
+        self._last = max(ticks, self._last + 1)
+        return self._last

@@ -1,0 +1,80 @@
+"""The loop's figures as JSON lines, one a second, for a year."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..artifact import ensure_writable
+
+
+class StatsFile:
+    """Appends what the loop says of itself, from a thread of its own, so that a slow disk holds up nothing.
+
+    The file is opened for each line: it may be moved or deleted at any time, and a full disk costs the lines that do
+    not fit and nothing else.
+
+    Args:
+        path: made when it is not there, else appended to.
+        summary: gives the figures; called on the thread.
+        every_s: seconds between lines.
+
+    Raises:
+        OutputError: the place cannot be written.
+    """
+
+    def __init__(self, path: Path, summary: Callable[[], dict[str, Any]], every_s: float = 1.0) -> None:
+        ensure_writable(path)
+        self.lost = 0
+        """Lines that could not be written."""
+        self._path = path
+        self._summary = summary
+        self._every_s = every_s
+        self._is_torn = False
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="stats", daemon=True)
+
+    def __enter__(self) -> StatsFile:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._append()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._every_s):
+            self._append()
+
+    def _append(self) -> None:
+        facts = {"time": round(time.time(), 3), **_finite(self._summary())}
+        line = json.dumps(facts, separators=(",", ":")).encode() + b"\n"
+        if self._is_torn:
+            line = b"\n" + line
+        try:
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            try:
+                written = os.write(descriptor, line)
+            finally:
+                os.close(descriptor)
+        except OSError:
+            self.lost += 1
+            return
+        self._is_torn = written < len(line)
+        self.lost += self._is_torn
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: an unknown figure is null."""
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from pspnet_edge.data.png import has_palette
+from pspnet_edge.engine.build import build_engine, find_model
+
+SERVER = Path(__file__).parents[1] / "camera" / "mjpeg_server.py"
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("engine") / "int8.engine"
+    build_engine(find_model(None), "int8", "openvino", path)
+    return path
+
+
+def start(*arguments: object, **environment: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "pspnet_edge", "run", *map(str, arguments)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
+    )
+
+
+def wait_for(path: Path, text: str = "", deadline_s: float = 60) -> None:
+    """Until the file has content, and the text is in its last line."""
+    end = time.monotonic() + deadline_s
+    while time.monotonic() < end:
+        if path.exists() and path.stat().st_size and (not text or text in path.read_text().splitlines()[-1]):
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{path} has no {text!r}")
+
+
+def test_everything_that_is_kept_is_there(engine: Path, tmp_path: Path, command_line) -> None:
+    options = ("--record", tmp_path / "v.mp4", "--save-masks", tmp_path / "masks", "--stats", tmp_path / "s.jsonl")
+    done = command_line("run", engine, "--input", "demo", "--frames", 20, "--view", "none", *options, "--json")
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert facts["frames"] == 20
+    assert facts["source"] == "demo"
+    assert facts["record"] == str(tmp_path / "v.mp4")
+    assert set(facts["stages_ms"]) == {"capture", "prepare", "infer", "overlay", "output"}
+    assert facts["sources"][0]["state"] == "ended"
+    masks = sorted((tmp_path / "masks").iterdir())
+    assert [path.name for path in masks] == [f"{number:08d}.png" for number in range(20)]
+    assert has_palette(masks[0].read_bytes())
+    capture = cv2.VideoCapture(str(tmp_path / "v.mp4"))
+    assert sum(capture.read()[0] for _ in range(25)) == 20
+    last = json.loads((tmp_path / "s.jsonl").read_text().splitlines()[-1])
+    assert last["frames"] == 20
+
+
+def test_two_sources_at_once(engine: Path, tmp_path: Path, command_line) -> None:
+    for folder, count in (("a", 3), ("b", 5)):
+        (tmp_path / folder).mkdir()
+        for number in range(count):
+            cv2.imwrite(str(tmp_path / folder / f"{number}.png"), np.zeros((60, 80, 3), np.uint8))
+    inputs = ("--input", tmp_path / "a", "--input", tmp_path / "b", "--record", tmp_path / "v.mp4")
+    done = command_line("run", engine, *inputs, "--view", "none", "--json")
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert [(source["name"], source["frames"]) for source in facts["sources"]] == [("a", 3), ("b", 5)]
+    assert (tmp_path / "v-1.mp4").is_file()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_with_the_summary(engine: Path, tmp_path: Path, number: signal.Signals) -> None:
+    stats = tmp_path / "s.jsonl"
+    running = start(engine, "--input", "demo", "--view", "none", "--json", "--stats", stats)
+    wait_for(stats, '"fps_recent":')
+    while '"frames":0,' in stats.read_text().splitlines()[-1]:
+        time.sleep(0.1)
+    running.send_signal(number)
+    out, problems = running.communicate(timeout=20)
+    assert running.returncode == 0, problems
+    assert json.loads(out)["frames"] > 0
+    assert "Traceback" not in problems
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "give --camera N or --input PLACE"),
+        (("--camera", "63"), "there is no camera /dev/video63"),
+        (("--input", "http://user:secret@127.0.0.1:9/"), "http://127.0.0.1:9/ does not answer"),
+        (("--input", "demo", "--size", "big"), "'big' is no size"),
+        (("--input", "demo", "--watchdog"), "Type=notify"),
+        (("--input", "demo", "--rtp", "nowhere"), "--rtp"),
+        (("--input", "demo", "--record", "v.gif"), "does not end in .mp4"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(engine: Path, command_line, arguments: tuple[str, ...], message: str) -> None:
+    done = command_line("run", engine, *arguments, "--view", "none", "--json")
+    assert done.returncode == 1
+    assert message in json.loads(done.stdout)["error"]
+    assert "secret" not in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_a_stream_that_comes_later_is_waited_for(engine: Path, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    stats = tmp_path / "s.jsonl"
+    stream = ("--input", f"http://user:secret@127.0.0.1:{port}/?key=secret", "--wait", "--frames", 5)
+    running = start(engine, *stream, "--view", "none", "--json", "--stats", stats)
+    wait_for(stats)
+    assert json.loads(stats.read_text().splitlines()[0])["sources"][0]["state"] == "stale"
+    with subprocess.Popen([sys.executable, str(SERVER), str(port), "20"], stdout=subprocess.DEVNULL) as server:
+        out, problems = running.communicate(timeout=60)
+        server.kill()
+    assert running.returncode == 0, problems
+    facts = json.loads(out)
+    assert facts["frames"] == 5
+    assert facts["sources"][0]["format"].startswith("160x120")
+    assert "secret" not in out + problems + stats.read_text()
+
+
+def test_systemd_hears_of_it(engine: Path, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(str(tmp_path / "notify"))
+        receiver.settimeout(60)
+        environment = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "600000"}
+        heard: list[bytes] = []
+
+        def listen() -> None:
+            while heard[-1:] != [b"STOPPING=1"]:
+                heard.append(receiver.recv(200))
+
+        listening = threading.Thread(target=listen, daemon=True)
+        listening.start()
+        running = start(engine, "--input", "demo", "--view", "none", "--watchdog", **environment)
+        while len(heard) < 3:
+            time.sleep(0.05)
+        running.terminate()
+        running.communicate(timeout=60)
+        listening.join(10)
+    assert running.returncode == 0
+    assert heard[0] == b"READY=1"
+    assert heard[-1] == b"STOPPING=1"
+    assert all(ping.startswith(b"WATCHDOG=1\nSTATUS=") for ping in heard[1:-1])
+
+
+def test_a_killed_run_leaves_a_video_that_plays(engine: Path, tmp_path: Path) -> None:
+    running = start(engine, "--input", "demo", "--view", "none", "--record", tmp_path / "v.mp4")
+    wait_for(tmp_path / "v.mp4")
+    time.sleep(2)
+    running.kill()
+    running.communicate()
+    capture = cv2.VideoCapture(str(tmp_path / "v.mp4"))
+    assert capture.read()[0]

@@ -1,0 +1,57 @@
+"""Two batches in flight."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pspnet_edge.engine.base import Engine, open_engine
+from pspnet_edge.engine.build import build_engine, find_model
+from pspnet_edge.errors import EngineError
+
+
+@pytest.fixture(scope="module", params=["openvino", "onnxruntime"])
+def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    path: Path = tmp_path_factory.mktemp("engine") / "fp32.engine"
+    build_engine(find_model(None), "fp32", request.param, path)
+    with open_engine(path) as opened:
+        yield opened
+
+
+def test_masks_come_in_order_and_are_those_of_infer(engine: Engine) -> None:
+    if engine.info.runtime == "onnxruntime":
+        assert not engine.overlaps
+        with pytest.raises(EngineError, match="one batch at a time"):
+            engine.take()
+        return
+    rng = np.random.default_rng(0)
+    batches = [rng.integers(0, 255, (*engine.info.shape_nhw, 3)).astype(np.uint8) for _ in range(4)]
+    alone = [engine.infer(batch).copy() for batch in batches]
+    frames = np.empty_like(batches[0])
+    masks = []
+    for number, batch in enumerate(batches):
+        frames[:] = batch  # overwritten while earlier ones are in flight
+        engine.submit(frames)
+        if number:
+            masks.append(engine.take().copy())
+    masks.append(engine.take().copy())
+    for mask, expected in zip(masks, alone):
+        assert (mask == expected).mean() > 0.999, "the same kernels on fewer threads"
+
+
+def test_there_is_room_for_two(engine: Engine) -> None:
+    if not engine.overlaps:
+        pytest.skip("ONNX Runtime works on one batch at a time")
+    frames = np.zeros((*engine.info.shape_nhw, 3), np.uint8)
+    engine.submit(frames)
+    engine.submit(frames)
+    with pytest.raises(EngineError, match="2 batches are in flight"):
+        engine.submit(frames)
+    engine.take()
+    engine.take()
+    with pytest.raises(EngineError, match="no frame is in flight"):
+        engine.take()
+    with pytest.raises(EngineError, match="takes uint8 frames of shape"):
+        Engine(engine.info, engine._session).submit(frames[:, :8])
