@@ -32,6 +32,17 @@ def test_equals_scikit_learn(absent: tuple[int, ...]) -> None:
     assert matrix.pixel_accuracy() == pytest.approx(accuracy_score(label[known], predicted[known]), abs=1e-12)
 
 
+@pytest.mark.parametrize("run", [1, 2, 7, 1000])
+def test_counts_every_pixel_whatever_the_runs(run: int) -> None:
+    rng = np.random.default_rng(run)
+    label, predicted = (np.repeat(rng.integers(0, 4, 2100 // run + 1), run)[:2100].astype(np.uint8) for _ in range(2))
+    label[::9] = IGNORE
+    matrix = ConfusionMatrix(4)
+    matrix.add(label.reshape(42, 50), predicted.reshape(42, 50))
+    expected = [[int(((label == row) & (predicted == column)).sum()) for column in range(4)] for row in range(4)]
+    assert matrix.counts.tolist() == expected
+
+
 def test_a_class_only_in_the_prediction_counts_as_zero() -> None:
     matrix = ConfusionMatrix(3)
     matrix.add(np.zeros((2, 2), np.uint8), np.array([[0, 0], [0, 1]], np.uint8))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,7 +17,10 @@ from .options import (
     RuntimeOption,
     engine_or_default,
 )
-from .output import JsonFlag, progress, result
+from .output import Advance, JsonFlag, progress, result
+
+if TYPE_CHECKING:
+    from ..report.processes import Processes
 
 
 def register(app: typer.Typer) -> None:
@@ -33,22 +38,53 @@ def evaluate(
     runtime: RuntimeOption = "auto",
     as_json: JsonFlag = False,
 ) -> None:
-    """Measure mIoU at the label's own resolution, from one confusion matrix over the split."""
+    """Measure mIoU at the label's own resolution, from one confusion matrix over the split.
+
+    On several processes or machines: torchrun --nproc-per-node N -m pspnet_edge evaluate …
+    """
+    from ..report.processes import started_processes
+
+    with started_processes() as processes:
+        facts = _evaluated(processes, engine, dataset, root, split, model, precision, runtime)
+    if processes.rank != 0:
+        return
+    lines = [f"mIoU {facts['miou']:.4f}, pixel accuracy {facts['pixel_accuracy']:.4f}, {facts['images']} images"]
+    lines += [f"  {name:<14}{iou:.4f}" for name, iou in facts["per_class_iou"].items()]
+    result(facts, as_json, "\n".join(lines))
+
+
+def _evaluated(
+    processes: Processes,
+    engine: Path | None,
+    dataset: str,
+    root: Path | None,
+    split: str,
+    model: str | None,
+    precision: str,
+    runtime: str,
+) -> dict[str, Any]:
+    """What was measured and on what, in every process."""
     from ..data.datasets import open_dataset
     from ..report.evaluate import evaluate_engine
 
-    labelled = open_dataset(dataset, root, split)
-    with engine_or_default(engine, model, precision, runtime) as opened:
-        with progress("evaluate", len(labelled)) as advance:
-            facts = evaluate_engine(opened, labelled, on_image=advance)
+    labelled = processes.in_turn(lambda: open_dataset(dataset, root, split))
+    with processes.in_turn(lambda: engine_or_default(engine, model, precision, runtime)) as opened:
+        with _progress(processes, len(labelled)) as advance:
+            facts = evaluate_engine(opened, labelled, on_image=advance, processes=processes)
         info = opened.info
-    facts |= {
+    return facts | {
         "engine": str(info.path),
         "runtime": info.runtime,
         "precision": info.precision,
         "dataset": dataset,
         "split": split,
     }
-    lines = [f"mIoU {facts['miou']:.4f}, pixel accuracy {facts['pixel_accuracy']:.4f}, {facts['images']} images"]
-    lines += [f"  {name:<14}{iou:.4f}" for name, iou in facts["per_class_iou"].items()]
-    result(facts, as_json, "\n".join(lines))
+
+
+def _progress(processes: Processes, images: int) -> AbstractContextManager[Advance]:
+    """The first process shows how far its share is, the others nothing."""
+    return progress("evaluate", len(processes.share(images))) if processes.rank == 0 else nullcontext(_nothing)
+
+
+def _nothing(done: int, note: str = "") -> None:
+    """Progress of a process that shows none."""

@@ -2,32 +2,51 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..data.datasets import Dataset
 from ..data.geometry import frame_at, mask_at
 from ..engine.base import Engine
 from ..errors import OptionError
 from ..metrics import ConfusionMatrix
+from .processes import ALONE, Processes
+
+_Item = TypeVar("_Item")
+_Loaded = TypeVar("_Loaded")
+_AHEAD = 8
+"""Images that wait decoded."""
 
 
 def evaluate_engine(
-    engine: Engine, dataset: Dataset, *, on_image: Callable[[int], None] = lambda done: None
+    engine: Engine,
+    dataset: Dataset,
+    *,
+    on_image: Callable[[int], None] = lambda done: None,
+    processes: Processes = ALONE,
 ) -> dict[str, Any]:
     """Segment every image and compare at the label's own size, in one confusion matrix over the split.
+
+    Images are read, decoded and resized ahead by other threads. Of several processes each takes its share of the
+    images; their matrices hold whole numbers, so that their sum does not depend on how many processes there are.
 
     Args:
         engine: its classes must be those of the data set.
         dataset: images and masks.
-        on_image: called with the number of images done.
+        on_image: called with the number of images that this process has done.
+        processes: those that evaluate together; all of them get the result.
 
     Returns:
         ``miou``, ``per_class_iou`` by class name, ``pixel_accuracy``, ``images``, ``compute_ms`` (median time of
-        one batch in the engine).
+        one batch in the engine), ``processes``, and ``times_ms``: mean wall time an image of the process that took
+        longest, as ``total`` and its parts ``load`` (waiting for the image), ``infer`` and ``confusion``.
 
     Raises:
         OptionError: the classes differ.
@@ -39,28 +58,84 @@ def evaluate_engine(
             f"the engine's classes ({_few(engine.info.label_set.classes)}) are not those of {labels.name} "
             f"({_few(labels.classes)}): evaluate on the data set that it was trained for"
         )
+    share = processes.share(len(dataset))
+    shares = processes.gather(lambda: _counted(engine, dataset, share, on_image))
     matrix = ConfusionMatrix(len(labels))
-    times: list[float] = []
-    batch_size = engine.info.shape_nhw[0]
-    frames = np.zeros((batch_size, *engine.size_hw, 3), np.uint8)
-    for first in range(0, len(dataset), batch_size):
-        # The last batch may be partly filled; what stands in its other places is not counted.
-        pairs = [dataset[index] for index in range(first, min(first + batch_size, len(dataset)))]
-        for place, (image, _) in enumerate(pairs):
-            frames[place] = frame_at(image, engine.size_hw)
-        start = time.perf_counter()
-        masks = engine.infer(frames)
-        times.append(time.perf_counter() - start)
-        for predicted, (_, label) in zip(masks, pairs):
-            matrix.add(label, mask_at(predicted, (label.shape[0], label.shape[1])))
-        on_image(first + len(pairs))
+    for counts, _, _ in shares:
+        matrix.counts += counts
+    slowest = max((spent for _, spent, _ in shares), key=lambda spent: spent["total"])
     return {
         "miou": matrix.miou(),
         "per_class_iou": dict(zip(labels.classes, matrix.iou().tolist())),
         "pixel_accuracy": matrix.pixel_accuracy(),
         "images": len(dataset),
-        "compute_ms": round(1000 * float(np.median(times)), 3),
+        "compute_ms": round(1000 * float(np.median([seconds for _, _, batches in shares for seconds in batches])), 3),
+        "processes": processes.count,
+        "times_ms": {part: round(1000 * seconds / max(len(share), 1), 3) for part, seconds in slowest.items()},
     }
+
+
+def _counted(
+    engine: Engine, dataset: Dataset, share: range, on_image: Callable[[int], None]
+) -> tuple[NDArray[np.int64], dict[str, float], list[float]]:
+    """The confusion counts of some images, the seconds that each part took in all, and those of each batch."""
+    matrix = ConfusionMatrix(len(dataset.label_set))
+    spent = {"total": 0.0, "load": 0.0, "infer": 0.0, "confusion": 0.0}
+    batches: list[float] = []
+    frames = np.zeros((engine.info.shape_nhw[0], *engine.size_hw, 3), np.uint8)
+    start = lap = time.perf_counter()
+
+    def split(part: str) -> float:
+        nonlocal lap
+        before, lap = lap, time.perf_counter()
+        spent[part] += lap - before
+        return lap - before
+
+    def load(index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        image, label = dataset[index]
+        return frame_at(image, engine.size_hw), label
+
+    done = 0
+    for pairs in _batches(_loaded_ahead(load, share), len(frames)):
+        # The last batch may be partly filled; what stands in its other places is not counted.
+        for place, (frame, _) in enumerate(pairs):
+            frames[place] = frame
+        split("load")
+        masks = engine.infer(frames)
+        batches.append(split("infer"))
+        for predicted, (_, label) in zip(masks, pairs):
+            matrix.add(label, mask_at(predicted, (label.shape[0], label.shape[1])))
+        split("confusion")
+        done += len(pairs)
+        on_image(done)
+    spent["total"] = time.perf_counter() - start
+    return matrix.counts, spent, batches
+
+
+def _loaded_ahead(load: Callable[[_Item], _Loaded], items: Iterable[_Item]) -> Iterator[_Loaded]:
+    """What ``load`` makes of each item, in order, made by threads while the caller works on earlier ones."""
+    pool = ThreadPoolExecutor(min(_AHEAD, os.cpu_count() or 1), "load")
+    waiting: deque[Future[_Loaded]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(load, item))
+            if len(waiting) > _AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _batches(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
+    batch: list[_Item] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
 def _few(names: tuple[str, ...]) -> str:

@@ -1,0 +1,204 @@
+"""``pspnet-edge benchmark``: what each frame per second costs in mIoU, as a report."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .output import JsonFlag, progress, result, say
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("benchmark")(benchmark)
+
+
+def benchmark(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[MODEL]…", help="Bundled names, .onnx, .pt or engine files; left out, the default."),
+    ] = None,
+    precision: Annotated[
+        list[str] | None, typer.Option(metavar="fp32|fp16|int8", help="Repeat it, or join with commas. Default: all.")
+    ] = None,
+    size: Annotated[
+        list[str] | None,
+        typer.Option(metavar="HEIGHTxWIDTH", help="Input sizes; other than the model's own need its .pt and torch."),
+    ] = None,
+    runtime: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="As of `build`. Default: what auto takes.")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Labelled set for mIoU; see `evaluate`. Default: scenes.")
+    ] = None,
+    root: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Its folder; without --dataset a folder of images to agree on.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Of the data set.")] = "test",
+    video: Annotated[
+        Path | None, typer.Option("--input", metavar="FILE", help="Video for the loop. Default: the demo drive.")
+    ] = None,
+    calibration: Annotated[Path | None, typer.Option(metavar="FILE", help="Table for int8, as of `build`.")] = None,
+    rounds: Annotated[int, typer.Option(min=2, help="How often each engine is timed, in turn with the others.")] = 7,
+    seconds: Annotated[float, typer.Option(min=0.05, help="How long an engine is timed in a round.")] = 1.0,
+    estimate: Annotated[
+        list[str] | None, typer.Option(metavar="BOARD", help="Estimate FPS on a board as well, such as orin-nano.")
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option(metavar="OLD.json", help="Show what changed; exit with 1 if something got worse.")
+    ] = None,
+    from_report: Annotated[
+        Path | None, typer.Option("--from", metavar="REPORT.json", help="Measure nothing: render this report again.")
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Forget what an interrupted benchmark had finished.")] = False,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder of the report.")] = Path(
+        "report"
+    ),
+    as_json: JsonFlag = False,
+) -> None:
+    """Measure latency, mIoU, size and memory side by side; write report.html, .md, .json and .png."""
+    from ..artifact import ensure_writable
+    from ..report.compare import compare
+    from ..report.render import PICTURES, can_draw, read_report, write_report
+
+    old = read_report(against) if against else None
+    ensure_writable(output / "report.json")
+    if not can_draw():
+        say(
+            "report.html and report.png need matplotlib and jinja2: pip install 'pspnet-edge[report]', "
+            "or make them elsewhere with --from report.json"
+        )
+    if from_report is not None:
+        report, pictures = read_report(from_report), from_report.parent / PICTURES
+    else:
+        pictures = output / PICTURES
+        images = {"dataset": dataset, "root": str(root) if root else None, "split": split}
+        if dataset is None and root is None:
+            images["dataset"] = "scenes"
+        report = _measured(
+            models=models or [],
+            precisions=_listed(precision) or ["fp32", "fp16", "int8"],
+            sizes=_listed(size),
+            runtimes=_listed(runtime) or ["auto"],
+            images=images,
+            video=video,
+            calibration=calibration,
+            rounds=rounds,
+            seconds=seconds,
+            boards=_listed(estimate),
+            fresh=fresh,
+            output=output,
+        )
+    report["against"] = compare(old, report, str(against)) if old else None
+    files = write_report(report, output, pictures)
+    if from_report is None:
+        _forget(output)
+    result({**report, "files": [str(path) for path in files]}, as_json, _summary(report, files))
+    if report["against"] and report["against"]["regressed"]:
+        raise typer.Exit(1)
+
+
+def _measured(
+    *,
+    models: list[str],
+    precisions: list[str],
+    sizes: list[str],
+    runtimes: list[str],
+    images: dict[str, Any],
+    video: Path | None,
+    calibration: Path | None,
+    rounds: int,
+    seconds: float,
+    boards: list[str],
+    fresh: bool,
+    output: Path,
+) -> dict[str, Any]:
+    """Measure and put the report together."""
+    from ..camera.sources import open_source
+    from ..engine.build import check_precision, choose_runtime
+    from ..report.benchmark import Protocol, measure, seconds_of_work, write_demo_video
+    from ..report.document import document, estimates_of, with_miou
+    from ..report.environment import environment
+    from ..report.power import power_meter
+    from ..report.render import PICTURES
+    from ..report.rows import rows_of
+    from ..report.store import Store
+    from ..report.subjects import models_at_sizes, subjects_of
+    from ..report.tables import BUSY, busy_sentence
+    from .export import parse_size
+
+    for name in precisions:
+        check_precision(name)
+    chosen = list(dict.fromkeys(choose_runtime(name) for name in runtimes))
+    wanted = list(dict.fromkeys(parse_size(text) for text in sizes))
+    work = output / _WORK
+    store = Store(work / "done")
+    if fresh:
+        store.clear()
+    found, engines = models_at_sizes(models, wanted, calibration, work, store)
+    subjects = subjects_of(found, engines, list(dict.fromkeys(precisions)), chosen, work)
+    if video is not None:
+        open_source(None, str(video)).close()
+    else:
+        place = work / "demo.mp4"
+        if not place.is_file():
+            write_demo_video(place)
+    estimates = estimates_of(found, precisions, boards)
+    protocol = Protocol(rounds, seconds, images, str(video or place))
+    say(f"{len(subjects)} engines, {rounds} rounds")
+    with power_meter() as meter:
+        facts = environment(meter.board if meter else {})
+        if facts["load_at_start"] > BUSY * facts["cores"]:
+            say(busy_sentence(facts))
+        with progress("benchmark", seconds_of_work(subjects, protocol)) as advance:
+            measured, samples = measure(subjects, protocol, output / PICTURES, store, meter, advance)
+    rows = rows_of(measured)
+    return document(
+        rows=rows,
+        samples=samples,
+        estimates=with_miou(estimates, rows),
+        engine=subjects[0].engine,
+        machine=facts,
+        protocol=protocol,
+        video="the demo drive" if video is None else video.name,
+        command=shlex.join(["pspnet-edge", *sys.argv[1:]]),
+    )
+
+
+_WORK = ".unfinished"
+"""Engines, exported models and results of a benchmark that is not done."""
+
+
+def _forget(output: Path) -> None:
+    """The report is written: what it was put together from would only be taken for something newer."""
+    import shutil
+
+    shutil.rmtree(output / _WORK, ignore_errors=True)
+
+
+def _listed(values: list[str] | None) -> list[str]:
+    """``["a,b", "c"]`` → ``["a", "b", "c"]``."""
+    return [part.strip() for value in values or [] for part in value.split(",") if part.strip()]
+
+
+def _summary(report: dict[str, Any], files: list[Path]) -> str:
+    lines = [f"{'engine':<50}{'FPS':>8}{'p50 ms':>9}{'p99 ms':>9}{'loop FPS':>10}{'mIoU':>8}{'change':>9}"]
+    for row in report["rows"]:
+        miou = "–" if row["miou"] is None else f"{row['miou']:.4f}"
+        change = "–" if row["miou_change"] is None else f"{row['miou_change']:+.4f}"
+        if row["miou"] is None and row["agreement"] is not None:
+            miou = f"={row['agreement']:.3f}"
+        loop = f"{row['loop']['fps']:.1f}" if row["loop"] else "–"
+        latency = row["latency_ms"]
+        lines.append(
+            f"{row['id']:<50}{row['fps']:>8.1f}{latency['p50']:>9.2f}{latency['p99']:>9.2f}{loop:>10}{miou:>8}{change:>9}"
+        )
+    for entry in report["estimates"]:
+        lines.append(f"estimate, not measured: {entry['board_title']}, {entry['precision']}: {entry['fps']:.0f} FPS")
+    if report["against"]:
+        lines += [f"against {report['against']['old']}:", *report["against"]["lines"]]
+    return "\n".join([*lines, *map(str, files)])

@@ -1,0 +1,337 @@
+"""The charts of a report, drawn by matplotlib: as SVG for the page, wide and narrow, and as PNG.
+
+Colours are Okabe and Ito's, which stay apart for every kind of colour blindness; a runtime has its colour, a precision
+its marker, so that neither is told by colour alone.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..lazy import require
+
+RUNTIME_COLOURS = {
+    "openvino": "#0072B2",
+    "onnxruntime": "#E69F00",
+    "tensorrt": "#009E73",
+    "tensorrt-rtx": "#CC79A7",
+}
+RUNTIME_TITLES = {
+    "openvino": "OpenVINO",
+    "onnxruntime": "ONNX Runtime",
+    "tensorrt": "TensorRT",
+    "tensorrt-rtx": "TensorRT-RTX",
+}
+PRECISION_MARKERS = {"fp32": "o", "fp16": "s", "int8": "^"}
+_ESTIMATE = "#D55E00"
+_GREY = "#7f7f7f"
+_INK = "#010203"  # stands for the page's own colour of text, whatever that is: replaced in SVG
+_PAPER = "#fdfcfb"  # likewise for its background
+
+Report = dict[str, Any]
+Axes = Any
+"""matplotlib has no types that hold without it."""
+
+
+def svg(draw: Callable[[Report, bool], Any], report: Report, *, narrow: bool) -> str:
+    """An ``<svg>`` element that takes its text and paper colours from the page around it.
+
+    Args:
+        draw: ``tradeoff`` or ``latencies``.
+        report: the report.
+        narrow: for a phone, 360 pixels wide, instead of a desktop.
+    """
+    matplotlib = require("matplotlib", "draw a report")
+    name = f"{draw.__name__}-{'narrow' if narrow else 'wide'}"
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, **_style(narrow)}):
+        figure = draw(report, narrow)
+        stream = io.StringIO()
+        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
+    text = stream.getvalue()
+    text = text[text.index("<svg") :]
+    # Ids are made unique, because several charts stand in one page.
+    text = re.sub(r'id="(?!m[0-9a-f]{8})(?!p[0-9a-f]{8})([^"]+)"', rf'id="{name}-\1"', text)
+    text = re.sub(r'<svg [^>]*?viewBox="([^"]+)"[^>]*>', r'<svg viewBox="\1" role="img" aria-label="">', text, count=1)
+    text = text.replace('aria-label=""', f'aria-label="{_LABELS[draw.__name__]}"', 1)
+    text = re.sub(r"font: ([^;\"]*)'[^;\"]*'[^;\"]*", r"font: \1inherit", text)
+    return text.replace(_INK, "currentColor").replace(_PAPER, "var(--paper)")
+
+
+def png(report: Report) -> bytes:
+    """The wide trade-off chart on white."""
+    matplotlib = require("matplotlib", "draw a report")
+    with matplotlib.rc_context(_style(narrow=False)):
+        figure = tradeoff(report, narrow=False)
+        stream = io.BytesIO()
+        figure.savefig(stream, format="png", dpi=160, facecolor="white", metadata={"Software": None})
+    return stream.getvalue()
+
+
+_LABELS = {
+    "tradeoff": "Frames a second against mIoU, with the Pareto front and published figures",
+    "latencies": "Distribution of latency of each engine, alone and in the whole loop",
+}
+
+
+def tradeoff(report: Report, narrow: bool) -> Any:
+    """FPS against mIoU: what was measured with its Pareto front, and the same beside published figures."""
+    figure = require("matplotlib.figure", "draw a report").Figure(
+        figsize=(3.6, 9.6) if narrow else (12.0, 6.0), layout="constrained"
+    )
+    if narrow:
+        measured, context, devices = figure.subplots(3, 1, height_ratios=(1.15, 1.25, 0.6))
+    else:
+        axes = figure.subplot_mosaic("MC;MD", width_ratios=(1, 1.15), height_ratios=(2.4, 1))
+        measured, context, devices = axes["M"], axes["C"], axes["D"]
+    devices.sharex(context)
+    rows = [row for row in report["rows"] if row["miou"] is not None]
+    _measured_panel(measured, rows, report["pareto"])
+    _context_panel(context, rows, report)
+    _devices_panel(devices, report, narrow)
+    _legend(figure, rows, bool(report["estimates"]), narrow)
+    return figure
+
+
+def latencies(report: Report, narrow: bool) -> Any:
+    """A box an engine: quartiles and median, whiskers from the 5th to the 99th percentile, alone and in the loop."""
+    rows = report["rows"]
+    height = 0.9 + 0.24 * len(rows)
+    figure = require("matplotlib.figure", "draw a report").Figure(
+        figsize=(3.6, 2 * height) if narrow else (11.0, height), layout="constrained"
+    )
+    alone, loop = figure.subplots(2, 1) if narrow else figure.subplots(1, 2, sharey=True)
+    _boxes(alone, rows, [row["quantiles_ms"] for row in rows], "Engine alone, ms a batch")
+    loops = [row["loop"]["quantiles_ms"] if row["loop"] else None for row in rows]
+    _boxes(loop, rows, loops, "Whole loop, decode to mask, ms a frame")
+    return figure
+
+
+def _style(narrow: bool) -> dict[str, Any]:
+    return {
+        "font.size": 8.0 if narrow else 9.5,
+        "axes.titlesize": 9.0 if narrow else 10.5,
+        "axes.titleweight": "bold",
+        "axes.titlelocation": "left",
+        "font.family": "sans-serif",
+        "text.color": _INK,
+        "axes.labelcolor": _INK,
+        "axes.edgecolor": _GREY,
+        "xtick.color": _INK,
+        "ytick.color": _INK,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.color": _GREY,
+        "grid.alpha": 0.22,
+        "grid.linewidth": 0.6,
+        "axes.axisbelow": True,
+    }
+
+
+def _measured_panel(axes: Axes, rows: Sequence[dict[str, Any]], front: Sequence[str]) -> None:
+    axes.set_title("Measured here")
+    axes.set_xlabel("FPS of the engine alone")
+    axes.set_ylabel("mIoU, %")
+    if not rows:
+        axes.text(0.5, 0.5, "no labelled images", transform=axes.transAxes, ha="center", color=_GREY)
+        return
+    best = sorted((row for row in rows if row["id"] in front), key=lambda row: row["fps"])
+    # Up to this speed one has that mIoU: the step falls where the next engine of the front takes over.
+    x = [0.0, *(row["fps"] for row in best)]
+    y = [best[0]["miou"] * 100, *(row["miou"] * 100 for row in best)]
+    axes.step(x, y, where="pre", color=_INK, linewidth=1.1, linestyle=(0, (4, 2)), zorder=1.5)
+    for row in rows:
+        _point(axes, row, size=52, bold=row["id"] in front)
+        spread = row["spread_ms"]
+        low, high = (1000 * row["batch"] / spread[end] for end in ("q75", "q25"))
+        axes.plot((low, high), (100 * row["miou"],) * 2, color=_INK, linewidth=0.8, alpha=0.6, zorder=1.8)
+    for _, group in _groups(rows):
+        fastest = max(group, key=lambda row: row["fps"])
+        axes.annotate(
+            _title(fastest, rows),
+            (fastest["fps"], fastest["miou"] * 100),
+            xytext=(6, 5),
+            textcoords="offset points",
+            fontsize="small",
+            color=_INK,
+        )
+    axes.set_xlim(0, 1.22 * max(row["fps"] for row in rows))
+    values = [100 * row["miou"] for row in rows]
+    margin = max(0.12 * (max(values) - min(values)), 0.25)
+    axes.set_ylim(min(values) - margin, max(values) + 1.6 * margin)
+
+
+def _context_panel(axes: Axes, rows: Sequence[dict[str, Any]], report: Report) -> None:
+    """Measured and published in one; what was published with an mIoU alone, on the same data, is at the right edge."""
+    axes.set_title("Beside published figures" + (" and estimates" if report["estimates"] else ""))
+    axes.set_ylabel("mIoU, %")
+    for row in rows:
+        _point(axes, row, size=26, bold=False)
+    for entry in report["estimates"]:
+        if entry.get("miou") is not None:
+            marker = PRECISION_MARKERS[entry["precision"]]
+            axes.scatter(entry["fps"], 100 * entry["miou"], 26, marker=marker, c="none", edgecolors=_ESTIMATE, zorder=2)
+    both = [entry for entry in report["published"] if entry.get("miou") and entry.get("fps")]
+    for entry in both:
+        axes.scatter(entry["fps"], 100 * entry["miou"], 30, marker="D", c="none", edgecolors=_GREY, zorder=2)
+        _write(axes, str(entry["number"]), (entry["fps"], 100 * entry["miou"]), (5, 3))
+    for device, entries in _by_device(both):
+        slowest = min(entries, key=lambda entry: float(entry["fps"]))
+        text = f"{device}, {slowest['dataset'].capitalize()}"
+        _write(axes, text, (slowest["fps"], 100 * slowest["miou"]), (-3, 9))
+    same = sorted((entry for entry in report["published"] if _same_data(entry, report)), key=lambda e: float(e["miou"]))
+    values = [100 * entry["miou"] for entry in (*both, *rows, *same)] or [0.0, 100.0]
+    low, high = min(values), max(values)
+    margin = 0.07 * max(high - low, 1.0)
+    axes.set_ylim(low - margin, high + 1.4 * margin)
+    heights = _apart([100 * entry["miou"] for entry in same], 0.62 * margin)
+    for entry, height in zip(same, heights):
+        y = 100 * entry["miou"]
+        axes.plot((0.975, 1.0), (y, y), transform=axes.get_yaxis_transform(), color=_GREY, linewidth=1.2)
+        text = f"{entry['number']} {entry['model']}"
+        edge = axes.get_yaxis_transform()
+        axes.plot((1.0, 1.02), (y, height), transform=edge, color=_GREY, linewidth=0.5, clip_on=False)
+        _write(axes, text, (1.025, height), (0, -2.5), edge)
+
+
+def _devices_panel(axes: Axes, report: Report, narrow: bool) -> None:
+    """What was published with a speed alone, a line a device; and the axis of speed of the panel above."""
+    speeds = [entry for entry in report["published"] if entry.get("fps") and not entry.get("miou")]
+    devices = _by_device(speeds)
+    for place, (_, entries) in enumerate(devices):
+        for entry in entries:
+            axes.scatter(entry["fps"], place, 24, marker="D", c="none", edgecolors=_GREY, zorder=2)
+            _write(axes, str(entry["number"]), (entry["fps"], place), (4, 2))
+    axes.set_yticks(range(len(devices)), [device.removeprefix("Jetson ") for device, _ in devices], fontsize="small")
+    axes.set_ylim(len(devices) - 0.4, -0.7)
+    axes.set_title("Published FPS on Jetsons, other networks", fontsize="medium", fontweight="normal")
+    axes.set_xscale("log")
+    known = [*speeds, *report["rows"], *report["estimates"]]
+    known += [entry for entry in report["published"] if entry.get("miou") and entry.get("fps")]
+    axes.set_xlim(min(entry["fps"] for entry in known) / 1.5, 1.6 * max(entry["fps"] for entry in known))
+    axes.set_xlabel("FPS, logarithmic" + ("" if narrow else "; grey: published, on other devices"))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+
+
+def _by_device(entries: Sequence[dict[str, Any]]) -> list[tuple[str, list[dict[str, Any]]]]:
+    devices: dict[str, list[dict[str, Any]]] = {}
+    for entry in entries:
+        devices.setdefault(entry["device"], []).append(entry)
+    return list(devices.items())
+
+
+def _apart(values: Sequence[float], gap: float) -> list[float]:
+    """Heights for labels of rising values, each at least ``gap`` above the one before, moved as little as is easy."""
+    heights = list(values)
+    for _ in range(200):
+        for place in range(1, len(heights)):
+            missing = gap - (heights[place] - heights[place - 1])
+            if missing > 1e-6:
+                heights[place - 1] -= missing / 2
+                heights[place] += missing / 2
+    return heights
+
+
+def _write(
+    axes: Axes, text: str, place: tuple[float, float], shift: tuple[float, float], transform: Any = None
+) -> None:
+    """A small grey label: a number is that of the table of published figures."""
+    axes.annotate(
+        text,
+        place,
+        xycoords=transform or "data",
+        xytext=shift,
+        textcoords="offset points",
+        fontsize="x-small",
+        color=_GREY,
+        annotation_clip=False,
+    )
+
+
+def _point(axes: Axes, row: dict[str, Any], *, size: float, bold: bool) -> None:
+    axes.scatter(
+        row["fps"],
+        100 * row["miou"],
+        size * (1.25 if row["precision"] == "int8" else 1.0),
+        marker=PRECISION_MARKERS[row["precision"]],
+        c=RUNTIME_COLOURS[row["runtime"]],
+        edgecolors=_INK if bold else _PAPER,
+        linewidths=1.4 if bold else 0.6,
+        zorder=3 if bold else 2.5,
+    )
+
+
+def _legend(figure: Any, rows: Sequence[dict[str, Any]], estimates: bool, narrow: bool) -> None:
+    line = require("matplotlib.lines", "draw a report").Line2D
+
+    def key(marker: str, colour: str, text: str, edge: str | None = None) -> Any:
+        return line([], [], linestyle="", marker=marker, color=colour, markeredgecolor=edge or colour, label=text)
+
+    keys = [
+        key("o", colour, RUNTIME_TITLES[runtime])
+        for runtime, colour in RUNTIME_COLOURS.items()
+        if any(row["runtime"] == runtime for row in rows)
+    ]
+    keys += [
+        key(marker, "none", precision.upper(), _INK)
+        for precision, marker in PRECISION_MARKERS.items()
+        if any(row["precision"] == precision for row in rows)
+    ]
+    keys.append(line([], [], color=_INK, linewidth=1.1, linestyle=(0, (4, 2)), label="Pareto front"))
+    keys.append(key("D", "none", "published", _GREY))
+    if estimates:
+        keys.append(key("o", "none", "estimate", _ESTIMATE))
+    place = "outside upper center" if narrow else "outside lower center"
+    figure.legend(handles=keys, loc=place, ncols=3 if narrow else len(keys), frameon=False, handletextpad=0.3)
+
+
+def _boxes(axes: Axes, rows: Sequence[dict[str, Any]], quantiles: Sequence[list[float] | None], title: str) -> None:
+    axes.set_title(title)
+    names = []
+    for place, (row, values) in enumerate(zip(rows, quantiles)):
+        names.append(f"{_title(row, rows)} {row['precision'].upper()} {_SHORT[row['runtime']]}")
+        if values is None:
+            continue
+        colour = RUNTIME_COLOURS[row["runtime"]]
+        axes.plot((values[5], values[99]), (place, place), color=colour, linewidth=1.4)
+        axes.barh(place, values[75] - values[25], left=values[25], height=0.62, color=colour, alpha=0.45)
+        axes.plot((values[50],) * 2, (place - 0.36, place + 0.36), color=_INK, linewidth=1.8)
+        for share, marker in ((95, "|"), (99, ">")):
+            axes.plot(values[share], place, marker=marker, color=colour, markersize=6)
+    axes.set_yticks(range(len(rows)), names)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_xlim(left=0)
+    axes.grid(axis="y", visible=False)
+    known = [values for values in quantiles if values is not None]
+    if known:
+        # One stall of the machine must not squeeze all boxes: beyond the limit a whisker just runs out of the picture.
+        most = float(np.median([values[99] for values in known]))
+        axes.set_xlim(0, max(1.15 * max(values[75] for values in known), 1.6 * most))
+
+
+_SHORT = {"openvino": "OV", "onnxruntime": "ORT", "tensorrt": "TRT", "tensorrt-rtx": "RTX"}
+
+
+def _groups(rows: Sequence[dict[str, Any]]) -> list[tuple[tuple[str, str], list[dict[str, Any]]]]:
+    """Rows of one model at one size, together."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["model"], row["size"]), []).append(row)
+    return list(groups.items())
+
+
+def _title(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
+    """The size, and the model where there are several."""
+    size = str(row["size"]).replace("x", "×")
+    return size if len({other["model"] for other in rows}) == 1 else f"{row['model']} {size}"
+
+
+def _same_data(entry: dict[str, Any], report: Report) -> bool:
+    images = report["options"]["images"]
+    here = (images["dataset"], images["split"])
+    return bool(entry.get("miou")) and not entry.get("fps") and (entry.get("dataset"), entry.get("split")) == here

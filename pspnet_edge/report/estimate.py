@@ -1,0 +1,82 @@
+"""How fast an engine would be on a board that is not here: an estimate, never a measurement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import OptionError
+from ..graph.kernels import fused_kernels, read_graph
+from .boards import BOARDS, Board
+from .roofline import LayerTime, layer_times
+
+__all__ = ["BOARDS", "Board", "Estimate", "estimate"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What the roofline predicts for one frame, or one batch where the model has one."""
+
+    board: str
+    """A key of ``BOARDS``."""
+    precision: str
+    latency_ms: float
+    """Of the GPU alone, frames and masks already in its memory, for one batch."""
+    fps: float
+    bound_by: dict[str, float]
+    """Shares of the latency, by what bounds it: ``compute``, ``memory``, ``overhead``; they sum to 1."""
+    gmac: float
+    """10⁹ multiply-accumulates of one batch."""
+    layers: tuple[LayerTime, ...]
+    """One for each kernel that TensorRT is taken to launch, in their order."""
+
+    def facts(self) -> dict[str, Any]:
+        """For a report: everything but the layers, and that it is an estimate."""
+        board = BOARDS[self.board]
+        return {
+            "estimate": True,
+            "board": self.board,
+            "board_title": board.title,
+            "power_mode": board.power_mode,
+            "source": board.source,
+            "precision": self.precision,
+            "latency_ms": round(self.latency_ms, 3),
+            "fps": round(self.fps, 1),
+            "bound_by": {name: round(share, 3) for name, share in self.bound_by.items()},
+            "gmac": round(self.gmac, 3),
+            "kernels": len(self.layers),
+        }
+
+
+def estimate(model: Path, precision: str, board: str) -> Estimate:
+    """Predict the latency of a model's TensorRT engine on a board.
+
+    Args:
+        model: an ``.onnx`` file of static shape, of this package or another. One with Q/DQ computes in INT8 where the
+            pairs say so; of an FP32 one every convolution but the last is taken to.
+        precision: ``fp32``, ``fp16`` or ``int8``.
+        board: a key of ``BOARDS``.
+
+    Raises:
+        OptionError: an unknown board or precision, or INT8 on a board that lacks it.
+        ModelError: no ONNX file, or one whose shapes are not known.
+    """
+    if board not in BOARDS:
+        raise OptionError(f"there is no board {board!r} to estimate for: choose one of {', '.join(BOARDS)}")
+    if precision not in ("fp32", "fp16", "int8"):
+        raise OptionError(f"there is no precision {precision!r}: choose one of fp32, fp16, int8")
+    chosen = BOARDS[board]
+    if precision == "int8" and not chosen.has_int8:
+        raise OptionError(f"{chosen.title} does not compute in INT8: estimate fp16 for it")
+    graph = read_graph(model)
+    kernels = fused_kernels(graph, int8=precision == "int8")
+    layers = layer_times(kernels, chosen, precision)
+    seconds = sum(layer.seconds for layer in layers)
+    bound_by = {
+        bound: sum(getattr(layer, f"{bound}_s") for layer in layers) / seconds
+        for bound in ("compute", "memory", "overhead")
+    }
+    batch = kernels[0].batch
+    gmac = sum(kernel.macs for kernel in kernels) / 1e9
+    return Estimate(board, precision, 1000 * seconds, batch / seconds, bound_by, gmac, layers)

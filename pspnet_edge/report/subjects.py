@@ -1,0 +1,197 @@
+"""What a benchmark measures: models at sizes, and an engine of each in every precision and runtime."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import __version__, bundled
+from ..artifact import sha256_of, sidecar_path
+from ..engine.base import read_info, runtime_version
+from ..engine.build import Model, build_engine, find_model
+from ..errors import OptionError
+from ..graph.onnx_file import read_model, write_model
+from ..graph.quantize import convolution_macs
+from ..lazy import require
+from .store import Store
+
+Size = tuple[int, int]
+_EXPORT_SIZE: Size = (384, 480)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One row of the report: an engine, built or to be built."""
+
+    model: str
+    precision: str
+    size_hw: Size
+    runtime: str
+    engine: Path
+    source: Model | None
+    """What it is built from; None when it was built before."""
+
+    @property
+    def name(self) -> str:
+        """For people and file names."""
+        return f"{self.model}-{self.size_hw[0]}x{self.size_hw[1]}-{self.precision}-{self.runtime}"
+
+
+def models_at_sizes(
+    names: Sequence[str], sizes: Sequence[Size], calibration: Path | None, work: Path, store: Store
+) -> tuple[list[tuple[Model, Size]], list[Path]]:
+    """Find or export every model at every size.
+
+    Args:
+        names: bundled names, ``.onnx``, ``.pt`` or engine files; none is the default bundled model.
+        sizes: height and width; none is each model's own.
+        calibration: a table for models that have none of their own.
+        work: folder for exported models.
+        store: remembers what was exported.
+
+    Returns:
+        Models with their sizes, and the engine files among ``names``.
+
+    Raises:
+        OptionError: a size that an ``.onnx`` without its checkpoint cannot have.
+        ModelError: a name that is neither a bundled model nor a file.
+        MissingPackage: exporting needs torch.
+    """
+    models: list[tuple[Model, Size]] = []
+    engines: list[Path] = []
+    for name in names or [bundled.DEFAULT]:
+        path = Path(name)
+        if name not in bundled.names() and path.is_file() and path.suffix not in (".onnx", ".pt"):
+            engines.append(path)
+            continue
+        if path.suffix == ".pt" and name not in bundled.names():
+            own, checkpoint = None, path
+            table = path.with_suffix(".calib.json")
+            found = Model(path.stem, path, table if table.is_file() else None)
+        else:
+            found = find_model(name)
+            own = read_model(found.path).shape_nhw[1:]
+            checkpoint = found.path.with_suffix(".pt")
+        found = Model(found.name, found.path, calibration or found.table_path)
+        for size in sizes or [own or _EXPORT_SIZE]:
+            model = found if size == own else _exported(found, checkpoint, size, work, store)
+            models.append((model, size))
+    return models, engines
+
+
+def subjects_of(
+    models: Sequence[tuple[Model, Size]],
+    engines: Sequence[Path],
+    precisions: Sequence[str],
+    runtimes: Sequence[str],
+    folder: Path,
+) -> list[Subject]:
+    """Every model in every precision and runtime, then the engines that were built before.
+
+    Raises:
+        OptionError: two of them would be the same row.
+        EngineError: an engine file that cannot be used.
+    """
+    subjects = []
+    for model, size in models:
+        for runtime in runtimes:
+            for precision in precisions:
+                subject = Subject(model.name, precision, size, runtime, Path(), model)
+                subjects.append(Subject(model.name, precision, size, runtime, folder / f"{subject.name}.engine", model))
+    for path in engines:
+        info = read_info(path)
+        name = str(info.facts.get("model", path.stem))
+        subjects.append(Subject(name, info.precision, info.shape_nhw[1:], info.runtime, path, None))
+    names = [subject.name for subject in subjects]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise OptionError(
+            f"{repeated[0]} stands in the benchmark more than once: name each model, size and engine once"
+        )
+    return subjects
+
+
+def build(subject: Subject, store: Store) -> dict[str, Any]:
+    """Build a subject's engine unless an earlier, interrupted run did; time it.
+
+    Returns:
+        ``build_s``, ``engine_bytes``, ``engine_sha256``, ``model_sha256``, ``calibration_sha256``,
+        ``int8_mac_fraction``, ``gmac``, ``flavour``, ``runtime_version``. ``build_s`` and ``gmac`` are None for an
+        engine that was built before.
+    """
+    if subject.source is None:
+        return _engine_facts(subject.engine, None, None)
+    table = subject.source.table_path
+    key = {
+        "build": subject.name,
+        "model": sha256_of(subject.source.path),
+        "table": sha256_of(table) if table and table.is_file() else None,
+        "runtime": runtime_version(subject.runtime),
+        "package": __version__,
+    }
+    known = store.get(key)
+    if known is not None and subject.engine.is_file() and sha256_of(subject.engine) == known["engine_sha256"]:
+        return known
+    start = time.perf_counter()
+    build_engine(subject.source, subject.precision, subject.runtime, subject.engine)
+    facts = _engine_facts(subject.engine, round(time.perf_counter() - start, 3), subject.source)
+    store.put(key, facts)
+    return facts
+
+
+def _engine_facts(path: Path, build_s: float | None, source: Model | None) -> dict[str, Any]:
+    info = read_info(path)
+    batch = info.shape_nhw[0]
+    gmac = None
+    if source is not None:
+        gmac = round(sum(convolution_macs(read_model(source.path).graph).values()) / batch / 1e9, 4)
+    kept = ("model_sha256", "calibration_sha256", "int8_mac_fraction", "flavour", "runtime_version")
+    return {
+        "build_s": build_s,
+        "engine_bytes": path.stat().st_size,
+        "engine_sha256": sha256_of(path),
+        "batch": batch,
+        "gmac": gmac,
+        **{name: info.facts.get(name) for name in kept},
+    }
+
+
+def _exported(model: Model, checkpoint: Path, size: Size, work: Path, store: Store) -> Model:
+    """The model at another size, exported from its checkpoint into ``work``."""
+    text = f"{size[0]}x{size[1]}"
+    if not checkpoint.is_file():
+        raise OptionError(
+            f"{model.path} has a fixed input size and no checkpoint {checkpoint.name} beside it: "
+            f"give the .pt to have it at {text}, or leave out --size"
+        )
+    fingerprint = sha256_of(checkpoint)
+    if model.path != checkpoint and _checkpoint_of(model.path) not in (None, fingerprint):
+        raise OptionError(
+            f"{checkpoint} is not the checkpoint that {model.path.name} was exported from: "
+            f"give the .pt instead of the .onnx to have it at {text}"
+        )
+    path = work / f"{model.name}-{text}.onnx"
+    key = {"export": text, "checkpoint": fingerprint, "package": __version__}
+    known = store.get(key)
+    if known is None or not path.is_file() or sha256_of(path) != known["sha256"]:
+        require("torch", f"export {model.name} at {text}")
+        from ..graph.export import model_from_network
+        from ..model.checkpoint import load_checkpoint
+
+        loaded = load_checkpoint(checkpoint)
+        write_model(path, model_from_network(loaded.model, loaded.label_set, loaded.facts, size_hw=size))
+        store.put(key, {"sha256": sha256_of(path)})
+    return Model(model.name, path, model.table_path)
+
+
+def _checkpoint_of(model: Path) -> str | None:
+    """The fingerprint of the checkpoint that a model was exported from, where its sidecar tells."""
+    try:
+        facts = json.loads(sidecar_path(model).read_text(encoding="utf-8"))
+        return str(facts["checkpoint_sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,37 @@
+"""Bad options of ``benchmark`` get one sentence before anything is measured."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+CASES = {
+    "precision": (("--precision", "fp32,fp8"), "there is no precision 'fp8'"),
+    "size": (("--size", "big"), "'big' is not a size"),
+    "runtime": (("--runtime", "abacus"), "there is no runtime 'abacus'"),
+    "model": (("resnet",), "there is no model resnet"),
+    "board": (("--estimate", "toaster"), "there is no board 'toaster'"),
+    "data set": (("--dataset", "kitti", "--root", "."), "there is no data set 'kitti'"),
+    "report to compare": (("--against", "absent.json"), "there is no report absent.json"),
+    "report to render": (("--from", "absent.json"), "there is no report absent.json"),
+    "output": (("-o", "/proc/report"), "cannot be written"),
+    "video": (("--input", "absent.mp4"), "there is no file"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_one_sentence(command_line, case: str) -> None:
+    options, sentence = CASES[case]
+    done = command_line("benchmark", *options, "--json")
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert sentence in json.loads(done.stdout)["error"]
+
+
+def test_usage(command_line, tmp_path: Path) -> None:
+    assert command_line("benchmark", "--rounds", 1).returncode == 2
+    text = command_line("benchmark", "--help").stdout
+    for name in ("--precision", "--against", "--estimate", "--fresh", "--from"):
+        assert name in text

@@ -1,0 +1,140 @@
+"""A real report: what is in it, and that a browser shows it without a network."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pspnet_edge.errors import ModelError
+from pspnet_edge.report import render
+from pspnet_edge.report.render import html, json_text, markdown, read_report
+
+Small = tuple[Path, dict[str, Any]]
+
+
+def test_rows_hold_what_was_promised(small_report: Small) -> None:
+    _, report = small_report
+    assert [row["precision"] for row in report["rows"]] == ["fp32", "int8"]
+    for row in report["rows"]:
+        assert (row["size"], row["runtime"], row["images"]) == ("384x480", "openvino", 4)
+        assert row["latency_ms"]["p50"] <= row["latency_ms"]["p95"] <= row["latency_ms"]["p99"]
+        assert row["fps"] == pytest.approx(1000 / row["latency_ms"]["p50"], rel=1e-2)
+        assert row["loop"]["latency_ms"]["p50"] > 0
+        assert len(row["rounds_ms"]) == len(row["reference_ms"]) == 2
+        assert 0.4 < row["miou"] < 1
+        assert row["build_s"] > 0
+        assert row["engine_bytes"] > 1e7
+        assert row["peak_memory_bytes"] > 5e7
+        assert row["power"] is None  # no Jetson
+        assert re.fullmatch("[0-9a-f]{64}", row["engine_sha256"])
+    exact, int8 = report["rows"]
+    assert exact["miou_change"] == 0
+    assert int8["miou_change"] == pytest.approx(int8["miou"] - exact["miou"])
+    assert int8["int8_mac_fraction"] > 0.9
+    assert report["options"]["images"] == {"dataset": "folder", "split": "test"}
+    assert report["environment"]["packages"]["openvino"]
+    assert report["command"].startswith("pspnet-edge benchmark --precision fp32,int8")
+
+
+def test_estimates_stand_apart_and_say_what_they_are(small_report: Small) -> None:
+    folder, report = small_report
+    assert len(report["estimates"]) == 2
+    assert all(entry["estimate"] for entry in report["estimates"])
+    assert not any("estimate" in row for row in report["rows"])
+    assert "## Estimates, nothing of which was measured" in (folder / "report.md").read_text()
+
+
+def test_nothing_unfinished_is_left(small_report: Small) -> None:
+    folder, _ = small_report
+    names = {"report.html", "report.json", "report.md", "report.png", "samples"}
+    assert {path.name for path in folder.iterdir()} == names
+
+
+def test_the_page_opens_without_a_network(small_report: Small, chromium: Any) -> None:
+    """Chart, tables and overlays are there, nothing is asked for, and a phone need not scroll sideways."""
+    folder, report = small_report
+    for width, shown in ((1200, "wide"), (360, "narrow")):
+        context = chromium.new_context(viewport={"width": width, "height": 800}, offline=True)
+        page = context.new_page()
+        asked: list[str] = []
+        said: list[str] = []
+        page.on("request", lambda request, asked=asked: asked.append(request.url))
+        page.on("console", lambda message, said=said: said.append(message.text))
+        page.goto((folder / "report.html").as_uri())
+        assert [url for url in asked if not url.startswith("data:")] == [(folder / "report.html").as_uri()]
+        assert said == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.locator(f"#tradeoff .{shown} svg").is_visible()
+        assert page.locator(f"#tradeoff .{shown} svg").bounding_box()["width"] > 0.8 * min(width, 1200) - 40
+        assert "Pareto front" in page.locator(f"#tradeoff .{shown} svg").text_content()
+        assert "T4, Cityscapes" in page.locator(f"#tradeoff .{shown} svg").text_content()
+        assert page.locator("#results tbody tr").count() == 2
+        assert page.locator("#published tbody tr").count() == len(report["published"])
+        pictures = page.locator("#samples img")
+        assert pictures.count() == 3 * 5  # image, label, FP32, INT8, where they differ
+        sizes = pictures.evaluate_all("images => images.map(image => image.complete && image.naturalWidth)")
+        assert all(size >= 200 for size in sizes)
+        context.close()
+
+
+def test_the_worst_class_comes_first(small_report: Small, chromium: Any) -> None:
+    folder, report = small_report
+    page = chromium.new_page()
+    page.goto((folder / "report.html").as_uri())
+    names = page.locator("#classes .class > span").all_text_contents()
+    iou = {name: value for name, value in report["rows"][0]["per_class_iou"].items() if value is not None}
+    assert names[: len(iou)] == sorted(iou, key=lambda name: iou[name])
+
+
+def test_names_cannot_break_out_of_the_page(small_report: Small) -> None:
+    folder, report = small_report
+    text = (folder / "report.html").read_text()
+    assert "<b>0&" not in text
+    assert "&lt;b&gt;0&amp;" in text
+    planted = {**report, "command": "<script>alert(1)</script>", "made_at": "<img src=x>"}
+    assert "<script" not in html(planted, folder / "samples")
+    assert "<img src=x>" not in html(planted, folder / "samples")
+    row = {**report["rows"][0], "model": "a|b<i>"}
+    assert "a\\|b\\<i\\>" in markdown({**report, "rows": [row, report["rows"][1]]})
+
+
+def test_json_is_read_back_and_numbers_stand_on_one_line(small_report: Small) -> None:
+    folder, report = small_report
+    stored = read_report(folder / "report.json")
+    assert stored == {name: value for name, value in report.items() if name != "files"}
+    assert json.loads(json_text(stored)) == stored
+    assert max(line.count(",") for line in json_text(stored).splitlines()) >= 100
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [(None, "there is no report"), ("{", "cannot be read"), ("[]", "is not a report"), ("{}", "is not a report")],
+)
+def test_other_files_are_no_reports(tmp_path: Path, content: str | None, sentence: str) -> None:
+    path = tmp_path / "old.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ModelError, match=sentence):
+        read_report(path)
+
+
+def test_without_matplotlib_there_are_the_tables(
+    small_report: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, report = small_report
+    monkeypatch.setattr(render, "available", lambda module: module != "matplotlib")
+    files = render.write_report(report, tmp_path, folder / "samples")
+    assert [path.name for path in files] == ["report.json", "report.md"]
+
+
+def test_published_figures_name_a_source_and_never_mix_crop_with_input() -> None:
+    entries = render.published()
+    assert [entry["number"] for entry in entries] == list(range(1, len(entries) + 1))
+    assert all(entry["source"] for entry in entries)
+    assert all("device" in entry for entry in entries if "fps" in entry)
+    assert all("dataset" in entry for entry in entries if "miou" in entry)
+    assert all(0 < entry["miou"] < 1 for entry in entries if "miou" in entry)
