@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -21,6 +22,7 @@ def random_view(
     scales: tuple[float, float] = (0.5, 2.0),
     aspect: float = 0.1,
     focus: float = 0.5,
+    rotate: float = 0.0,
 ) -> tuple[Image, Mask]:
     """A random window of the pair, scaled to ``crop_hw``, perhaps mirrored, with changed colours.
 
@@ -33,10 +35,120 @@ def random_view(
         aspect: largest change of the height against the width, as a fraction.
         focus: probability that the window is laid over a pixel of a class drawn evenly from those in the mask, so that
             rare classes are seen often; otherwise it is laid anywhere.
+        rotate: largest turn either way, in degrees.
 
     Returns:
         New arrays; what lies outside the image is black and IGNORE.
     """
+    view = random_window(mask, crop_hw, rng, scales=scales, aspect=aspect, focus=focus, rotate=rotate)
+    return recoloured(view.of_image(image), rng), view.of_mask(mask)
+
+
+@dataclass(frozen=True)
+class Window:
+    """A rectangle of a picture, stretched to a crop, perhaps mirrored; cuts all that belongs to the picture.
+
+    ``turned`` is its rotation about its centre, in degrees clockwise as one sees the picture.
+    """
+
+    top: int
+    left: int
+    window_hw: tuple[int, int]
+    crop_hw: tuple[int, int]
+    mirrored: bool
+    turned: float = 0.0
+
+    def of_image(self, image: Image) -> Image:
+        """The window of ``uint8 [H, W, 3]``, black outside."""
+        # A turned window has no averaging that shrinks; it is read bilinearly at every scale.
+        shrinks = self.window_hw[0] > self.crop_hw[0] and not self.turned
+        return self._stretched(image, 0, cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+    def of_mask(self, mask: Mask) -> Mask:
+        """The window of ``uint8 [H, W]``, IGNORE outside."""
+        return self._stretched(mask, IGNORE, cv2.INTER_NEAREST)
+
+    def of_probabilities(self, probabilities: NDArray[np.uint8], size_hw: tuple[int, int], stride: int) -> NDArray:  # type: ignore[type-arg]
+        """The window of per-class probabilities that are coarser than the picture, one value every ``stride`` pixels.
+
+        Args:
+            probabilities: ``uint8 [h, w, classes]``, 255 for certain.
+            size_hw: the picture's size.
+            stride: pixels of the crop between two results.
+
+        Returns:
+            ``uint8 [crop height / stride, crop width / stride, classes]``, all zero outside the picture.
+        """
+        out_hw = (self.crop_hw[0] // stride, self.crop_hw[1] // stride)
+        return self._warped(probabilities, size_hw, out_hw, stride, cv2.INTER_LINEAR, 0)
+
+    def _warped(
+        self,
+        array: NDArray[np.uint8],
+        size_hw: tuple[int, int],
+        out_hw: tuple[int, int],
+        stride: int,
+        interpolation: int,
+        fill: int,
+    ) -> NDArray[np.uint8]:
+        return np.asarray(
+            cv2.warpAffine(
+                array, self._map(size_hw, (array.shape[0], array.shape[1]), stride), out_hw[::-1],
+                flags=interpolation | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_CONSTANT, borderValue=(fill,) * 4,
+            )
+        )  # fmt: skip
+
+    def _map(self, size_hw: tuple[int, int], grid_hw: tuple[int, int], stride: int) -> NDArray[np.float64]:
+        """``float [2, 3]``: (x, y) of a result, one every ``stride`` pixels of the crop → (x, y) in a grid of values.
+
+        The grid lies over the whole picture of ``size_hw``; with as many values it is the picture itself.
+        """
+        corner = (self.top, self.left)
+        matrix = np.zeros((2, 3))
+        for axis, row in ((0, 1), (1, 0)):  # cv2's rows are x, then y
+            # Centre of result i → pixel of the crop → pixel of the picture → position in the coarse grid.
+            grid = grid_hw[axis] / size_hw[axis]
+            step = stride * self.window_hw[axis] / self.crop_hw[axis]
+            first = corner[axis] + 0.5 * step
+            if axis == 1 and self.mirrored:
+                first, step = corner[axis] + self.window_hw[axis] - 0.5 * step, -step
+            matrix[row, row], matrix[row, 2] = step * grid, first * grid - 0.5
+        return self._turn(size_hw, grid_hw) @ np.vstack([matrix, (0, 0, 1)]) if self.turned else matrix
+
+    def _turn(self, size_hw: tuple[int, int], grid_hw: tuple[int, int]) -> NDArray[np.float64]:
+        """``float [2, 3]``: the rotation about the window's centre, from the grid to itself."""
+        grid_x, grid_y = grid_hw[1] / size_hw[1], grid_hw[0] / size_hw[0]
+        to_picture = np.array([[1 / grid_x, 0, 0.5 / grid_x], [0, 1 / grid_y, 0.5 / grid_y], [0, 0, 1]])
+        centre_x, centre_y = self.left + self.window_hw[1] / 2, self.top + self.window_hw[0] / 2
+        cosine, sine = math.cos(math.radians(self.turned)), math.sin(math.radians(self.turned))
+        rotation = np.array(
+            [
+                [cosine, -sine, centre_x - cosine * centre_x + sine * centre_y],
+                [sine, cosine, centre_y - sine * centre_x - cosine * centre_y],
+                [0, 0, 1],
+            ]
+        )
+        return np.asarray((np.linalg.inv(to_picture) @ rotation @ to_picture)[:2])
+
+    def _stretched(self, array: NDArray[np.uint8], fill: int, interpolation: int) -> NDArray[np.uint8]:
+        if self.turned:
+            return self._warped(array, (array.shape[0], array.shape[1]), self.crop_hw, 1, interpolation, fill)
+        cut = _cut(array, self.top, self.left, self.window_hw, fill)
+        result = np.asarray(cv2.resize(cut, self.crop_hw[::-1], interpolation=interpolation))
+        return np.ascontiguousarray(result[:, ::-1] if self.mirrored else result)
+
+
+def random_window(
+    mask: Mask,
+    crop_hw: tuple[int, int],
+    rng: np.random.Generator,
+    *,
+    scales: tuple[float, float] = (0.5, 2.0),
+    aspect: float = 0.1,
+    focus: float = 0.5,
+    rotate: float = 0.0,
+) -> Window:
+    """Draw a window; see ``random_view``."""
     magnification = math.exp(rng.uniform(math.log(scales[0]), math.log(scales[1])))
     stretch = math.exp(rng.uniform(-aspect, aspect) / 2)
     window_hw = (
@@ -44,15 +156,10 @@ def random_view(
         max(1, round(crop_hw[1] / (magnification / stretch))),
     )
     top, left = _window_corner(mask, window_hw, rng, focus)
-    image = _cut(image, top, left, window_hw, 0)
-    mask = _cut(mask, top, left, window_hw, IGNORE)
-    shrink = window_hw[0] > crop_hw[0]
-    size_wh = (crop_hw[1], crop_hw[0])
-    image = np.asarray(cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR))
-    mask = np.asarray(cv2.resize(mask, size_wh, interpolation=cv2.INTER_NEAREST))
-    if rng.random() < 0.5:
-        image, mask = image[:, ::-1], mask[:, ::-1]
-    return _recoloured(image, rng), np.ascontiguousarray(mask)
+    mirrored = bool(rng.random() < 0.5)
+    # Nothing is drawn where nothing turns, so that runs without rotation see what they always saw.
+    turned = float(rng.uniform(-rotate, rotate)) if rotate else 0.0
+    return Window(top, left, window_hw, crop_hw, mirrored, turned)
 
 
 def _window_corner(mask: Mask, window_hw: tuple[int, int], rng: np.random.Generator, focus: float) -> tuple[int, int]:
@@ -88,7 +195,7 @@ def _cut(array: NDArray[np.uint8], top: int, left: int, window_hw: tuple[int, in
     )  # fmt: skip
 
 
-def _recoloured(image: Image, rng: np.random.Generator) -> Image:
+def recoloured(image: Image, rng: np.random.Generator) -> Image:
     """Brightness, contrast, gamma, saturation and white balance, through one table a channel."""
     contrast, brightness = rng.uniform(0.7, 1.35), rng.uniform(-30, 30)
     gamma = math.exp(rng.uniform(-0.35, 0.35))

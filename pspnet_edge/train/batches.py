@@ -1,24 +1,44 @@
 """From a data set to batches of tensors.
 
-What a sample is depends on (seed, epoch, index) alone, so a run can be resumed.
+What a sample is depends on (seed, epoch, index) alone, so a run can be resumed, and shared by any number of processes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
+import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
-from ..data.datasets import Dataset
-from ..data.transforms import random_view
+from ..data.datasets import Dataset, Mask
+from ..data.transforms import Window, random_window, recoloured
+from ..errors import DataError, PspnetEdgeError
+from .distributed import World
+
+SOFT_STRIDE = 4
+"""Pixels of a crop between two of the teacher's answers."""
 
 
-class TrainingSamples(TorchDataset[tuple[Tensor, Tensor]]):
-    """Augmented samples of ``real`` and, as a small share, of ``extra``, keyed by (epoch, index)."""
+class SoftLabels(Protocol):
+    """What a teacher says: ``uint8 [h, w, classes]`` for each image; see ``distil``."""
+
+    def __getitem__(self, index: int) -> NDArray[np.uint8]: ...
+
+
+Sample = tuple[Tensor, Tensor, Tensor]
+
+
+class TrainingSamples(TorchDataset[Sample]):
+    """Augmented samples of ``real`` and, as a small share, of ``extra``, keyed by (epoch, index).
+
+    With ``soft``, what a teacher says of each real image comes along; it says nothing about the extra ones.
+    """
 
     def __init__(
         self,
@@ -28,6 +48,8 @@ class TrainingSamples(TorchDataset[tuple[Tensor, Tensor]]):
         crop_hw: tuple[int, int],
         scales: tuple[float, float],
         seed: int,
+        soft: SoftLabels | None = None,
+        rotate: float = 0.0,
     ) -> None:
         self._real = real
         self._extra = extra
@@ -35,6 +57,8 @@ class TrainingSamples(TorchDataset[tuple[Tensor, Tensor]]):
         self._crop_hw = crop_hw
         self._scales = scales
         self._seed = seed
+        self._soft = soft
+        self._rotate = rotate
 
     def __len__(self) -> int:
         return len(self._real) + self._extra_count
@@ -44,7 +68,7 @@ class TrainingSamples(TorchDataset[tuple[Tensor, Tensor]]):
         order = np.random.default_rng([self._seed, epoch]).permutation(len(self))
         return [(epoch, int(index)) for index in order]
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, index = key
         rng = np.random.default_rng([self._seed, epoch, index, 1])
         if index < len(self._real):
@@ -52,39 +76,90 @@ class TrainingSamples(TorchDataset[tuple[Tensor, Tensor]]):
         else:
             assert self._extra is not None
             image, mask = self._extra[int(rng.integers(len(self._extra)))]
-        image, mask = random_view(image, mask, self._crop_hw, rng, scales=self._scales)
-        return torch.from_numpy(np.ascontiguousarray(image)), torch.from_numpy(mask)
+        window = random_window(mask, self._crop_hw, rng, scales=self._scales, rotate=self._rotate)
+        view = recoloured(window.of_image(image), rng)
+        return torch.from_numpy(view), torch.from_numpy(window.of_mask(mask)), self._teaching(index, window, mask)
+
+    def _teaching(self, index: int, window: Window, mask: Mask) -> Tensor:
+        if self._soft is None:
+            return torch.empty(0, dtype=torch.uint8)
+        if index >= len(self._real):
+            size_hw = (self._crop_hw[0] // SOFT_STRIDE, self._crop_hw[1] // SOFT_STRIDE)
+            return torch.zeros(*size_hw, len(self._real.label_set), dtype=torch.uint8)
+        return torch.from_numpy(window.of_probabilities(self._soft[index], mask.shape, SOFT_STRIDE))
 
 
-def epoch_batches(samples: TrainingSamples, epoch: int, batch: int, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """The batches of one epoch: ``uint8 [N, H, W, 3]`` BGR and ``int64 [N, H, W]``; an incomplete last one is left."""
+def shares(
+    samples: TrainingSamples, epochs: range, batch: int, parts: int, workers: int, world: World
+) -> Iterator[Sample]:
+    """What this process computes of every batch of every epoch, part after part; an incomplete last batch is left.
+
+    Each part is ``uint8 [N, H, W, 3]`` BGR, ``int64 [N, H, W]`` and the teacher's ``uint8 [N, H/4, W/4, classes]``,
+    which is empty where there is no teacher. The workers live as long as the iterator and prepare the next
+    epoch in time.
+    """
+    share = batch // world.size
+    keys = _Keys(samples, epochs, batch, range(world.rank * share, (world.rank + 1) * share))
     loader = DataLoader(
         samples,
-        batch_size=batch,
-        sampler=_Keys(samples.epoch_order(epoch)),
+        batch_size=share // parts,
+        sampler=keys,
         num_workers=workers,
-        drop_last=True,
         prefetch_factor=4 if workers else None,
+        worker_init_fn=_begin_worker,
+        # One of its own, so that reading draws nothing from the generator that dropout uses.
+        generator=torch.Generator(),
+        pin_memory=world.device.type == "cuda",
     )
-    for images, masks in loader:
-        yield images, masks.long()
+    for images, masks, soft in _plainly(loader):
+        frames, labels, teaching = (tensor.to(world.device, non_blocking=True) for tensor in (images, masks, soft))
+        yield frames, labels.long(), teaching
 
 
-class _Keys(Sequence[tuple[int, int]]):
-    """A sampler that hands out (epoch, index) keys."""
+def _plainly(loader: DataLoader[Sample]) -> Iterator[Sample]:
+    """The batches; an error of a worker loses the traceback that PyTorch puts into its message."""
+    try:
+        yield from loader
+    except PspnetEdgeError as error:
+        raise type(error)(str(error).rstrip().rpartition("\n")[2].removeprefix(_full_name(error))) from error
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise DataError(
+            "a process that prepares batches was ended from outside, as when memory is short: lower --workers"
+        ) from error
 
-    def __init__(self, keys: list[tuple[int, int]]) -> None:
-        self._keys = keys
+
+def _full_name(error: Exception) -> str:
+    return f"{type(error).__module__}.{type(error).__qualname__}: "
+
+
+def _begin_worker(_: int) -> None:
+    # A worker is one of several processes; OpenCV's own threads would take the processor from the training step.
+    cv2.setNumThreads(0)
+
+
+class _Keys(Sampler[tuple[int, int]]):
+    """Hands out the (epoch, index) keys of one process's share of every batch."""
+
+    def __init__(self, samples: TrainingSamples, epochs: range, batch: int, share: range) -> None:
+        self._samples = samples
+        self._epochs = epochs
+        self._batch = batch
+        self._share = share
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self._epochs) * (len(self._samples) // self._batch) * len(self._share)
 
-    def __getitem__(self, position):  # type: ignore[no-untyped-def]
-        return self._keys[position]
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        for epoch in self._epochs:
+            order = self._samples.epoch_order(epoch)
+            for start in range(0, len(order) - self._batch + 1, self._batch):
+                yield from (order[start + place] for place in self._share)
 
 
 def normalised(frames: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """BGR ``uint8 [N, H, W, 3]`` → normalised RGB ``float [N, 3, H, W]`` in channels-last memory."""
     rgb = frames.flip(-1).float()
-    scaled = (rgb - torch.tensor(mean)) / torch.tensor(std)
+    scaled = (rgb - torch.tensor(mean, device=frames.device)) / torch.tensor(std, device=frames.device)
     return scaled.permute(0, 3, 1, 2)

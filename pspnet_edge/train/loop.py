@@ -1,65 +1,28 @@
-"""The training loop."""
+"""The training loop: from a data set and a recipe to a folder with checkpoints and figures."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional as F
 
-from ..artifact import write_bytes
-from ..data.datasets import Dataset, class_frequencies, iterate
-from ..data.geometry import frame_at
-from ..errors import ModelError, OptionError
-from ..metrics import ConfusionMatrix
-from ..model.checkpoint import load_checkpoint, save_checkpoint
+from ..artifact import sha256_of
+from ..data.datasets import Dataset
+from ..errors import OptionError
+from ..model.checkpoint import load_checkpoint
 from ..model.pspnet import PSPNet
-from .batches import TrainingSamples, epoch_batches, normalised
-from .loss import class_weights, segmentation_loss
-from .schedule import WeightAverage, warmup_poly
+from .distil import soft_labels
+from .distributed import ALONE, World
+from .keep import Keeper, row_of
+from .recipe import Recipe
+from .record import EpochResult, best_miou, board
+from .run import OnStep, Run
+from .validate import validate, write_samples
 
-INPUT_HW = (384, 480)
-"""Size at which validation feeds the network, the size it is exported at."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that decides what a run computes. Two runs with the same recipe and data compute the same."""
-
-    model: str = "pspnet_lite0"
-    epochs: int = 45
-    batch: int = 8
-    crop_hw: tuple[int, int] = (288, 384)
-    scales: tuple[float, float] = (0.7, 2.0)
-    learning_rate: float = 1e-3
-    backbone_factor: float = 0.3
-    """Learning rate of the pre-trained backbone against that of the new layers."""
-    weight_decay: float = 0.01
-    warmup_epochs: float = 1.0
-    average_decay: float = 0.998
-    scenes_share: float = 0.08
-    """Procedural scenes mixed in, as a share of the real images."""
-    autocast: bool = True
-    """Compute in bfloat16 where PyTorch deems it safe; weights and their average stay in float32."""
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class EpochResult:
-    """One row of metrics.csv."""
-
-    epoch: int
-    loss: float
-    miou: float
-    pixel_accuracy: float
-    learning_rate: float
+__all__ = ["EpochResult", "Recipe", "TrainingResult", "train"]
 
 
 @dataclass(frozen=True)
@@ -79,161 +42,118 @@ def train(
     folder: Path,
     *,
     init: Path | None = None,
+    teacher: Path | None = None,
     resume: bool = False,
+    world: World = ALONE,
+    accumulate: int = 1,
     workers: int = 1,
     validate_every: int = 5,
-    on_step: Callable[[int, int, float], None] = lambda step, steps, loss: None,
+    samples: int = 0,
+    tensorboard: bool = False,
+    on_teacher: Callable[[int], None] = lambda done: None,
+    on_step: OnStep = lambda step, steps, loss: None,
     on_epoch: Callable[[EpochResult], None] = lambda result: None,
 ) -> TrainingResult:
     """Train, leaving ``last.pt`` (to resume), ``final.pt`` or ``best.pt`` and ``metrics.csv`` in ``folder``.
 
     With a validation set ``best.pt`` holds the averaged weights of the best validated epoch; without one, choosing
-    would be guessing, and ``final.pt`` holds those of the last epoch.
+    would be guessing, and ``final.pt`` holds those of the last epoch. Of several processes the first writes.
 
     Args:
         recipe: what to compute.
         training_set: images to learn from.
         validation_set: images that choose the epoch, or None.
         scenes: where ``recipe.scenes_share`` is drawn from, or None.
-        folder: where the files go.
+        folder: where the files go; several machines must share it.
         init: a checkpoint whose weights replace the ImageNet start.
-        resume: go on from ``last.pt`` in ``folder``.
+        teacher: a checkpoint to distil from; what it says of the images is kept in ``folder/teacher``.
+        resume: go on from ``last.pt`` in ``folder``, on any number of processes.
+        world: the processes that compute the run together; see ``distributed.joined``.
+        accumulate: parts in which each process computes its share of a batch, to need less memory.
         workers: processes that prepare batches.
         validate_every: epochs between validations.
+        samples: images drawn beside their labels and the prediction into ``folder/samples`` at each validation.
+        tensorboard: write TensorBoard's files into ``folder/tensorboard``.
+        on_teacher: called with the number of images that the teacher has seen.
         on_step: called after each step with (step, steps, loss).
         on_epoch: called after each epoch.
+
+    Raises:
+        OptionError: a recipe that means nothing or does not fit the data, the processes or the device.
+        ModelError: a checkpoint that cannot be read, or a loss that is no number.
     """
+    _check(recipe, training_set, world, accumulate)
+    torch.manual_seed(recipe.seed)
+    model = _starting_model(recipe, len(training_set.label_set), init)
+    soft, taught_by = None, None
+    if teacher:
+        taught_by = sha256_of(teacher)
+        soft = soft_labels(teacher, training_set, folder / "teacher", recipe.distil_scale, world, on_teacher)
+    run = Run(recipe, model, training_set, scenes, soft, world, accumulate, workers)
+    keeper = Keeper(folder, recipe, training_set.label_set, validation_set is not None, taught_by)
+    if resume:
+        keeper.resume(run)
+    done = len(keeper.rows)
+    parts = run.parts(range(done, recipe.epochs))
+    figures = folder / "tensorboard" if tensorboard and world.first else None
+    with board(figures, done * run.steps_an_epoch) as shown, _memory_spoken_of(recipe, world, accumulate):
+
+        def after_step(step: int, steps: int, loss: float) -> None:
+            shown.step(step, loss)
+            on_step(step, steps, loss)
+
+        for epoch in range(done, recipe.epochs):
+            loss = run.epoch(epoch, parts, after_step)
+            due = (epoch + 1) % validate_every == 0 or epoch + 1 == recipe.epochs
+            averaged = run.average.model
+            # Without SyncBatchNorm each process has its own statistics; the first one's are those that are kept.
+            world.spread(averaged)
+            matrix = validate(averaged, validation_set, world) if validation_set is not None and due else None
+            row = row_of(epoch + 1, loss, matrix, run.learning_rate())
+            chosen = keeper.add(row)
+            if world.first:
+                keeper.write(run, chosen)
+                if due and samples:
+                    seen = training_set if validation_set is None else validation_set
+                    write_samples(averaged, seen, samples, epoch + 1, folder / "samples", world.device)
+            shown.epoch(row)
+            on_epoch(row)
+    world.wait()
+    return TrainingResult(keeper.chosen, len(keeper.rows), best_miou(keeper.rows))
+
+
+def _check(recipe: Recipe, training_set: Dataset, world: World, accumulate: int) -> None:
+    recipe.check()
     if len(training_set) < recipe.batch:
         raise OptionError(
             f"{len(training_set)} training images are fewer than one batch of {recipe.batch}: lower --batch"
         )
-    label_set = training_set.label_set
-    torch.manual_seed(recipe.seed)
-    model = _starting_model(recipe, len(label_set), init)
-    model = model.to(memory_format=torch.channels_last)
-    run = _Run(recipe, model, training_set, scenes, workers)
-    last, chosen = folder / "last.pt", folder / ("best.pt" if validation_set is not None else "final.pt")
-    rows: list[EpochResult] = run.restore(last) if resume else []
-    for epoch in range(len(rows), recipe.epochs):
-        loss = run.epoch(epoch, on_step)
-        due = (epoch + 1) % validate_every == 0 or epoch + 1 == recipe.epochs
-        matrix = validate(run.average.model, validation_set) if validation_set is not None and due else None
-        result = EpochResult(
-            epoch + 1,
-            loss,
-            matrix.miou() if matrix else float("nan"),
-            matrix.pixel_accuracy() if matrix else float("nan"),
-            run.learning_rate(),
+    pieces = world.size * accumulate
+    if recipe.batch % pieces:
+        raise OptionError(
+            f"a batch of {recipe.batch} cannot be cut evenly for {world.size} processes and {accumulate} parts each: "
+            f"give --batch a multiple of {pieces}"
         )
-        best = _best(rows)
-        rows.append(result)
-        facts = {"recipe": asdict(recipe), "epochs": epoch + 1, "val_miou": result.miou if matrix else None}
-        if (matrix and (best is None or result.miou > best)) or (validation_set is None and epoch + 1 == recipe.epochs):
-            save_checkpoint(chosen, run.average.model, label_set, facts)
-        save_checkpoint(last, model, label_set, facts, run.state(rows))
-        write_bytes(folder / "metrics.csv", _csv(rows))
-        on_epoch(result)
-    return TrainingResult(chosen, len(rows), _best(rows))
+    if recipe.autocast == "fp16" and world.device.type != "cuda":
+        raise OptionError("fp16 trains on a GPU alone: give --autocast bf16 or none on a CPU")
+    if recipe.autocast == "bf16" and world.device.type == "cuda" and not torch.cuda.is_bf16_supported(False):
+        raise OptionError("this GPU computes no bfloat16: give --autocast fp16 or none")
 
 
-def validate(model: PSPNet, dataset: Dataset) -> ConfusionMatrix:
-    """The confusion matrix of a model in PyTorch over a data set, at the labels' own size."""
-    matrix = ConfusionMatrix(len(dataset.label_set))
-    with torch.inference_mode():
-        for image, mask in iterate(dataset):
-            x = normalised(torch.from_numpy(frame_at(image, INPUT_HW))[None], model.mean, model.std)
-            logits = F.interpolate(model(x), size=mask.shape, mode="bilinear", align_corners=model.align_corners)
-            matrix.add(mask, logits.argmax(1)[0].to(torch.uint8).numpy())
-    return matrix
-
-
-def _best(rows: list[EpochResult]) -> float | None:
-    """The highest validated mIoU; NaN marks epochs that were not validated."""
-    return max((row.miou for row in rows if row.miou == row.miou), default=None)
-
-
-class _Run:
-    """The moving parts of one training run."""
-
-    def __init__(
-        self, recipe: Recipe, model: PSPNet, training_set: Dataset, scenes: Dataset | None, workers: int
-    ) -> None:
-        self._recipe = recipe
-        self._model = model
-        self._workers = workers
-        self._samples = TrainingSamples(
-            training_set, scenes, recipe.scenes_share, recipe.crop_hw, recipe.scales, recipe.seed
-        )
-        self._weights = class_weights(class_frequencies(training_set))
-        self._steps_an_epoch = len(self._samples) // recipe.batch
-        self._optimizer = torch.optim.AdamW(_parameter_groups(model, recipe))
-        self.average = WeightAverage(model, recipe.average_decay)
-
-    def learning_rate(self) -> float:
-        """Of the new layers, now."""
-        return float(self._optimizer.param_groups[-1]["lr"])
-
-    def epoch(self, epoch: int, on_step: Callable[[int, int, float], None]) -> float:
-        """Train one epoch; the mean loss."""
-        # Dropout draws from torch's generator: seeding it by epoch makes a resumed run the same as an unbroken one.
-        torch.manual_seed(self._recipe.seed * 100_003 + epoch)
-        self._model.train()
-        losses: list[float] = []
-        steps = self._steps_an_epoch * self._recipe.epochs
-        batches = epoch_batches(self._samples, epoch, self._recipe.batch, self._workers)
-        for offset, (frames, masks) in enumerate(batches):
-            step = epoch * self._steps_an_epoch + offset
-            losses.append(self._step(frames, masks, step, steps))
-            on_step(step + 1, steps, losses[-1])
-        return float(np.mean(losses))
-
-    def _step(self, frames: Tensor, masks: Tensor, step: int, steps: int) -> float:
-        warmup = round(self._recipe.warmup_epochs * self._steps_an_epoch)
-        factor = warmup_poly(step, steps, warmup)
-        for group in self._optimizer.param_groups:
-            group["lr"] = group["base"] * factor
-        x = normalised(frames, self._model.mean, self._model.std)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self._recipe.autocast):
-            logits, aux_logits = self._model.forward_with_aux(x)
-        loss = segmentation_loss(logits, aux_logits, masks, self._weights, self._model.align_corners)
-        value = float(loss.detach())
-        if not np.isfinite(value):
-            raise ModelError(f"the loss became {value} at step {step}: lower --learning-rate and resume from last.pt")
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self._optimizer.step()
-        self.average.update(self._model)
-        return value
-
-    def state(self, rows: list[EpochResult]) -> dict[str, Any]:
-        """What ``restore`` needs beside the weights."""
-        return {
-            "recipe": asdict(self._recipe),
-            "optimizer": self._optimizer.state_dict(),
-            "average": self.average.state(),
-            "rows": [asdict(row) for row in rows],
-        }
-
-    def restore(self, path: Path) -> list[EpochResult]:
-        """Load weights, optimiser and average from ``last.pt``; the rows of the epochs done."""
-        checkpoint = load_checkpoint(path)
-        state = checkpoint.training
-        if state is None:
-            raise ModelError(f"{path} holds no training state: resume from the last.pt of a run")
-        saved, wanted = _plain(state["recipe"]), _plain(asdict(self._recipe))
-        changed = sorted(key for key in wanted if saved.get(key) != wanted[key])
-        if changed:
-            raise OptionError(
-                f"{path} was made with another recipe ({', '.join(changed)} differ): give the same options to resume"
-            )
-        self._model.load_state_dict(checkpoint.model.state_dict())
-        self._optimizer.load_state_dict(state["optimizer"])
-        self.average.restore(state["average"])
-        return [EpochResult(**row) for row in state["rows"]]
-
-
-def _plain(recipe: dict[str, Any]) -> dict[str, Any]:
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in recipe.items()}
+@contextmanager
+def _memory_spoken_of(recipe: Recipe, world: World, accumulate: int) -> Iterator[None]:
+    """Turn PyTorch's many ways to say that memory is short into one sentence."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, torch.cuda.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+        windows = recipe.batch // (world.size * accumulate)
+        height, width = recipe.crop_hw
+        raise OptionError(
+            f"{windows} windows of {height}x{width} at a time do not fit into the memory of {world.device}: "
+            f"raise --accumulate, or lower --batch or --crop"
+        ) from error
 
 
 def _starting_model(recipe: Recipe, classes: int, init: Path | None) -> PSPNet:
@@ -251,33 +171,3 @@ def _starting_model(recipe: Recipe, classes: int, init: Path | None) -> PSPNet:
         own | {key: value for key, value in source.state_dict().items() if value.shape == own[key].shape}
     )
     return model
-
-
-def _parameter_groups(model: PSPNet, recipe: Recipe) -> list[dict[str, Any]]:
-    """Backbone and new layers at their own rates; no weight decay on BatchNorm and biases."""
-    groups: list[dict[str, Any]] = []
-    for in_backbone, factor in ((True, recipe.backbone_factor), (False, 1.0)):
-        for decays in (False, True):
-            parameters = [
-                parameter
-                for name, parameter in model.named_parameters()
-                if name.startswith("backbone.") == in_backbone and (parameter.ndim > 1) == decays
-            ]
-            rate = recipe.learning_rate * factor
-            groups.append(
-                {
-                    "params": parameters,
-                    "lr": rate,
-                    "base": rate,
-                    "weight_decay": recipe.weight_decay if decays else 0.0,
-                }
-            )
-    return groups
-
-
-def _csv(rows: list[EpochResult]) -> bytes:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(EpochResult.__dataclass_fields__))
-    writer.writeheader()
-    writer.writerows(asdict(row) for row in rows)
-    return text.getvalue().encode()

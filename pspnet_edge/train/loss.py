@@ -1,6 +1,12 @@
-"""The training loss."""
+"""The terms of the training loss.
+
+Those that are ratios of sums take their denominator as an argument, so that the parts of a batch, in one process after
+another or in several at once, add up to the loss of the whole.
+"""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from numpy.typing import NDArray
@@ -21,26 +27,140 @@ def class_weights(frequencies: NDArray, spread: float = 1.10) -> Tensor:  # type
     return weights / weights.mean()
 
 
-def segmentation_loss(
-    logits: Tensor, aux_logits: Tensor, masks: Tensor, weights: Tensor, align_corners: bool = False
-) -> Tensor:
-    """Weighted cross-entropy of the logits at the mask's size, plus ``AUX_WEIGHT`` times that of the aux head.
+def distillation_loss(logits: Tensor, teacher: Tensor, taught: Tensor | None = None) -> Tensor:
+    """Kullback-Leibler divergence of the network's classes from a teacher's, in nats, averaged over known pixels.
 
     Args:
-        logits: ``float [N, classes, H/4, W/4]``.
-        aux_logits: ``float [N, classes, H/16, W/16]``.
+        logits: ``float [N, classes, h, w]``.
+        teacher: probabilities ``float [N, classes, h', w']``, taken to the size of the logits; all zero where the
+            teacher saw nothing.
+        taught: what the sum is divided by; left out, ``taught_pixels`` of this teacher.
+
+    Source: G. Hinton et al., Distilling the Knowledge in a Neural Network, 2015, at temperature 1.
+    """
+    teacher = _teacher_at(teacher, (logits.shape[-2], logits.shape[-1]))
+    total = teacher.sum(1, keepdim=True)
+    known = total > 0.5
+    target = teacher / total.clamp(min=0.5)
+    divergence = F.kl_div(F.log_softmax(logits.float(), 1), target, reduction="none").sum(1, keepdim=True)
+    count = known.sum() if taught is None else taught
+    return (divergence * known).sum() / count.clamp(min=1)
+
+
+def taught_pixels(teacher: Tensor, size_hw: tuple[int, int]) -> Tensor:
+    """How many pixels of logits of ``size_hw`` the teacher says something about."""
+    return (_teacher_at(teacher, size_hw).sum(1) > 0.5).sum()
+
+
+def _teacher_at(teacher: Tensor, size_hw: tuple[int, int]) -> Tensor:
+    if (teacher.shape[-2], teacher.shape[-1]) == size_hw:
+        return teacher
+    return F.interpolate(teacher, size=size_hw, mode="area")
+
+
+def lovasz_loss(logits: Tensor, masks: Tensor, align_corners: bool = False, sample: int = 65_536) -> Tensor:
+    """A surrogate of 1 − mIoU over the classes in the batch, on a random sample of pixels so that sorting stays cheap.
+
+    Args:
+        logits: ``float [N, classes, h, w]``.
+        masks: ``int64 [N, H, W]``, IGNORE where there is no label.
+        align_corners: how the network means its logits to be resized.
+        sample: about how many pixels are taken, drawn with torch's generator.
+
+    Source: M. Berman et al., The Lovász-Softmax loss, CVPR 2018.
+    """
+    full = _at_masks(logits, masks, align_corners)
+    known = (masks != IGNORE).flatten().nonzero()[:, 0]
+    if known.numel() > sample:
+        known = known[torch.randint(known.numel(), (sample,), device=known.device)]
+    labels = masks.flatten()[known]
+    probabilities = full.permute(0, 2, 3, 1).flatten(0, 2)[known].softmax(1)
+    losses = [_lovasz_of_class(probabilities[:, index], labels == index) for index in torch.unique(labels).tolist()]
+    return torch.stack(losses).mean() if losses else logits.sum() * 0
+
+
+def _lovasz_of_class(probabilities: Tensor, positive: Tensor) -> Tensor:
+    errors, order = (positive.float() - probabilities).abs().sort(descending=True)
+    ordered = positive[order].float()
+    # The Jaccard loss of the n worst pixels, whose growth is the weight of each.
+    union = ordered.sum() + (1 - ordered).cumsum(0)
+    jaccard = 1 - (ordered.sum() - ordered.cumsum(0)) / union
+    weights = torch.cat([jaccard[:1], jaccard[1:] - jaccard[:-1]])
+    return errors @ weights
+
+
+def aux_masks(masks: Tensor) -> Tensor:
+    """The labels that the aux head is held against: every second pixel of ``int64 [N, H, W]``."""
+    return masks[:, 1::2, 1::2]
+
+
+def cross_entropy(
+    logits: Tensor, masks: Tensor, weights: Tensor, align_corners: bool = False, labelled: Tensor | None = None
+) -> Tensor:
+    """Weighted cross-entropy of the logits at the mask's size.
+
+    Args:
+        logits: ``float [N, classes, h, w]``.
         masks: ``int64 [N, H, W]``, IGNORE where there is no label.
         weights: ``float [classes]``.
         align_corners: how the network means its logits to be resized.
+        labelled: what the sum is divided by; left out, ``labelled_weight`` of these masks.
     """
-    main = _cross_entropy(logits, masks, weights, align_corners)
-    return main + AUX_WEIGHT * _cross_entropy(aux_logits, masks[:, 1::2, 1::2], weights, align_corners)
-
-
-def _cross_entropy(logits: Tensor, masks: Tensor, weights: Tensor, align_corners: bool) -> Tensor:
-    size_hw = (masks.shape[-2], masks.shape[-1])
-    full = F.interpolate(logits.float(), size=size_hw, mode="bilinear", align_corners=align_corners)
-    total = F.cross_entropy(full, masks, weights, ignore_index=IGNORE, reduction="sum")
+    total = F.cross_entropy(
+        _at_masks(logits, masks, align_corners), masks, weights, ignore_index=IGNORE, reduction="sum"
+    )
     # A batch may hold no labelled pixel at all; its loss is then zero rather than 0/0.
-    labelled = weights[masks[masks != IGNORE]].sum()
-    return total / labelled.clamp(min=1)
+    return total / (labelled_weight(masks, weights) if labelled is None else labelled).clamp(min=1)
+
+
+def labelled_weight(masks: Tensor, weights: Tensor) -> Tensor:
+    """The sum of the class weights of all labelled pixels."""
+    return weights[masks[masks != IGNORE]].sum()
+
+
+def hard_cross_entropy(
+    logits: Tensor,
+    masks: Tensor,
+    weights: Tensor,
+    align_corners: bool = False,
+    labelled: Tensor | None = None,
+    *,
+    threshold: float = 0.7,
+    kept: float = 0.1,
+) -> Tensor:
+    """Weighted cross-entropy of each image's hard pixels, averaged over the images that have labels.
+
+    Hard are the pixels whose own class gets less than ``threshold``, and at least the share ``kept`` of the labelled
+    ones. Each image's are chosen for itself, so that it does not matter which others are computed with it.
+
+    Args:
+        logits, masks, weights, align_corners: as in ``cross_entropy``.
+        labelled: what the sum over images is divided by; left out, ``labelled_images`` of these masks.
+        threshold: a probability.
+        kept: a share, 0–1.
+
+    Source: A. Shrivastava et al., Online Hard Example Mining, CVPR 2016; Z. Wu et al. for pixels.
+    """
+    full = _at_masks(logits, masks, align_corners)
+    plain = F.cross_entropy(full, masks, ignore_index=IGNORE, reduction="none")
+    total = logits.sum() * 0
+    for losses, mask in zip(plain, masks):
+        known = mask != IGNORE
+        count = int(known.sum())
+        if count == 0:
+            continue
+        losses, pixel_weights = losses[known], weights[mask[known]]
+        at_least = losses.detach().topk(max(1, round(kept * count))).values[-1]
+        hard = losses.detach() >= at_least.clamp(max=-math.log(threshold))
+        total = total + (losses * pixel_weights)[hard].sum() / pixel_weights[hard].sum()
+    return total / (labelled_images(masks) if labelled is None else labelled).clamp(min=1)
+
+
+def labelled_images(masks: Tensor) -> Tensor:
+    """How many images have a label at all."""
+    return (masks != IGNORE).flatten(1).any(1).sum()
+
+
+def _at_masks(logits: Tensor, masks: Tensor, align_corners: bool) -> Tensor:
+    size_hw = (masks.shape[-2], masks.shape[-1])
+    return F.interpolate(logits.float(), size=size_hw, mode="bilinear", align_corners=align_corners)

@@ -8,11 +8,13 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the train extra is not installed")
 
+from pspnet_edge import bundled  # noqa: E402
 from pspnet_edge.data.calibration_set import evenly_spaced  # noqa: E402
 from pspnet_edge.data.datasets import SceneSet  # noqa: E402
 from pspnet_edge.errors import ModelError, OptionError  # noqa: E402
 from pspnet_edge.model.checkpoint import load_checkpoint  # noqa: E402
 from pspnet_edge.train.loop import Recipe, train  # noqa: E402
+from pspnet_edge.train.run import Run  # noqa: E402
 
 RECIPE = Recipe(epochs=3, batch=2, crop_hw=(96, 96), scenes_share=0.0, warmup_epochs=0.5, learning_rate=2e-3)
 
@@ -75,3 +77,44 @@ def test_resuming_from_nothing_is_refused(tmp_path: Path) -> None:
 def test_fewer_images_than_a_batch_are_refused(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="lower --batch"):
         train(Recipe(batch=9), evenly_spaced(SceneSet("train"), 8), None, None, tmp_path, workers=0)
+
+
+def test_resuming_with_another_teacher_is_refused(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, epochs=1)
+    run(tmp_path, recipe)
+    with pytest.raises(OptionError, match="another teacher or none: give the same --distil"):
+        run(tmp_path, recipe, resume=True, teacher=bundled.checkpoint_path(bundled.DEFAULT))
+
+
+def test_a_recipe_saved_by_an_older_version_has_the_defaults_of_younger_fields() -> None:
+    saved = RECIPE.facts()
+    del saved["rotate"]
+    assert RECIPE.differences(saved) == []
+    assert replace(RECIPE, rotate=5.0).differences(saved) == ["rotate"]
+    assert RECIPE.differences(saved | {"seed": 9}) == ["seed"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory: you tried"),
+    ],
+)
+def test_too_little_memory_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def step(*_: object) -> float:
+        raise error
+
+    monkeypatch.setattr(Run, "step", step)
+    with pytest.raises(OptionError) as caught:
+        run(tmp_path)
+    assert str(caught.value) == (
+        "2 windows of 96x96 at a time do not fit into the memory of cpu: raise --accumulate, or lower --batch or --crop"
+    )
+
+
+def test_without_validation_samples_are_of_the_training_images(tmp_path: Path) -> None:
+    recipe = Recipe(epochs=1, batch=2, crop_hw=(96, 96), scenes_share=0.0)
+    train(recipe, evenly_spaced(SceneSet("train"), 2), None, None, tmp_path, workers=0, samples=1, tensorboard=True)
+    assert [path.suffix for path in (tmp_path / "samples").iterdir()] == [".jpg"]
+    assert any((tmp_path / "tensorboard").iterdir())

@@ -1,0 +1,150 @@
+"""Several processes, on one machine or many, that compute one run together.
+
+``torchrun`` starts the processes and says to each, in environment variables, which one it is. Every process takes its
+share of every batch; what a sample is depends on (seed, epoch, index) alone and every loss is divided by what the whole
+batch holds, so the number of processes changes neither the samples nor the gradient. Three things do depend on it:
+dropout, which draws in each process for itself; the Lovász loss, which is no sum over pixels and is averaged over the
+parts; and BatchNorm on a CPU, for which PyTorch has no SyncBatchNorm, so that each process normalises by its own share.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ..errors import OptionError, PspnetEdgeError
+from ..model.batchnorm import synchronised
+from ..model.pspnet import PSPNet
+
+_PATIENCE = timedelta(hours=1)
+"""How long a process waits for the others, who may be reading a large data set."""
+
+
+@dataclass(frozen=True)
+class World:
+    """Which of the processes this one is, and what it computes on."""
+
+    device: torch.device
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes the files and speaks."""
+        return self.rank == 0
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum of ``values`` over all processes, in a new tensor; a process alone gets its own back."""
+        if self.size == 1:
+            return values
+        summed = values.detach().clone().to(self.device)
+        dist.all_reduce(summed)
+        return summed
+
+    def spread(self, module: nn.Module) -> None:
+        """Give every process the first one's weights and buffers."""
+        if self.size > 1:
+            for value in module.state_dict().values():
+                dist.broadcast(value, 0)
+
+    def wait(self) -> None:
+        """Until all are here."""
+        if self.size > 1:
+            # Not dist.barrier, which makes NCCL guess a device.
+            self.total(torch.zeros(1))
+
+
+ALONE = World(torch.device("cpu"))
+"""One process on the CPU."""
+
+
+@contextmanager
+def joined(device: str = "auto") -> Iterator[World]:
+    """Join the processes that ``torchrun`` started, or be alone.
+
+    Args:
+        device: ``auto``, ``cpu`` or ``cuda``; auto takes a GPU where PyTorch finds one.
+
+    Raises:
+        OptionError: no such device, or more processes than GPUs on this machine.
+        PspnetEdgeError: another process ended, so this one cannot go on.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    rank, local = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
+    chosen = _device(device, local)
+    if size == 1:
+        yield World(chosen)
+        return
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=_PATIENCE)
+    try:
+        yield World(chosen, rank, size)
+    except RuntimeError as error:
+        if not _is_of_the_connection(error):
+            raise
+        reason = str(error).strip().split("\n")[0].rpartition("] ")[2]
+        raise PspnetEdgeError(f"process {rank} lost the others ({reason}): see what the first to end said") from error
+    finally:
+        dist.destroy_process_group()
+
+
+def _device(name: str, local_rank: int) -> torch.device:
+    if name not in ("auto", "cpu", "cuda"):
+        raise OptionError(f"there is no device {name!r}: choose auto, cpu or cuda")
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise OptionError("PyTorch finds no GPU here: install its CUDA build and a driver, or give --device cpu")
+    if local_rank >= torch.cuda.device_count():
+        raise OptionError(
+            f"process {local_rank} of this machine has no GPU of its own among {torch.cuda.device_count()}: "
+            f"lower torchrun's --nproc-per-node"
+        )
+    return torch.device("cuda", local_rank)
+
+
+def _is_of_the_connection(error: RuntimeError) -> bool:
+    # Gloo raises plain RuntimeErrors with its source's path in them; NCCL's are DistBackendErrors.
+    return isinstance(error, dist.DistError) or "gloo" in str(error)
+
+
+class _WithAux(nn.Module):
+    """The network as training calls it: ``forward`` gives the logits and the aux head's."""
+
+    def __init__(self, model: PSPNet) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.model.forward_with_aux(x)
+
+
+class Spread:
+    """A network whose gradients are those of the whole batch, whichever process computed which part."""
+
+    def __init__(self, model: PSPNet, world: World, freeze_batchnorm: bool) -> None:
+        if world.size > 1 and world.device.type == "cuda" and not freeze_batchnorm:
+            model = synchronised(model)
+        self._alone = _WithAux(model)
+        self._together: DistributedDataParallel | None = None
+        if world.size > 1:
+            devices = [world.device] if world.device.type == "cuda" else None
+            self._together = DistributedDataParallel(self._alone, device_ids=devices)
+
+    def exchange(self, last: bool) -> AbstractContextManager[object]:
+        """The context to run forward and backward in: gradients are exchanged at the end of a step's ``last`` part."""
+        return nullcontext() if last or self._together is None else self._together.no_sync()
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and aux logits of normalised RGB ``float [N, 3, H, W]``."""
+        logits, aux_logits = (self._together or self._alone)(x)
+        return logits, aux_logits

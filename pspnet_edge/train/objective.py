@@ -1,0 +1,88 @@
+"""What a step makes smaller: the terms of the loss together, over a batch that may be computed in parts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from ..model.pspnet import PSPNet
+from .batches import Sample
+from .loss import (
+    AUX_WEIGHT,
+    aux_masks,
+    cross_entropy,
+    distillation_loss,
+    hard_cross_entropy,
+    labelled_images,
+    labelled_weight,
+    lovasz_loss,
+    taught_pixels,
+)
+from .recipe import Recipe
+
+
+class Objective:
+    """The loss of a recipe for one network.
+
+    Args:
+        recipe: which terms, and how much of each.
+        model: whose logits' size and resizing are meant.
+        weights: ``float [classes]`` of the cross-entropy, on the device that computes.
+    """
+
+    def __init__(self, recipe: Recipe, model: PSPNet, weights: Tensor) -> None:
+        self._recipe = recipe
+        self._align_corners = model.align_corners
+        self._stride = 4 if model.shape.decoder_widths else model.backbone.output_stride
+        self._weights = weights
+        self._entropy = cross_entropy
+        if recipe.ohem:
+            self._entropy = partial(hard_cross_entropy, threshold=recipe.ohem_threshold, kept=recipe.ohem_kept)
+
+    def totals(self, parts: Sequence[Sample]) -> Tensor:
+        """``float64 [3]``: what the main, the aux and the teacher's term of these parts are divided by.
+
+        They add up over parts and processes, because they depend on the samples alone.
+        """
+        rows = []
+        for _, masks, soft in parts:
+            of_teacher = masks.new_zeros(())
+            if soft.numel():
+                size_hw = (-(-masks.shape[-2] // self._stride), -(-masks.shape[-1] // self._stride))
+                of_teacher = taught_pixels(_probabilities(soft), size_hw)
+            rows.append(torch.stack([self._count(masks), self._count(aux_masks(masks)), of_teacher.double()]))
+        return torch.stack(rows).sum(0)
+
+    def loss(self, logits: Tensor, aux_logits: Tensor, sample: Sample, totals: Tensor, share: float) -> Tensor:
+        """What one part adds to the loss of its batch.
+
+        Args:
+            logits: ``float [N, classes, h, w]`` of the part.
+            aux_logits: those of the aux head.
+            sample: the part.
+            totals: ``totals`` of the whole batch.
+            share: of the batch's windows that are in this part.
+        """
+        _, masks, soft = sample
+        main, aux, of_teacher = totals.float()
+        arguments = (self._weights, self._align_corners)
+        loss = self._entropy(logits, masks, *arguments, main)
+        loss = loss + AUX_WEIGHT * self._entropy(aux_logits, aux_masks(masks), *arguments, aux)
+        if self._recipe.lovasz_weight:
+            loss = loss + self._recipe.lovasz_weight * share * lovasz_loss(logits, masks, self._align_corners)
+        if soft.numel():
+            divergence = distillation_loss(logits, _probabilities(soft), of_teacher)
+            loss = loss + self._recipe.distil_weight * divergence
+        return loss
+
+    def _count(self, masks: Tensor) -> Tensor:
+        counted = labelled_images(masks) if self._recipe.ohem else labelled_weight(masks, self._weights)
+        return counted.double()
+
+
+def _probabilities(soft: Tensor) -> Tensor:
+    """``uint8 [N, h, w, classes]`` → ``float [N, classes, h, w]``, 0–1."""
+    return soft.permute(0, 3, 1, 2).float() / 255

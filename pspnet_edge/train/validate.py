@@ -1,0 +1,65 @@
+"""What the network makes of whole images while it trains: mIoU, and pictures to look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from ..artifact import atomic_path
+from ..data.datasets import Dataset, Image, Mask
+from ..data.geometry import frame_at
+from ..errors import OutputError
+from ..labels import LabelSet
+from ..metrics import ConfusionMatrix
+from ..model.pspnet import PSPNet
+from .batches import normalised
+from .distributed import ALONE, World
+
+INPUT_HW = (384, 480)
+"""Size at which validation feeds the network, the size it is exported at."""
+
+_GAP = 4
+
+
+def validate(model: PSPNet, dataset: Dataset, world: World = ALONE) -> ConfusionMatrix:
+    """The confusion matrix of a model in PyTorch over a data set, at the labels' own size.
+
+    Each process looks at its share of the images; all get the whole matrix.
+    """
+    matrix = ConfusionMatrix(len(dataset.label_set))
+    for index in range(world.rank, len(dataset), world.size):
+        image, mask = dataset[index]
+        matrix.add(mask, prediction(model, image, world.device))
+    matrix.counts[:] = world.total(torch.from_numpy(matrix.counts)).cpu().numpy()
+    return matrix
+
+
+def prediction(model: PSPNet, image: Image, device: torch.device) -> Mask:
+    """The classes of an image ``uint8 [H, W, 3]`` at its own size, ``uint8 [H, W]``."""
+    with torch.inference_mode():
+        frames = torch.from_numpy(frame_at(image, INPUT_HW))[None].to(device)
+        logits = model(normalised(frames, model.mean, model.std))
+        full = F.interpolate(logits, size=image.shape[:2], mode="bilinear", align_corners=model.align_corners)
+        return np.asarray(full.argmax(1)[0].to(torch.uint8).cpu().numpy())
+
+
+def write_samples(model: PSPNet, dataset: Dataset, count: int, epoch: int, folder: Path, device: torch.device) -> None:
+    """Write ``count`` images spread over a data set, each beside its labels and the prediction, as JPEG files."""
+    for index in np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int).tolist():
+        image, mask = dataset[index]
+        path = folder / f"epoch{epoch:03d}_{Path(dataset.name(index)).stem}.jpg"
+        picture = side_by_side(image, mask, prediction(model, image, device), dataset.label_set)
+        with atomic_path(path) as temporary:
+            if not cv2.imwrite(str(temporary), picture):
+                raise OutputError(f"{path} cannot be written as a JPEG: make the images smaller than 65500 pixels wide")
+
+
+def side_by_side(image: Image, label: Mask, predicted: Mask, label_set: LabelSet) -> Image:
+    """``uint8 [H, 3·W + 8, 3]``: the image, its labels and the prediction in the palette's colours, IGNORE black."""
+    colours = label_set.bgr_table()
+    gap = np.full((image.shape[0], _GAP, 3), 255, np.uint8)
+    return np.hstack([image, gap, colours[label], gap, colours[predicted]])

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import inspect
+import os
+import random
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import pytest
+
+torch = pytest.importorskip("torch", reason="the train extra is not installed")
+
+from typer.testing import CliRunner  # noqa: E402
+
+from pspnet_edge import bundled  # noqa: E402
+from pspnet_edge.cli.main import app  # noqa: E402
+from pspnet_edge.cli.train import train as command  # noqa: E402
+from pspnet_edge.data.scenes import Drive  # noqa: E402
+from pspnet_edge.labels import CAMVID  # noqa: E402
+from pspnet_edge.train import loop  # noqa: E402
+from pspnet_edge.train.loop import TrainingResult  # noqa: E402
+from pspnet_edge.train.recipe import Recipe  # noqa: E402
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    root = tmp_path / "small"
+    for split, count in (("train", 12), ("val", 1)):
+        for index in range(count):
+            frame = Drive(index, (120, 160)).frame(index)
+            for folder, content in (("images", frame.image), ("masks", frame.mask)):
+                path = root / folder / split / f"{index:02d}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                cv2.imwrite(str(path), content)
+    (root / "classes.txt").write_text("\n".join(CAMVID.classes))
+    return root
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """What the command line asks of the trainer, which does nothing here."""
+    seen: dict[str, object] = {}
+
+    def instead(*arguments: object, **options: object) -> TrainingResult:
+        names = inspect.signature(real).bind(*arguments, **options).arguments
+        seen.update(names)
+        return TrainingResult(tmp_path / "final.pt", 1, None)
+
+    real = loop.train
+    monkeypatch.setattr(loop, "train", instead)
+
+    def run(*arguments: object) -> dict[str, object]:
+        done = CliRunner().invoke(app, ["train", *map(str, arguments), "-o", str(tmp_path / "out")])
+        assert done.exit_code == 0, done.output
+        return seen
+
+    return run
+
+
+def test_the_command_lines_defaults_are_the_recipes(asked, small: Path) -> None:
+    wanted = asked("--dataset", "folder", "--root", small)
+    assert wanted["recipe"] == replace(Recipe(), scenes_share=0.0)  # a folder's classes are not CamVid's
+    defaults = {name: field.default for name, field in Recipe.__dataclass_fields__.items()}
+    assert inspect.signature(command).parameters["scenes_share"].default == defaults["scenes_share"]
+
+
+def test_every_field_of_the_recipe_can_be_given(asked, small: Path) -> None:
+    wanted = asked(
+        "--dataset", "folder", "--root", small, "--split", "trainval", "--model", "pspnet_r18", "--epochs", 44,
+        "--batch", 4, "--crop", "96x128", "--scales", 0.5, 2, "--rotate", 10, "--optimizer", "sgd",
+        "--learning-rate", 8e-4, "--backbone-factor", 0.1, "--weight-decay", 1e-4, "--warmup-epochs", 2,
+        "--average-decay", 0.99, "--dropout", 0, "--freeze-batchnorm", "--no-class-weights", "--ohem",
+        "--ohem-threshold", 0.8, "--ohem-kept", 0.2, "--distil", bundled.DEFAULT, "--distil-weight", 2,
+        "--distil-scale", 1.5, "--lovasz-weight", 0.5, "--autocast", "none", "--seed", 3, "--accumulate", 2,
+        "--workers", 0, "--samples", 7, "--validate-every", 3, "--tensorboard", "--init", bundled.DEFAULT,
+    )  # fmt: skip
+    assert wanted["recipe"] == Recipe(
+        model="pspnet_r18", epochs=44, batch=4, crop_hw=(96, 128), scales=(0.5, 2.0), rotate=10.0, optimizer="sgd",
+        learning_rate=8e-4, backbone_factor=0.1, weight_decay=1e-4, warmup_epochs=2.0, average_decay=0.99,
+        dropout=0.0, freeze_batchnorm=True, scenes_share=0.0, class_weights=False, ohem=True, ohem_threshold=0.8,
+        ohem_kept=0.2, distil_weight=2.0, distil_scale=1.5, lovasz_weight=0.5, autocast="none", seed=3,
+    )  # fmt: skip
+    assert wanted["teacher"] == wanted["init"] == bundled.checkpoint_path(bundled.DEFAULT)
+    chosen = ("accumulate", "workers", "samples", "validate_every", "tensorboard", "validation_set")
+    assert [wanted[name] for name in chosen] == [2, 0, 7, 3, True, None]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--optimizer", "lion"), "there is no optimizer 'lion': choose one of adamw, sgd"),
+        (("--autocast", "fp8"), "there is no autocast 'fp8': choose one of bf16, fp16, none"),
+        (
+            ("--autocast", "fp16", "--device", "cpu"),
+            "fp16 trains on a GPU alone: give --autocast bf16 or none on a CPU",
+        ),
+        (("--scales", "2", "0.5"), "scales 2 to 0.5 are no range: give the smaller first"),
+        (("--ohem-kept", "0"), "--ohem-threshold and --ohem-kept are shares: give more than 0 and at most 1"),
+        (("--distil-scale", "0"), "a teacher cannot look at images scaled by 0: give more than 0"),
+        (("--device", "tpu"), "there is no device 'tpu': choose auto, cpu or cuda"),
+        (("--batch", "13"), "12 training images are fewer than one batch of 13: lower --batch"),
+        (
+            ("--accumulate", "3"),
+            "a batch of 8 cannot be cut evenly for 1 processes and 3 parts each: give --batch a multiple of 3",
+        ),
+    ],
+)
+def test_options_that_mean_nothing_are_one_sentence(small: Path, tmp_path: Path, options, sentence: str) -> None:
+    arguments = ["train", "--dataset", "folder", "--root", str(small), "-o", str(tmp_path / "out"), *options]
+    done = CliRunner().invoke(app, arguments)
+    assert str(done.exception) == sentence
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_any_step_ends_like_one_that_was_not(small: Path, tmp_path: Path) -> None:
+    """SIGKILL to a run of the real command, at a random step; then it is resumed."""
+    options = [
+        "--dataset", "folder", "--root", str(small), "--epochs", "4", "--crop", "64x64", "--batch", "4",
+        "--scenes-share", "0", "--validate-every", "2", "--samples", "1", "--distil", bundled.DEFAULT,
+        "--lovasz-weight", "0.5", "--rotate", "10", "--tensorboard",
+    ]  # fmt: skip
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+
+    def train(folder: str, *more: str) -> None:
+        arguments = [sys.executable, "-m", "pspnet_edge", "train", *options, "-o", str(tmp_path / folder), *more]
+        subprocess.run(arguments, env=environment, check=True, capture_output=True, timeout=300)
+
+    seed = random.randrange(10_000)
+    step = random.Random(seed).randrange(4, 12)  # after the first of four epochs of three steps
+    script = tmp_path / "killed.py"
+    script.write_text(
+        "import os, signal, sys\n"
+        "from pspnet_edge.train.run import Run\n"
+        "whole_step = Run.step\n"
+        "def step(self, parts, number):\n"
+        f"    if number == {step}:\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return whole_step(self, parts, number)\n"
+        "Run.step = step\n"
+        "from pspnet_edge.cli.main import main\n"
+        "main()\n"
+    )
+    train("whole")
+    killed = [sys.executable, str(script), "train", *options, "-o", str(tmp_path / "killed")]
+    done = subprocess.run(killed, env=environment, capture_output=True, timeout=300)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    train("killed", "--resume")
+    files = [(tmp_path / name / "metrics.csv").read_bytes() for name in ("whole", "killed")]
+    assert files[0] == files[1], f"killed before step {step} (seed {seed})"
+    assert len(files[0].splitlines()) == 5
+    for name in ("whole", "killed"):
+        assert sorted(path.name for path in (tmp_path / name / "samples").iterdir()) == [
+            "epoch002_00.jpg",
+            "epoch004_00.jpg",
+        ]

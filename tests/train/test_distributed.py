@@ -1,0 +1,143 @@
+"""What several processes do; ``torchrun`` is started for real, with gloo on the CPU."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="the train extra is not installed")
+
+from pspnet_edge import bundled  # noqa: E402
+from pspnet_edge.errors import OptionError  # noqa: E402
+from pspnet_edge.model.batchnorm import synchronised  # noqa: E402
+from pspnet_edge.model.pspnet import PRESETS, PSPNet  # noqa: E402
+from pspnet_edge.train.distributed import ALONE, joined  # noqa: E402
+
+LIGHT = [name for name in PRESETS if "lite" in name or "mobile" in name] + ["pspnet_r18"]
+
+
+def train(*options: object, processes: int = 1) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable]
+    if processes > 1:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        command += ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-port", str(port)]
+    command += ["-m", "pspnet_edge", "train", *map(str, options)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def losses(folder: Path) -> list[float]:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    return [event.value for event in events.Scalars("loss/step")]
+
+
+@pytest.mark.slow
+def test_two_processes_and_one_give_the_same_losses(small_scenes: Path, tmp_path: Path) -> None:
+    options = (
+        "--dataset", "folder", "--root", small_scenes, "--epochs", 7, "--crop", "64x64", "--batch", 8,
+        "--dropout", 0, "--freeze-batchnorm", "--autocast", "none", "--scenes-share", 0, "--validate-every", 7,
+        "--workers", 0, "--samples", 1, "--tensorboard", "--init", bundled.DEFAULT, "--warmup-epochs", 7, "--json",
+    )  # fmt: skip
+    # The warm-up of 21 steps is shorter than any real one. With one of 4, AdamW, which divides each gradient by its own
+    # size, made 1.8e-4 of rounding by step 18.
+    answers = {}
+    for processes in (1, 2):
+        done = train(*options, "-o", tmp_path / str(processes), processes=processes)
+        assert done.returncode == 0, done.stderr
+        answers[processes] = json.loads(done.stdout)  # one object, because the first process alone speaks
+        assert done.stderr.count("epoch 7/7") == 1
+    alone, together = losses(tmp_path / "1"), losses(tmp_path / "2")
+    assert len(alone) == 21
+    assert together[:20] == pytest.approx(alone[:20], abs=1e-4)
+    assert alone[20] < alone[0]
+    assert answers[2]["miou"] == pytest.approx(answers[1]["miou"], abs=0.01)
+    assert len(list((tmp_path / "2" / "samples").iterdir())) == 1
+
+    resumed = train(*options, "-o", tmp_path / "2", "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert json.loads(resumed.stdout)["epochs"] == 7
+
+
+@pytest.mark.slow
+def test_a_process_that_fails_ends_the_others(small_scenes: Path, tmp_path: Path) -> None:
+    """The second process finds a mask cut short that the first never opens before it would wait for it forever."""
+    script = tmp_path / "fail.py"
+    script.write_text(
+        "import sys\n"
+        "import pspnet_edge.train.run as run\n"
+        "from pspnet_edge.cli.main import main\n"
+        "from pspnet_edge.errors import DataError\n"
+        "step = run.Run.step\n"
+        "def failing(self, parts, number):\n"
+        "    if number == 2 and self._world.rank == 1:\n"
+        "        raise DataError('mask7.png is cut short: restore it')\n"
+        "    return step(self, parts, number)\n"
+        "run.Run.step = failing\n"
+        f"sys.argv = ['pspnet-edge', 'train', '--dataset', 'folder', '--root', {str(small_scenes)!r}, '--crop',"
+        f" '64x64', '--batch', '4', '--workers', '0', '--scenes-share', '0', '-o', {str(tmp_path / 'run')!r}]\n"
+        "main()\n"
+    )
+    start = time.monotonic()
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode != 0
+    assert time.monotonic() - start < 200
+    assert "pspnet-edge: mask7.png is cut short: restore it\n" in done.stderr
+    assert "SyncBatchNorm has no CPU path" in done.stderr
+    own_words = done.stderr.partition("torch/distributed")[0]
+    assert "Traceback" not in own_words
+
+
+@pytest.mark.parametrize("preset", LIGHT)
+def test_synchronised_batchnorm_computes_the_same(preset: str) -> None:
+    """Its training needs GPUs; that the conversion keeps weights and activations is seen without."""
+    torch.manual_seed(0)
+    model = PSPNet(preset, 3).eval()
+    x = torch.randn(1, 3, 96, 96)
+    with torch.inference_mode():
+        before = model(x)
+        keys = list(model.state_dict())
+        parameters = [id(parameter) for parameter in model.parameters()]
+        converted = synchronised(model)
+        assert torch.equal(converted(x), before)
+    assert list(converted.state_dict()) == keys
+    assert [id(parameter) for parameter in converted.parameters()] == parameters
+    kinds = {type(module).__name__ for module in converted.modules()}
+    assert not {"BatchNorm2d", "BatchNormAct2d"} & kinds
+    assert {"SyncBatchNorm", "SyncBatchNormAct"} & kinds
+
+
+def test_alone_nothing_is_exchanged(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    with joined("cpu") as world:
+        assert world == ALONE
+        assert world.first
+        values = torch.ones(2)
+        assert world.total(values) is values
+
+
+def test_devices_that_are_not_there_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(OptionError, match="choose auto, cpu or cuda"), joined("gpu"):
+        pass
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(OptionError, match="or give --device cpu"), joined("cuda"):
+        pass
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(OptionError, match="lower torchrun's --nproc-per-node"), joined("auto"):
+        pass

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="the train extra is not installed")
+
+from pspnet_edge import bundled  # noqa: E402
+from pspnet_edge.data.datasets import open_dataset  # noqa: E402
+from pspnet_edge.labels import CAMVID  # noqa: E402
+from pspnet_edge.model.checkpoint import load_checkpoint  # noqa: E402
+from pspnet_edge.train.distributed import ALONE, World  # noqa: E402
+from pspnet_edge.train.validate import side_by_side, validate, write_samples  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_checkpoint(bundled.checkpoint_path(bundled.DEFAULT)).model
+
+
+def test_processes_share_the_images(model, small_scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes see what one sees; here they keep their own matrix, and the test adds them."""
+    scenes = open_dataset("folder", small_scenes, "val")
+    monkeypatch.setattr(World, "total", lambda self, values: values)
+    halves = [validate(model, scenes, World(ALONE.device, rank, 2)).counts for rank in range(2)]
+    assert all(half.any() for half in halves)
+    np.testing.assert_array_equal(halves[0] + halves[1], validate(model, scenes).counts)
+
+
+def test_pictures_show_image_label_and_prediction() -> None:
+    image = np.full((4, 5, 3), 7, np.uint8)
+    label = np.full((4, 5), 255, np.uint8)
+    picture = side_by_side(image, label, np.full((4, 5), 3, np.uint8), CAMVID)
+    assert picture.shape == (4, 3 * 5 + 8, 3)
+    assert (picture[:, :5] == 7).all()
+    assert (picture[:, 9:14] == 0).all()
+    assert (picture[:, 18:] == CAMVID.palette[3][::-1]).all()
+
+
+def test_samples_are_written_as_jpegs(model, small_scenes: Path, tmp_path: Path) -> None:
+    scenes = open_dataset("folder", small_scenes, "val")
+    write_samples(model, scenes, 9, 5, tmp_path / "samples", ALONE.device)
+    files = sorted((tmp_path / "samples").iterdir())
+    assert [path.name for path in files] == ["epoch005_00.jpg", "epoch005_01.jpg"]
+    assert cv2.imread(str(files[0])).shape == (120, 3 * 160 + 8, 3)
