@@ -42,6 +42,16 @@ def calibrate(
     method: Annotated[
         str, typer.Option(metavar="minmax|percentile|entropy|mse", help="How ranges are chosen.")
     ] = "mse",
+    rounding: Annotated[
+        str,
+        typer.Option(
+            metavar="second-order|nearest",
+            help="Of weights: so that errors cancel on the images, or each to its nearest.",
+        ),
+    ] = "second-order",
+    equalise: Annotated[
+        bool, typer.Option(help="Stretch faint channels over the whole range in front of depthwise convolutions.")
+    ] = True,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Default: MODEL.calib.json here.")
     ] = None,
@@ -67,6 +77,8 @@ def calibrate(
             chosen,
             dataset=f"{dataset} {split}",
             method=method,
+            rounding=rounding,
+            equalise=equalise,
             state=state,
             on_image=advance,
             say=say,
@@ -80,6 +92,8 @@ def calibrate(
         "images_from": str(listed) if listed else None,
         "skipped": list(skipped),
         "method": table.method,
+        "rounding": rounding,
+        "equalised": len(table.stretch),
         "tensors": len(table.amax),
     }
     result(facts, as_json, f"{output}: {facts['tensors']} ranges from {table.images} images, method {method}")

@@ -1,10 +1,15 @@
-"""Activation ranges of a model, measured by running calibration images through ONNX Runtime."""
+"""What INT8 needs to know of a model, measured by running calibration images through ONNX Runtime.
+
+Activation ranges come from all images, the rounding of weights from some of them.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +19,29 @@ from numpy.typing import NDArray
 
 from ..data.datasets import Dataset
 from ..data.geometry import frame_at
-from ..errors import CalibrationError, DataError
+from ..errors import CalibrationError, DataError, OptionError
 from ..lazy import require
 from .calibration_state import Measured, Purpose, read_state, write_state
 from .calibration_table import CalibrationTable, weights_fingerprint
 from .histogram import ensure_method
 from .onnx_file import ModelFile
-from .quantize import quantised_tensors
+from .quantize import INT8_MAX, pixel_steps, quantised_tensors
+from .second_look import SecondLook
 
 MAX_BAD_FRACTION = 0.05
+ROUNDINGS = ("second-order", "nearest")
+SECOND_LOOK_IMAGES = 64
+"""How many images the rounding of weights and the stretch of channels are chosen on: each gives hundreds of patches."""
 
 
 def table_from_images(
     model: ModelFile,
-    images: Iterable[NDArray[np.uint8]],
+    images: Sequence[NDArray[np.uint8]],
     *,
     dataset: str,
     method: str = "mse",
+    rounding: str = "second-order",
+    equalise: bool = True,
     on_image: Callable[[int], None] = lambda done: None,
 ) -> CalibrationTable:
     """Run images through the FP32 model and choose a range for every tensor that is to be quantised.
@@ -42,19 +53,23 @@ def table_from_images(
         images: BGR ``uint8 [H, W, 3]`` of any size.
         dataset: what the images are, kept in the table.
         method: one of ``histogram.METHODS``.
+        rounding: of weights, one of ``ROUNDINGS``.
+        equalise: whether to stretch faint channels; see ``equalize``.
         on_image: called with the number of images done.
 
     Raises:
         CalibrationError: there is no image, or an activation is not finite.
-        OptionError: no such method.
+        OptionError: no such method or rounding.
     """
     ensure_method(method)
+    _ensure_rounding(rounding)
     network = _WatchedNetwork(model)
     measured = Measured.nothing(network.tensors)
     for image in images:
         network.measure(image, measured)
         on_image(measured.images)
-    return _table(model, measured, dataset, method)
+    table = _table(model, measured, dataset, method)
+    return _looked_at_again(table, network, images.__getitem__, len(images), rounding, equalise)
 
 
 def table_from_dataset(
@@ -63,6 +78,8 @@ def table_from_dataset(
     *,
     dataset: str,
     method: str = "mse",
+    rounding: str = "second-order",
+    equalise: bool = True,
     state: Path | None = None,
     save_every_s: float = 5.0,
     on_image: Callable[[int], None] = lambda done: None,
@@ -78,6 +95,8 @@ def table_from_dataset(
         images: whose images, not masks, are read.
         dataset: what the images are, kept in the table.
         method: one of ``histogram.METHODS``.
+        rounding: of weights, one of ``ROUNDINGS``.
+        equalise: whether to stretch faint channels; see ``equalize``.
         state: where to keep what was measured so far; None keeps nothing.
         save_every_s: seconds between two writes of ``state``.
         on_image: called with the number of images dealt with, those of an earlier call included.
@@ -89,9 +108,10 @@ def table_from_dataset(
     Raises:
         DataError: more than 5 % of the images cannot be read.
         CalibrationError: there is no image, or an activation is not finite.
-        OptionError: no such method.
+        OptionError: no such method or rounding.
     """
     ensure_method(method)
+    _ensure_rounding(rounding)
     network = _WatchedNetwork(model)
     purpose = _purpose(model, images, method)
     measured = _resumed(state, purpose, network.tensors, len(images), say)
@@ -111,6 +131,8 @@ def table_from_dataset(
             saved = time.monotonic()
         on_image(index + 1)
     table = _table(model, measured, dataset, method)
+    say(f"looking again at {min(len(images), SECOND_LOOK_IMAGES)} of the images, for single weights and channels")
+    table = _looked_at_again(table, network, images.image, len(images), rounding, equalise)
     return table, tuple(measured.skipped)
 
 
@@ -122,18 +144,29 @@ class _WatchedNetwork:
         self._batch, *self._size_hw = model.shape_nhw
         self._input = model.graph.graph.input[0].name
         self._session = _session(model, self.tensors)
+        self._graph = model.graph
 
     def measure(self, image: NDArray[np.uint8], measured: Measured) -> None:
         """Count one image's activations."""
-        height, width = self._size_hw
-        frames = np.repeat(frame_at(image, (height, width))[None], self._batch, axis=0)
-        for name, value in zip(self.tensors, self._session.run(self.tensors, {self._input: frames})):
+        for name, value in self._activations(image).items():
             measured.histograms[name].add(value)
         measured.images += 1
         # Each fingerprint takes in the one before, so that it can go on from a state that was kept.
         chained = hashlib.sha256(f"{measured.images_sha256} {image.shape}".encode())
         chained.update(image.tobytes())
         measured.images_sha256 = chained.hexdigest()
+
+    def second_look(self, images: Iterable[NDArray[np.uint8]]) -> SecondLook:
+        """What each convolution's filters and each channel that could be stretched see on the images."""
+        look = SecondLook(self._graph)
+        for image in images:
+            look.add(self._activations(image))
+        return look
+
+    def _activations(self, image: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        height, width = self._size_hw
+        frames = np.repeat(frame_at(image, (height, width))[None], self._batch, axis=0)
+        return dict(zip(self.tensors, self._session.run(self.tensors, {self._input: frames})))
 
 
 def _session(model: ModelFile, tensors: list[str]) -> Any:
@@ -186,8 +219,38 @@ def _table(model: ModelFile, measured: Measured, dataset: str, method: str) -> C
     if measured.images == 0:
         raise CalibrationError("there is no image to calibrate with: give a data set or a folder that holds some")
     amax = {name: _rounded(histogram.amax(method)) for name, histogram in measured.histograms.items()}
+    amax |= {name: _rounded(step * INT8_MAX) for name, step in pixel_steps(model.graph).items() if name in amax}
     weights = weights_fingerprint(model.graph)
     return CalibrationTable(weights, method, dataset, measured.images, measured.images_sha256, amax)
+
+
+def _looked_at_again(
+    table: CalibrationTable,
+    network: _WatchedNetwork,
+    image: Callable[[int], NDArray[np.uint8]],
+    count: int,
+    rounding: str,
+    equalise: bool,
+) -> CalibrationTable:
+    """Add the rounding of weights and the stretch of channels, chosen on images evenly spaced over all."""
+
+    def readable() -> Iterator[NDArray[np.uint8]]:
+        chosen = min(count, SECOND_LOOK_IMAGES)
+        for position in range(chosen):
+            with contextlib.suppress(DataError):  # named when ranges were measured
+                yield image(position * count // chosen)
+
+    if rounding == "nearest" and not equalise:
+        return table
+    look = network.second_look(readable())
+    if rounding != "nearest":
+        table = replace(table, rounding=look.roundings())
+    return look.equalised(table) if equalise else table
+
+
+def _ensure_rounding(rounding: str) -> None:
+    if rounding not in ROUNDINGS:
+        raise OptionError(f"there is no rounding {rounding!r}: choose one of {', '.join(ROUNDINGS)}")
 
 
 def _rounded(value: float) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,15 @@ import onnx
 from ..artifact import write_json
 from ..errors import CalibrationError
 from .onnx_file import ModelFile
+from .rounding import Rounding
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _KIND = "calibration"
 
 
 @dataclass(frozen=True)
 class CalibrationTable:
-    """Ranges of activations, and where they came from."""
+    """Ranges of activations, how weights are rounded and channels stretched, and where all that came from."""
 
     weights_sha256: str
     """Which weights it belongs to, as ``weights_fingerprint`` gives it."""
@@ -36,6 +37,10 @@ class CalibrationTable:
     """Fingerprint of the calibration images' shapes and pixels, in order."""
     amax: dict[str, float]
     """Tensor name → the absolute value that the largest int8 code stands for."""
+    rounding: dict[str, Rounding] = field(default_factory=dict)
+    """Convolution → how its weights and bias differ from the nearest; the others are rounded to nearest."""
+    stretch: dict[str, list[float]] = field(default_factory=dict)
+    """Tensor → what each channel is multiplied by before the depthwise convolution that reads it."""
 
     def matches(self, model: ModelFile) -> None:
         """Raise ``CalibrationError`` when the table was made for other weights."""
@@ -83,11 +88,16 @@ def read_table(path: Path) -> CalibrationTable:
         )
     fields = {key: value for key, value in content.items() if key not in ("kind", "format_version")}
     try:
+        fields["rounding"] = {name: Rounding(**packed) for name, packed in fields.get("rounding", {}).items()}
         table = CalibrationTable(**fields)
         ranges = dict(table.amax)
         if not all(isinstance(value, (int, float)) for value in ranges.values()):
             raise TypeError("a range is not a number")
-    except (TypeError, ValueError) as error:
+        if not all(isinstance(text, str) for packed in table.rounding.values() for text in astuple(packed)):
+            raise TypeError("a rounding is not text")
+        if not all(1 <= factor < math.inf for factors in table.stretch.values() for factor in factors):
+            raise TypeError("a stretch is not a factor of at least 1")
+    except (AttributeError, TypeError, ValueError) as error:
         raise CalibrationError(f"the calibration table {path} is damaged ({error}): {remake}") from error
     for name, value in ranges.items():
         if not (math.isfinite(value) and value > 0):

@@ -1,7 +1,8 @@
 """Q/DQ placement for TensorRT: an FP32 model and a calibration table become an explicit INT8 graph.
 
 Symmetric int8 throughout: one scalar scale for an activation, one scale an output channel for weights, no zero point.
-Weights stay FP32 initializers behind Q → DQ, which every TensorRT from 8.5 on folds. Left in higher precision: pooling,
+Weights stay FP32 initializers behind Q → DQ, which every TensorRT from 8.5 on folds; where the table says how to round
+them, they are multiples of their scales already. Left in higher precision: pooling,
 resizing, the classifier (the convolution nearest the output) and ArgMax. At a residual Add the identity shares the Q/DQ
 pair of the block's first convolution; between the last convolution and the Add stands none.
 """
@@ -18,9 +19,11 @@ from onnx import helper, numpy_helper
 
 from ..errors import CalibrationError
 from .calibration_table import CalibrationTable
+from .equalize import Stretch, stretches
 from .onnx_file import ModelFile
+from .rounding import rounded
 
-_INT8_MAX = 127
+INT8_MAX = 127
 _UINT8_MAX = 255
 
 
@@ -35,6 +38,35 @@ def quantised_tensors(graph: onnx.ModelProto) -> list[str]:
     return list(dict.fromkeys(node.input[0] for node in quantised_convolutions(graph)))
 
 
+def pixel_steps(graph: onnx.ModelProto) -> dict[str, float]:
+    """Normalised frames that int8 holds without any loss: tensor name → what one grey level is worth.
+
+    That is so where every channel has the same whole mean and the same deviation: a code is then a grey level. A mean
+    of 127 puts levels 0–254 on codes −127–127, and 255 on the top one too.
+    """
+    tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.graph.initializer}
+    # Tensor name → (a, b): its values are a · pixel + b.
+    affine: dict[str, tuple[float, float]] = {graph.graph.input[0].name: (1.0, 0.0)}
+    for node in graph.graph.node:
+        if not node.input or node.input[0] not in affine:
+            continue
+        slope, offset = affine[node.input[0]]
+        if node.op_type in ("Cast", "Transpose"):
+            affine[node.output[0]] = (slope, offset)
+        elif node.op_type in ("Sub", "Div"):
+            values = np.unique(tensors.get(node.input[1], np.empty(0)))
+            if values.size == 1:
+                value = float(values[0])
+                subtracts = node.op_type == "Sub"
+                affine[node.output[0]] = (slope, offset - value) if subtracts else (slope / value, offset / value)
+    quantised = set(quantised_tensors(graph))
+    return {
+        name: slope
+        for name, (slope, offset) in affine.items()
+        if name in quantised and 127 <= -offset / slope <= 128 and (offset / slope).is_integer()
+    }
+
+
 def int8_model(model: ModelFile, table: CalibrationTable, *, keep: Iterable[str] = ()) -> ModelFile:
     """Place Q/DQ.
 
@@ -44,7 +76,7 @@ def int8_model(model: ModelFile, table: CalibrationTable, *, keep: Iterable[str]
         keep: names of convolutions to leave unquantised.
 
     Raises:
-        CalibrationError: the table belongs to other weights or lacks a tensor.
+        CalibrationError: the table belongs to other weights, lacks a tensor, or holds a rounding that fits none.
     """
     table.matches(model)
     graph = onnx.ModelProto()
@@ -52,6 +84,10 @@ def int8_model(model: ModelFile, table: CalibrationTable, *, keep: Iterable[str]
     kept = set(keep)
     convolutions = [node for node in quantised_convolutions(graph) if node.name not in kept]
     placer = _Placer(graph.graph, table)
+    for node in convolutions:
+        placer.round_weights(node)
+    for place in stretches(graph):
+        placer.stretch(place)
     for node in convolutions:
         node.input[1] = placer.weight_pair(node.input[1])
         node.input[0] = placer.activation_pair(node.input[0])
@@ -99,6 +135,9 @@ class _Placer:
         self.pairs: dict[str, str] = {}
         self._graph = graph
         self._amax = table.amax
+        self._rounding = table.rounding
+        self._stretch = table.stretch
+        self._scales: dict[str, NDArray[np.float32]] = {}
         self._initializers = {tensor.name: tensor for tensor in graph.initializer}
         self._after: dict[str, list[onnx.NodeProto]] = {}
         self._first: list[onnx.NodeProto] = []
@@ -112,14 +151,47 @@ class _Placer:
                     "make it anew with `pspnet-edge calibrate MODEL -o FILE`"
                 )
             # A scalar: TensorRT takes a scale of shape [1] without a word and then computes in FP32.
-            scale = np.array(self._amax[name] / _INT8_MAX, np.float32)
+            scale = np.array(self._amax[name] / INT8_MAX, np.float32)
             self._after[name] = self._pair(name, scale, np.array(0, np.int8), None)
         return self.pairs[name]
+
+    def round_weights(self, node: onnx.NodeProto) -> None:
+        """Where the table says how, replace a convolution's weights by the codes chosen and mend its bias."""
+        chosen, name = self._rounding.get(node.name), node.input[1]
+        if chosen is None:
+            return
+        weights, bias = (self._initializers[name] for name in node.input[1:3])
+        # The scales stay those of the weights as they were: the codes were chosen for them.
+        self._scales[name] = weight_scales(numpy_helper.to_array(weights))
+        values, shift = rounded(numpy_helper.to_array(weights), self._scales[name], chosen)
+        weights.CopyFrom(numpy_helper.from_array(values, name))
+        bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) + shift, bias.name))
+
+    def stretch(self, place: Stretch) -> None:
+        """Where the table says how far, stretch channels in one convolution and shrink them in the next."""
+        chosen = self._stretch.get(place.tensor)
+        if chosen is None:
+            return
+        factors = np.array(chosen, np.float32)
+        weights, bias, after = (self._initializers[name] for name in (*place.before.input[1:3], place.after.input[1]))
+        if len(factors) != weights.dims[0]:
+            raise CalibrationError(
+                f"the calibration table stretches {len(factors)} channels of {place.tensor}, which has "
+                f"{weights.dims[0]}: make it anew with `pspnet-edge calibrate MODEL -o FILE`"
+            )
+        for tensor, by in ((weights, factors), (bias, factors), (after, 1 / factors)):
+            values = numpy_helper.to_array(tensor)
+            own = by.reshape(-1, *[1] * (values.ndim - 1))
+            tensor.CopyFrom(numpy_helper.from_array((values * own).astype(np.float32), tensor.name))
+            if tensor.name in self._scales:
+                self._scales[tensor.name] = (self._scales[tensor.name] * by).astype(np.float32)
 
     def weight_pair(self, name: str) -> str:
         """The dequantised form of a convolution's weights, a scale an output channel."""
         if name not in self.pairs:
-            scales = weight_scales(numpy_helper.to_array(self._initializers[name]))
+            scales = self._scales.get(name)
+            if scales is None:
+                scales = weight_scales(numpy_helper.to_array(self._initializers[name]))
             self._first += self._pair(name, scales, np.zeros(len(scales), np.int8), 0)
         return self.pairs[name]
 
@@ -157,7 +229,7 @@ class _Placer:
 def weight_scales(weights: NDArray[np.float32]) -> NDArray[np.float32]:
     """``float [output channels]``: the largest absolute weight of each channel over 127; never zero."""
     largest = np.abs(weights.reshape(len(weights), -1)).max(axis=1)
-    return np.where(largest > 0, largest / _INT8_MAX, 1.0).astype(np.float32)
+    return np.where(largest > 0, largest / INT8_MAX, 1.0).astype(np.float32)
 
 
 def with_uint8_activations(model: ModelFile) -> ModelFile:
@@ -177,7 +249,7 @@ def with_uint8_activations(model: ModelFile) -> ModelFile:
         if node.op_type != "QuantizeLinear" or node.attribute or not _never_negative(node.input[0], makers, constants):
             continue
         scale, zero = constants[node.input[1]], constants[node.input[2]]
-        finer = numpy_helper.to_array(scale) * np.float32(_INT8_MAX / _UINT8_MAX)
+        finer = numpy_helper.to_array(scale) * np.float32(INT8_MAX / _UINT8_MAX)
         scale.CopyFrom(numpy_helper.from_array(finer.astype(np.float32), scale.name))
         zero.CopyFrom(numpy_helper.from_array(np.array(0, np.uint8), zero.name))
     del graph.graph.value_info[:]

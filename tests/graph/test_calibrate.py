@@ -84,6 +84,7 @@ def calibrated(
     table, skipped = table_from_dataset(
         model or small_model(), images, dataset="noise", method=method, state=state, save_every_s=0, say=said.append
     )
+    assert said.pop().startswith("looking again")
     return table, skipped, said
 
 
@@ -95,7 +96,7 @@ def killed(state: Path, stop_at: int = 7, **options) -> None:
 
 def test_a_table_made_from_images_quantises_the_model(model: ModelFile) -> None:
     seen: list[int] = []
-    images = (SceneSet("train")[index][0] for index in range(3))
+    images = [SceneSet("train").image(index) for index in range(3)]
     table = table_from_images(model, images, dataset="scenes train", method="percentile", on_image=seen.append)
     assert seen == [1, 2, 3]
     assert table.images == 3
@@ -107,7 +108,7 @@ def test_a_table_made_from_images_quantises_the_model(model: ModelFile) -> None:
 
 def test_no_image_is_refused() -> None:
     with pytest.raises(CalibrationError, match="no image"):
-        table_from_images(small_model(), iter(()), dataset="nothing")
+        table_from_images(small_model(), [], dataset="nothing")
 
 
 def test_an_unknown_method_is_refused_before_any_image_is_read() -> None:
@@ -155,7 +156,7 @@ def test_a_killed_run_goes_on_to_the_same_table(tmp_path: Path) -> None:
     killed(state, bad=(2,))
     images = Pictures(20, bad=(2,))
     table, skipped, said = calibrated(images, state)
-    assert images.read == list(range(7, 20))
+    assert images.read[:13] == list(range(7, 20))
     assert skipped == ("002.png",)
     assert said == [f"going on from {state}: 7 of 20 images are done"]
     assert table == calibrated(Pictures(20, bad=(2,)))[0]
