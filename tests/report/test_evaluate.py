@@ -226,10 +226,3 @@ def test_under_torchrun_one_process_says_what_is_wrong(folder: Path) -> None:
     assert done.returncode == 1
     assert "3.png" in json.loads(done.stdout)["error"]
     assert done.stderr.count("pspnet-edge: ") == 1
-
-
-@pytest.mark.slow
-def test_the_confusion_matrix_costs_under_three_percent(command_line: Any) -> None:
-    done = command_line("evaluate", "--precision", "int8", "--dataset", "scenes", "--json")
-    times = json.loads(done.stdout)["times_ms"]
-    assert times["confusion"] < 0.03 * times["total"], times
