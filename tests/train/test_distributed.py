@@ -50,8 +50,8 @@ def test_two_processes_and_one_give_the_same_losses(small_scenes: Path, tmp_path
         "--workers", 0, "--samples", 1, "--tensorboard", "--warmup-epochs", 1, "--json",
         "--optimizer", "sgd", "--learning-rate", 0.0005,
     )  # fmt: skip
-    # SGD and small steps: AdamW would hide a gradient that is twice too large, and on windows this small either makes more
-    # than 1e-4 of the 1e-7 of rounding within twenty large steps. docs/training.md has the figures at a usual size.
+    # SGD and small steps: AdamW would hide a gradient that is twice too large, and on windows this small either makes
+    # more than 1e-4 of 1e-7 of rounding within twenty large steps. docs/training.md has figures at a usual size.
     answers = {}
     for processes in (1, 2):
         done = train(*options, "-o", tmp_path / str(processes), processes=processes)
