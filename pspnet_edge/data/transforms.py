@@ -13,37 +13,6 @@ from ..labels import IGNORE
 from .datasets import Image, Mask
 
 
-def random_view(
-    image: Image,
-    mask: Mask,
-    crop_hw: tuple[int, int],
-    rng: np.random.Generator,
-    *,
-    scales: tuple[float, float] = (0.5, 2.0),
-    aspect: float = 0.1,
-    focus: float = 0.5,
-    rotate: float = 0.0,
-) -> tuple[Image, Mask]:
-    """A random window of the pair, scaled to ``crop_hw``, perhaps mirrored, with changed colours.
-
-    Args:
-        image: ``uint8 [H, W, 3]`` BGR.
-        mask: ``uint8 [H, W]``.
-        crop_hw: height and width of the result.
-        rng: where every choice comes from.
-        scales: smallest and largest magnification, drawn log-uniformly.
-        aspect: largest change of the height against the width, as a fraction.
-        focus: probability that the window is laid over a pixel of a class drawn evenly from those in the mask, so that
-            rare classes are seen often; otherwise it is laid anywhere.
-        rotate: largest turn either way, in degrees.
-
-    Returns:
-        New arrays; what lies outside the image is black and IGNORE.
-    """
-    view = random_window(mask, crop_hw, rng, scales=scales, aspect=aspect, focus=focus, rotate=rotate)
-    return recoloured(view.of_image(image), rng), view.of_mask(mask)
-
-
 @dataclass(frozen=True)
 class Window:
     """A rectangle of a picture, stretched to a crop, perhaps mirrored; cuts all that belongs to the picture.
@@ -148,7 +117,18 @@ def random_window(
     focus: float = 0.5,
     rotate: float = 0.0,
 ) -> Window:
-    """Draw a window; see ``random_view``."""
+    """A random window of a picture.
+
+    Args:
+        mask: ``uint8 [H, W]``, the picture's.
+        crop_hw: height and width of what the window gives.
+        rng: where every choice comes from.
+        scales: smallest and largest magnification, drawn log-uniformly.
+        aspect: largest change of the height against the width, as a fraction.
+        focus: probability that the window is laid over a pixel of a class drawn evenly from those in the mask, so that
+            rare classes are seen often; otherwise it is laid anywhere.
+        rotate: largest turn either way, in degrees.
+    """
     magnification = math.exp(rng.uniform(math.log(scales[0]), math.log(scales[1])))
     stretch = math.exp(rng.uniform(-aspect, aspect) / 2)
     window_hw = (

@@ -1,17 +1,27 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from pspnet_edge.data.scenes import Drive
-from pspnet_edge.data.transforms import Window, random_view, random_window
+from pspnet_edge.data.transforms import Window, random_window, recoloured
 from pspnet_edge.labels import IGNORE
+
+
+def view_of(
+    image: np.ndarray, mask: np.ndarray, crop_hw: tuple[int, int], rng: np.random.Generator, **options: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """An image and its mask as a training sample shows them."""
+    window = random_window(mask, crop_hw, rng, **options)
+    return recoloured(window.of_image(image), rng), window.of_mask(mask)
 
 
 @pytest.mark.parametrize("seed", range(12))
 def test_a_view_is_the_size_asked_for_and_follows_its_generator(seed: int) -> None:
     frame = Drive(seed, (120, 160)).frame(seed)
-    views = [random_view(frame.image, frame.mask, (96, 128), np.random.default_rng(seed)) for _ in range(2)]
+    views = [view_of(frame.image, frame.mask, (96, 128), np.random.default_rng(seed)) for _ in range(2)]
     image, mask = views[0]
     assert image.shape == (96, 128, 3)
     assert mask.shape == (96, 128)
@@ -26,7 +36,7 @@ def test_image_and_mask_stay_together() -> None:
     mask = ((rows // 30 + columns // 40) % 2).astype(np.uint8)
     image = np.repeat((mask * 255)[..., None], 3, axis=2)
     for seed in range(20):
-        view, label = random_view(image, mask, (90, 120), np.random.default_rng(seed), scales=(0.8, 1.6))
+        view, label = view_of(image, mask, (90, 120), np.random.default_rng(seed), scales=(0.8, 1.6))
         bright = view[..., 1].astype(float)
         known = label != IGNORE
         ones, zeros = bright[known & (label == 1)], bright[known & (label == 0)]
@@ -40,7 +50,7 @@ def test_focus_finds_a_rare_class() -> None:
     found = {
         focus: sum(
             (
-                random_view(image, mask, (30, 40), np.random.default_rng(seed), scales=(1, 1), aspect=0, focus=focus)[1]
+                view_of(image, mask, (30, 40), np.random.default_rng(seed), scales=(1, 1), aspect=0, focus=focus)[1]
                 == 5
             ).any()
             for seed in range(60)
@@ -52,7 +62,7 @@ def test_focus_finds_a_rare_class() -> None:
 
 def test_what_lies_outside_is_ignored() -> None:
     frame = Drive(0, (60, 80)).frame(0)
-    _, mask = random_view(frame.image, frame.mask, (96, 128), np.random.default_rng(0), scales=(0.5, 0.6))
+    _, mask = view_of(frame.image, frame.mask, (96, 128), np.random.default_rng(0), scales=(0.5, 0.6))
     assert (mask == IGNORE).any()
 
 

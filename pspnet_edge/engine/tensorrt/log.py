@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from ...errors import BuildError
 from .versions import Api
 
 Report = Callable[[int, str], None]
@@ -90,9 +91,13 @@ class Phases:
 
 
 def monitor_for(api: Api, report: Report) -> Any:
-    """A progress monitor for a builder of TensorRT 10 or later."""
+    """A progress monitor for a builder of TensorRT 10 or later.
+
+    Raises:
+        BuildError: an older TensorRT.
+    """
     if api.level < (10,):
-        raise NotImplementedError("TensorRT 8 has no progress monitor")
+        raise BuildError("TensorRT 8 has no progress monitor: read its log instead, or build with TensorRT 10 or later")
     phases = Phases()
 
     class Monitor(api.trt.IProgressMonitor):  # type: ignore[misc, name-defined]
