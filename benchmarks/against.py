@@ -1,9 +1,9 @@
 """Does `benchmark --against` find a slow-down of a tenth, and is it silent when nothing changed?
 
-    python benchmarks/against.py [--pairs 10] [--rounds 7] [--seconds 1]
+    python benchmarks/against.py [--pairs 10] [--rounds 7] [--seconds 1] [--slower 0.1]
 
 Runs the same benchmark again and again on this machine as it is. Each plain run is held against the plain one before it,
-and each slowed one, whose engine sleeps for a tenth of every inference, against the plain one before it. What was
+and each slowed one, whose engine sleeps for that share of every inference, against the plain one before it. What was
 planted is planted from outside, through Python's sitecustomize; nothing in the package knows of it.
 """
 
@@ -20,15 +20,14 @@ from pathlib import Path
 from pspnet_edge.artifact import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
-SHARE = 0.10
-PLANTED = f"""
+PLANTED = """
 import time
 from pspnet_edge.engine.base import Engine
 plain = Engine.infer
 def slowed(self, frames):
     start = time.perf_counter()
     masks = plain(self, frames)
-    time.sleep({SHARE} * (time.perf_counter() - start))
+    time.sleep({share} * (time.perf_counter() - start))
     return masks
 Engine.infer = slowed
 """
@@ -39,6 +38,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=1.0)
+    parser.add_argument("--slower", type=float, default=0.10, help="by what share the slowed engine is slower")
     parser.add_argument("--precision", default="fp32,int8")
     parser.add_argument("--runtime", default="openvino,onnxruntime")
     parser.add_argument("-o", "--output", type=Path, default=ROOT / "benchmarks" / "results" / "against.json")
@@ -48,7 +48,7 @@ def main() -> None:
         folder = Path(name)
         images(folder / "images")
         (folder / "planted").mkdir()
-        (folder / "planted" / "sitecustomize.py").write_text(PLANTED)
+        (folder / "planted" / "sitecustomize.py").write_text(PLANTED.format(share=options.slower))
         last = run(folder, "plain0", options)
         for pair in range(1, options.pairs + 1):
             slowed, changes = compared(folder, f"slowed{pair}", last, options, slow=True)
@@ -58,7 +58,7 @@ def main() -> None:
             silent += not changes
             print(f"plain {pair}: {'ALARM' if changes else 'silent'} {changes}", flush=True)
             last = folder / f"plain{pair}" / "report.json"
-    facts = {"pairs": options.pairs, "rounds": options.rounds, "seconds": options.seconds, "slowed_by": SHARE}
+    facts = {"pairs": options.pairs, "rounds": options.rounds, "seconds": options.seconds, "slowed_by": options.slower}
     facts |= {"engines": f"{options.precision} × {options.runtime}", "found": found, "silent": silent}
     write_json(options.output, facts)
     print(json.dumps(facts))
