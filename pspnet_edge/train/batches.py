@@ -24,6 +24,9 @@ from .distributed import World
 SOFT_STRIDE = 4
 """Pixels of a crop between two of the teacher's answers."""
 
+PREFETCHED = 4
+"""Parts that each worker prepares in advance."""
+
 
 class SoftLabels(Protocol):
     """What a teacher says: ``uint8 [h, w, classes]`` for each image; see ``distil``."""
@@ -105,7 +108,7 @@ def shares(
         batch_size=share // parts,
         sampler=keys,
         num_workers=workers,
-        prefetch_factor=4 if workers else None,
+        prefetch_factor=PREFETCHED if workers else None,
         worker_init_fn=_begin_worker,
         # One of its own, so that reading draws nothing from the generator that dropout uses.
         generator=torch.Generator(),
