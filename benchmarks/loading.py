@@ -3,9 +3,9 @@
     python benchmarks/loading.py --camvid ../shared/data/camvid [--rounds 5] [--steps 12]
 
 Blocks of steps take turns, so that drift of the machine falls on both alike. One reader lives through all of them, as it does
-through a run. It has batches ready when a block begins; they are thrown away first, so that a block of N steps pays for
-preparing N batches. It is at rest while the other kind of block runs. Both train the bundled recipe:
-crops of 288×384, batches of 8, one worker. Figures are medians over rounds; the ratio is taken round by round.
+through a run. What it has ready when a block begins is thrown away first, so that a block of N steps pays for preparing at
+least N batches, and it is at rest while the other kind of block runs. Both train the bundled recipe: crops of 288×384,
+batches of 8, one worker. Figures are medians over rounds; the ratio is taken round by round.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from pspnet_edge.train.run import Run
 
 BAR = 0.9
 REST_S = 3.0
-"""Long enough for a worker to have its batches ready again: 32 windows of 7 ms each are 0.2 s."""
+"""Far longer than a worker needs to have its batches ready again."""
 
 
 def main() -> None:
