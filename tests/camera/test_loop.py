@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -63,10 +64,11 @@ class Echo:
 
 
 class Overlapping(Echo):
-    """An Echo with two batches in flight; each take gives the oldest."""
+    """An Echo with two batches in flight; each take gives the oldest. A submit lasts until ``may_go_on``."""
 
-    def __init__(self) -> None:
+    def __init__(self, may_go_on: Callable[[], bool] = lambda: True) -> None:
         super().__init__()
+        self._may_go_on = may_go_on
         self.flying: list[np.ndarray] = []
         self.most = 0
 
@@ -74,6 +76,8 @@ class Overlapping(Echo):
         assert len(self.flying) < 2
         self.flying.append(frames.copy())
         self.most = max(self.most, len(self.flying))
+        while not self._may_go_on():
+            time.sleep(0.001)
 
     def take(self) -> np.ndarray:
         return self.infer(self.flying.pop(0))
@@ -110,8 +114,10 @@ def test_a_file_gives_every_frame_once_and_in_order(session: Echo) -> None:
 
 
 def test_two_batches_are_in_flight_for_a_file_and_one_for_a_camera() -> None:
-    session = Overlapping()
-    loop(Numbers(50), session).run()
+    source = Numbers(50)
+    # Once a third frame is read the second one waits, however slow the thread that reads.
+    session = Overlapping(lambda: source.given >= 3)
+    loop(source, session).run()
     assert session.most == 2
     session = Overlapping()
     loop(Numbers(None, live=True, every_s=0.001), session, frames=20).run()
