@@ -13,6 +13,7 @@ from .chromium import MEND, chromium_path, headless_chromium
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+    from torch import nn
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 
@@ -39,6 +40,22 @@ def chromium() -> Iterator[Browser]:
         pytest.skip(f"there is no Chromium: {MEND}")
     with headless_chromium(path) as browser:
         yield browser
+
+
+@pytest.fixture(scope="session")
+def randomise_norms() -> Callable[[nn.Module], None]:
+    """Give every BatchNorm random statistics and weights, so that one that is lost or misplaced shows."""
+    from torch import nn
+
+    def randomise(model: nn.Module) -> None:
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                nn.init.normal_(module.running_mean, std=0.1)
+                nn.init.uniform_(module.running_var, 0.5, 1.5)
+                nn.init.uniform_(module.weight, 0.2, 0.6)  # residual blocks would blow larger ones up
+                nn.init.normal_(module.bias, std=0.1)
+
+    return randomise
 
 
 CommandLine = Callable[..., subprocess.CompletedProcess[str]]

@@ -31,7 +31,7 @@ def register(app: typer.Typer) -> None:
 
 def build(
     model: Annotated[
-        str | None, typer.Argument(metavar="[MODEL]", help="A bundled name or a .onnx file; left out, the default.")
+        str | None, typer.Argument(metavar="[MODEL]", help="A bundled name, .onnx or .pt; left out, the default.")
     ] = None,
     precision: PrecisionOption = "fp32",
     runtime: RuntimeOption = "auto",

@@ -24,40 +24,25 @@ def export(
     batch: Annotated[int, typer.Option(min=1, help="Frames a batch.")] = 1,
     as_json: JsonFlag = False,
 ) -> None:
-    """Make a self-contained ONNX model: uint8 BGR frames in, uint8 masks out."""
-    from ..artifact import ensure_writable, sha256_of, write_sidecar
+    """Make a self-contained ONNX model: uint8 BGR frames in, uint8 masks out.
+
+    After `train --qat` the calibration table stands beside it, where `build --precision int8` finds it.
+    """
+    from ..artifact import ensure_writable
     from ..lazy import require
 
     size_hw = parse_size(size)
     output = output or checkpoint.with_suffix(".onnx")
     ensure_writable(output)
     require("torch", "export a checkpoint")
-    from ..graph.export import model_from_network
-    from ..graph.onnx_file import write_model
-    from ..graph.quantize import convolution_macs
-    from ..model.checkpoint import load_checkpoint
+    from ..graph.export import export_checkpoint
 
-    source = load_checkpoint(checkpoint)
-    model = model_from_network(source.model, source.label_set, source.facts, size_hw=size_hw, batch=batch)
-    write_model(output, model)
-    facts = {
-        "checkpoint_sha256": sha256_of(checkpoint),
-        "network": model.preset,
-        "input_hw": list(size_hw),
-        "batch": batch,
-        "label_set": model.label_set.facts(),
-        "architecture": source.model.architecture,
-        "mean": list(source.model.mean),
-        "std": list(source.model.std),
-        "align_corners": source.model.align_corners,
-        "imported": source.facts.get("imported"),
-        "gmac": round(sum(convolution_macs(model.graph).values()) / batch / 1e9, 4),
-    }
-    write_sidecar(output, "model", facts)
+    facts, calibration = export_checkpoint(checkpoint, output, size_hw=size_hw, batch=batch)
+    summary = f"{output}: {facts['network']} at {size_hw[0]}×{size_hw[1]}, {facts['gmac']} GMAC a frame"
     result(
-        {"model": str(output), **facts},
+        {"model": str(output), "calibration": str(calibration) if calibration else None, **facts},
         as_json,
-        f"{output}: {model.preset} at {size_hw[0]}×{size_hw[1]}, {facts['gmac']} GMAC a frame",
+        summary + (f"; {calibration}: the ranges that training learned" if calibration else ""),
     )
 
 

@@ -17,7 +17,7 @@ EngineArgument = Annotated[
 ]
 ModelOption = Annotated[
     str | None,
-    typer.Option("--model", metavar="MODEL", help="Without ENGINE: a bundled name or a .onnx file to build from."),
+    typer.Option("--model", metavar="MODEL", help="Without ENGINE: a bundled name, .onnx or .pt to build from."),
 ]
 PrecisionOption = Annotated[str, typer.Option(metavar="fp32|fp16|int8", help="Precision of the engine.")]
 RuntimeOption = Annotated[

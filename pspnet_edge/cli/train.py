@@ -22,6 +22,10 @@ _TEACHER = "A teacher"
 _SPREAD = "Where it is computed"
 _FILES = "What is left behind"
 
+_EPOCHS, _LEARNING_RATE = 45, 1e-3
+# From a trained network, so that it learns to be rounded and does not forget.
+_QAT_EPOCHS, _QAT_LEARNING_RATE = 10, 1e-4
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -33,11 +37,19 @@ def train(
     dataset: DatasetOption = "camvid",
     root: RootOption = None,
     split: Annotated[str, typer.Option(help="train, or trainval for a final model.")] = "train",
-    epochs: Annotated[int, typer.Option(min=1)] = 45,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Default: 45, with --qat 10.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Windows a step, over all processes and parts.")] = 8,
     init: Annotated[
         str | None, typer.Option(metavar="CHECKPOINT", help="Start from these weights; a bundled name too.")
     ] = None,
+    qat: Annotated[
+        bool,
+        typer.Option(
+            "--qat",
+            help="Quantisation-aware: refine the network of --init as INT8 computes it. "
+            "`export` then writes its calibration table too.",
+        ),
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from last.pt in the output folder.")] = False,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     crop: Annotated[
@@ -61,8 +73,13 @@ def train(
         str, typer.Option(metavar="adamw|sgd", help="sgd has momentum 0.9.", rich_help_panel=_OPTIMISER)
     ] = "adamw",
     learning_rate: Annotated[
-        float, typer.Option(min=0.0, help="Its peak; sgd wants about 0.01.", rich_help_panel=_OPTIMISER)
-    ] = 1e-3,
+        float | None,
+        typer.Option(
+            min=0.0,
+            help="Its peak; sgd wants about 0.01. Default: 0.001, with --qat 0.0001.",
+            rich_help_panel=_OPTIMISER,
+        ),
+    ] = None,
     backbone_factor: Annotated[
         float, typer.Option(min=0.0, help="Of the learning rate, for the backbone.", rich_help_panel=_OPTIMISER)
     ] = 0.3,
@@ -128,6 +145,9 @@ def train(
     from ..lazy import require
     from .export import parse_size
 
+    epochs = epochs or (_QAT_EPOCHS if qat else _EPOCHS)
+    if learning_rate is None:
+        learning_rate = _QAT_LEARNING_RATE if qat else _LEARNING_RATE
     crop_hw = parse_size(crop)
     training_set = open_dataset(dataset, root, split)
     validation_set = None if split == "trainval" else open_dataset(dataset, root, "val")
@@ -162,6 +182,7 @@ def train(
         distil_scale=distil_scale,
         lovasz_weight=lovasz_weight,
         autocast=autocast,
+        qat=qat,
         seed=seed,
     )
     teacher = checkpoint_named(distil)

@@ -11,13 +11,13 @@ from .. import __version__, bundled
 from ..artifact import atomic_path, ensure_writable, sha256_of, write_sidecar
 from ..data.datasets import Dataset
 from ..data.progress import Advance
-from ..errors import BuildError, CalibrationError, EngineError, OptionError
+from ..errors import BuildError, CalibrationError, EngineError, ModelError, OptionError
 from ..graph.calibration_table import read_table
 from ..graph.onnx_file import ModelFile, read_model
 from ..graph.precision import PRECISIONS, fp16_model
 from ..graph.quantize import int8_mac_fraction, int8_model, with_uint8_activations
 from ..graph.sensitivity import Images, gated_int8_model
-from ..lazy import available
+from ..lazy import available, require
 from .base import CPU_RUNTIMES, RUNTIMES, TENSORRT_RUNTIMES, open_session, read_info, runtime_version
 from .tensorrt.builder import BuildOptions, build_plan
 from .tensorrt.gpu import find_gpu
@@ -49,21 +49,41 @@ class Gate:
 
 
 def find_model(name: str | None) -> Model:
-    """A bundled name or the path of an ``.onnx`` file; None is the default bundled model.
+    """A bundled name, or the path of an ``.onnx`` or a ``.pt`` file; None is the default bundled model.
+
+    A checkpoint is exported into the user's cache, at the size that `export` takes when none is given.
 
     Raises:
-        OptionError: a checkpoint, which has to be exported first.
-        ModelError: neither a bundled name nor a file.
+        ModelError: neither a bundled name nor a file, or a file that cannot be read.
+        MissingPackage: exporting needs torch.
     """
     name = name or bundled.DEFAULT
     if name in bundled.names():
         return Model(name, bundled.onnx_path(name), bundled.table_path(name))
     path = Path(name)
     if path.suffix == ".pt":
-        raise OptionError(f"{path} is a checkpoint: make a model of it first with `pspnet-edge export {path}`")
+        return _exported(path)
     read_model(path)
+    return Model(path.stem, path, table_beside(path))
+
+
+def table_beside(path: Path) -> Path | None:
+    """The calibration table that stands beside a model or checkpoint, if one does."""
     beside = path.with_suffix(".calib.json")
-    return Model(path.stem, path, beside if beside.is_file() else None)
+    return beside if beside.is_file() else None
+
+
+def _exported(checkpoint: Path) -> Model:
+    if not checkpoint.is_file():
+        raise ModelError(f"there is no checkpoint {checkpoint}: `pspnet-edge models` lists the bundled names")
+    require("torch", f"export {checkpoint}")
+    from ..graph.export import export_checkpoint
+
+    path = cache_folder() / f"{checkpoint.stem}-{sha256_of(checkpoint)[:12]}.onnx"
+    if not path.is_file():
+        ensure_writable(path)
+        export_checkpoint(checkpoint, path)
+    return Model(checkpoint.stem, path, table_beside(checkpoint) or table_beside(path))
 
 
 def choose_runtime(wanted: str) -> str:

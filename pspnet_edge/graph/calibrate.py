@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from ..data.datasets import Dataset
 from ..data.geometry import frame_at
+from ..data.histogram import ensure_method
 from ..errors import CalibrationError, DataError, OptionError
 from ..lazy import require
 from .calibration_state import Measured, Purpose, read_state, write_state
 from .calibration_table import CalibrationTable, weights_fingerprint
-from .histogram import ensure_method
 from .onnx_file import ModelFile
 from .quantize import INT8_MAX, pixel_steps, quantised_tensors
 from .second_look import SecondLook

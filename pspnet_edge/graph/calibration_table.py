@@ -21,6 +21,8 @@ from .rounding import Rounding
 
 FORMAT_VERSION = 2
 _KIND = "calibration"
+LEARNED = "learned"
+"""The method of a table whose ranges come from quantisation-aware training."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,12 @@ class CalibrationTable:
     weights_sha256: str
     """Which weights it belongs to, as ``weights_fingerprint`` gives it."""
     method: str
-    """How ranges were chosen from histograms."""
+    """How ranges were chosen from histograms, or ``LEARNED``."""
     dataset: str
     images: int
+    """How many were looked at; 0 where ranges were learned."""
     images_sha256: str
-    """Fingerprint of the calibration images' shapes and pixels, in order."""
+    """Fingerprint of the calibration images' shapes and pixels, in order; empty where ranges were learned."""
     amax: dict[str, float]
     """Tensor name → the absolute value that the largest int8 code stands for."""
     rounding: dict[str, Rounding] = field(default_factory=dict)

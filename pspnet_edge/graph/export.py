@@ -8,16 +8,23 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import onnxslim
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import OptionError
+from ..artifact import sha256_of, write_sidecar
+from ..errors import ModelError, OptionError
 from ..labels import LabelSet
+from ..model.checkpoint import load_checkpoint
 from ..model.pspnet import PSPNet
-from .onnx_file import ModelFile, model_file
+from ..model.quantiser import Pairs
+from .calibration_table import LEARNED, CalibrationTable, weights_fingerprint, write_table
+from .onnx_file import ModelFile, model_file, write_model
+from .quantize import convolution_macs, quantised_convolutions
 
 OPSET = 17
 DEFAULT_SIZE_HW = (384, 480)
@@ -72,6 +79,118 @@ def model_from_network(
     return model_file(graph, network.preset, label_set, facts)
 
 
+def export_checkpoint(
+    checkpoint: Path, output: Path, *, size_hw: tuple[int, int] = DEFAULT_SIZE_HW, batch: int = 1
+) -> tuple[dict[str, Any], Path | None]:
+    """Write a checkpoint's model, its sidecar, and after quantisation-aware training its calibration table.
+
+    Args:
+        checkpoint: a ``.pt`` of `train` or `import`.
+        output: where the model goes.
+        size_hw: height and width of the frames in pixels.
+        batch: frames a batch.
+
+    Returns:
+        The sidecar's facts, and where the table is, beside the model; None where there is none.
+
+    Raises:
+        ModelError: a checkpoint that cannot be read.
+        OptionError: the size is too small for the network.
+    """
+    source = load_checkpoint(checkpoint)
+    model = model_from_network(source.model, source.label_set, source.facts, size_hw=size_hw, batch=batch)
+    table = learned_table(model, source.model)
+    write_model(output, model)
+    beside = output.with_suffix(".calib.json") if table else None
+    if table and beside:
+        write_table(beside, table)
+    facts = {
+        "checkpoint_sha256": sha256_of(checkpoint),
+        "network": model.preset,
+        "input_hw": list(size_hw),
+        "batch": batch,
+        "label_set": model.label_set.facts(),
+        "architecture": source.model.architecture,
+        "mean": list(source.model.mean),
+        "std": list(source.model.std),
+        "align_corners": source.model.align_corners,
+        "imported": source.facts.get("imported"),
+        "gmac": round(sum(convolution_macs(model.graph).values()) / batch / 1e9, 4),
+    }
+    write_sidecar(output, "model", facts)
+    return facts, beside
+
+
+def learned_table(model: ModelFile, network: PSPNet) -> CalibrationTable | None:
+    """The calibration table of a network after quantisation-aware training; None for one without.
+
+    With it ``quantize.int8_model`` makes the graph that training computed. Weights are rounded to nearest, as there.
+
+    Args:
+        model: what ``model_from_network`` made of the network.
+        network: whose ranges were learned.
+
+    Raises:
+        ModelError: a convolution of the graph is none of those that training quantised.
+    """
+    if network.quantiser is None:
+        return None
+    ranges, readers = network.quantiser.ranges, _readers(network, model.shape_nhw[1:])
+    weights = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.graph.initializer}
+    amax: dict[str, float] = {}
+    for node in quantised_convolutions(model.graph):
+        index = _index_of(weights[node.input[1]], readers)
+        if index is None or index >= len(ranges):
+            raise ModelError(f"training learned no range for what {node.name} reads: train anew with --qat")
+        amax[node.input[0]] = float(f"{ranges[index]:.7g}")
+    return CalibrationTable(
+        weights_sha256=weights_fingerprint(model.graph),
+        method=LEARNED,
+        dataset=f"training on {model.label_set.name}",
+        images=0,
+        images_sha256="",
+        amax=amax,
+    )
+
+
+def _readers(network: PSPNet, size_hw: tuple[int, int]) -> list[tuple[int, NDArray[np.float32]]]:
+    """Of every convolution that training quantised: the index of what it reads, and what it is told by."""
+    found: list[tuple[int, NDArray[np.float32]]] = []
+
+    def weight(index: int, weights: Tensor) -> Tensor:
+        found.append((index, _shape_of(weights.numpy())))
+        return weights
+
+    plain = _plain(network)
+    with torch.inference_mode(), Pairs(plain.never_quantised(), lambda index, x: x, weight):
+        plain(torch.zeros(1, 3, *size_hw))
+    return found
+
+
+def _index_of(weights: NDArray[np.float32], readers: list[tuple[int, NDArray[np.float32]]]) -> int | None:
+    """The index of what a convolution of the graph reads; the graph has an order and names of its own."""
+    shape = _shape_of(weights)
+    for index, other in readers:
+        if other.shape == shape.shape and np.allclose(other, shape, atol=1e-4):
+            return index
+    return None
+
+
+def _shape_of(weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Magnitudes against the largest of the channel: what BatchNorm's factors, which export folds in, leave alone."""
+    magnitudes = np.abs(weights)
+    largest = magnitudes.max(tuple(range(1, weights.ndim)), keepdims=True)
+    return np.asarray(magnitudes / np.where(largest > 0, largest, 1), np.float32)
+
+
+def _plain(network: PSPNet) -> PSPNet:
+    """A copy for BGR frames, in evaluation mode, without Q/DQ pairs: those are placed when an engine is built."""
+    plain = copy.deepcopy(network).eval()
+    plain.quantiser = None
+    _take_bgr(plain)
+    return plain
+
+
 class _FrameToMask(nn.Module):
     """The network between a camera's frame and a mask."""
 
@@ -80,8 +199,7 @@ class _FrameToMask(nn.Module):
 
     def __init__(self, network: PSPNet) -> None:
         super().__init__()
-        self._network = copy.deepcopy(network).eval()
-        _take_bgr(self._network)
+        self._network = _plain(network)
         for name, values in (("mean", network.mean), ("std", network.std)):
             bgr = torch.tensor(values[::-1], dtype=torch.float32).reshape(1, 3, 1, 1)
             self.register_buffer(name, bgr if len(set(values)) > 1 else bgr[:, :1])

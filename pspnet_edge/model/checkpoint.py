@@ -7,7 +7,7 @@ A checkpoint is a dictionary of plain values and tensors, so it loads with ``wei
     preset       name of the network in ``pspnet.PRESETS``
     architecture {field of ``pspnet.Preset``: value} where the network differs from its preset; absent where it does not
     label_set    {"name", "classes", "palette"}
-    weights      state dict
+    weights      state dict; after quantisation-aware training with the learned ranges as quantiser.log_ranges
     facts        what is known about it: recipe, epochs, measured mIoU (JSON values)
     training     optimiser state and progress; only in the file that ``train --resume`` reads
 """
@@ -24,9 +24,11 @@ from ..artifact import atomic_path
 from ..errors import ModelError
 from ..labels import LabelSet
 from .pspnet import PSPNet
+from .quantiser import Quantiser
 
 _FORMAT = "pspnet-edge checkpoint"
 _VERSION = 1
+_RANGES = "quantiser.log_ranges"
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
         )
     label_set = LabelSet.from_facts(content["label_set"])
     model = PSPNet(content["preset"], len(label_set), content.get("architecture"))
+    if _RANGES in content["weights"]:
+        model.quantiser = Quantiser([1.0] * len(content["weights"][_RANGES]))
     try:
         model.load_state_dict(content["weights"])
     except RuntimeError as error:

@@ -6,7 +6,8 @@ Source: H. Zhao et al., Pyramid Scene Parsing Network, CVPR 2017.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from ..errors import OptionError
 from .backbone import Backbone, EfficientNetLite, MobileNetV3
 from .pyramid import GlobalContext, PyramidPooling, conv_bn_relu, resize
+from .quantiser import Quantiser
 from .resnet import DEPTHS, ResNet
 from .vgg import Vgg16
 
@@ -123,6 +125,8 @@ class PSPNet(nn.Module):
                 nn.Dropout2d(0.1),
                 nn.Conv2d(shape.aux_width, classes, 1),
             )
+        self.quantiser: Quantiser | None = None
+        """Where there is one, the network computes as its INT8 graph does."""
 
     @property
     def architecture(self) -> dict[str, Any]:
@@ -143,16 +147,27 @@ class PSPNet(nn.Module):
 
         ``s`` is 4 in the light presets and the output stride in the others.
         """
-        return self._decode(self.backbone(x))
+        with self._precision():
+            return self._decode(self.backbone(x))
 
     def forward_with_aux(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The logits and the aux head's logits (at its features' stride), for the training loss.
 
         A network without an aux head gives its logits twice.
         """
-        features = self.backbone(x)
-        logits = self._decode(features)
-        return logits, logits if self.aux_head is None else self.aux_head(features[-2])
+        with self._precision():
+            features = self.backbone(x)
+            logits = self._decode(features)
+            return logits, logits if self.aux_head is None else self.aux_head(features[-2])
+
+    def never_quantised(self) -> Iterator[nn.Parameter]:
+        """The weights of the convolutions that stay in higher precision: those of the classifier and the aux head."""
+        for head in (self.classifier, self.aux_head):
+            if head is not None:
+                yield from head.parameters()
+
+    def _precision(self) -> AbstractContextManager[object]:
+        return nullcontext() if self.quantiser is None else self.quantiser.pairs(self.never_quantised())
 
     def _decode(self, features: list[Tensor]) -> Tensor:
         x = self.fuse(self.pyramid(features[-1]))

@@ -12,9 +12,9 @@ from typing import Any
 from .. import __version__, bundled
 from ..artifact import sha256_of, sidecar_path
 from ..engine.base import read_info, runtime_version
-from ..engine.build import Model, build_engine, find_model
+from ..engine.build import Model, build_engine, find_model, table_beside
 from ..errors import OptionError
-from ..graph.onnx_file import read_model, write_model
+from ..graph.onnx_file import read_model
 from ..graph.quantize import convolution_macs
 from ..lazy import require
 from .store import Store
@@ -70,8 +70,7 @@ def models_at_sizes(
             continue
         if path.suffix == ".pt" and name not in bundled.names():
             own, checkpoint = None, path
-            table = path.with_suffix(".calib.json")
-            found = Model(path.stem, path, table if table.is_file() else None)
+            found = Model(path.stem, path, table_beside(path))
         else:
             found = find_model(name)
             own = read_model(found.path).shape_nhw[1:]
@@ -179,13 +178,11 @@ def _exported(model: Model, checkpoint: Path, size: Size, work: Path, store: Sto
     known = store.get(key)
     if known is None or not path.is_file() or sha256_of(path) != known["sha256"]:
         require("torch", f"export {model.name} at {text}")
-        from ..graph.export import model_from_network
-        from ..model.checkpoint import load_checkpoint
+        from ..graph.export import export_checkpoint
 
-        loaded = load_checkpoint(checkpoint)
-        write_model(path, model_from_network(loaded.model, loaded.label_set, loaded.facts, size_hw=size))
+        export_checkpoint(checkpoint, path, size_hw=size)
         store.put(key, {"sha256": sha256_of(path)})
-    return Model(model.name, path, model.table_path)
+    return Model(model.name, path, model.table_path or table_beside(path))
 
 
 def _checkpoint_of(model: Path) -> str | None:

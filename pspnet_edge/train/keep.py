@@ -14,6 +14,8 @@ from .recipe import Recipe
 from .record import EpochResult, best_miou, write_metrics
 from .run import Run
 
+LAST = "last.pt"
+
 
 class Keeper:
     """Writes the checkpoints and metrics.csv of one run, and reads them again.
@@ -31,7 +33,7 @@ class Keeper:
     ) -> None:
         self._folder, self._recipe, self._label_set = folder, recipe, label_set
         self._validates, self._taught_by = validates, taught_by
-        self.last = folder / "last.pt"
+        self.last = folder / LAST
         self.chosen = folder / ("best.pt" if validates else "final.pt")
         self.rows: list[EpochResult] = []
 

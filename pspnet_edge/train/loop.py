@@ -16,7 +16,8 @@ from ..model.checkpoint import load_checkpoint
 from ..model.pspnet import PSPNet
 from .distil import soft_labels
 from .distributed import ALONE, World
-from .keep import Keeper, row_of
+from .keep import LAST, Keeper, row_of
+from .qat import quantise
 from .recipe import Recipe
 from .record import EpochResult, best_miou, board
 from .run import OnStep, Run
@@ -84,7 +85,9 @@ def train(
     """
     _check(recipe, training_set, world, accumulate)
     torch.manual_seed(recipe.seed)
-    model = _starting_model(recipe, len(training_set.label_set), init)
+    model = _starting_model(recipe, len(training_set.label_set), folder / LAST if resume else init)
+    if recipe.qat and model.quantiser is None:
+        quantise(model, training_set)
     soft, taught_by = None, None
     if teacher:
         taught_by = sha256_of(teacher)
@@ -159,6 +162,10 @@ def _memory_spoken_of(recipe: Recipe, world: World, accumulate: int) -> Iterator
 def _starting_model(recipe: Recipe, classes: int, init: Path | None) -> PSPNet:
     """From ImageNet, or from a checkpoint: every weight that fits; a classifier for other classes starts anew."""
     if init is None:
+        if recipe.qat:
+            raise OptionError(
+                "--qat refines a network that is trained already: give --init CHECKPOINT or a bundled name"
+            )
         model = PSPNet(recipe.model, classes)
         model.backbone.load_imagenet()
         return model
@@ -166,8 +173,9 @@ def _starting_model(recipe: Recipe, classes: int, init: Path | None) -> PSPNet:
     if source.preset != recipe.model:
         raise OptionError(f"{init} holds a {source.preset}, not a {recipe.model}: give --model {source.preset}")
     model = PSPNet(recipe.model, classes, source.architecture)
+    if recipe.qat:
+        model.quantiser = source.quantiser
     own = model.state_dict()
-    model.load_state_dict(
-        own | {key: value for key, value in source.state_dict().items() if value.shape == own[key].shape}
-    )
+    known = {key: value for key, value in source.state_dict().items() if key in own and value.shape == own[key].shape}
+    model.load_state_dict(own | known)
     return model

@@ -53,6 +53,8 @@ class Recipe:
     """Of the Lovász-Softmax loss, a surrogate of mIoU itself."""
     autocast: str = "bf16"
     """Compute in ``bf16`` or ``fp16`` where PyTorch deems it safe; weights and their average stay in float32."""
+    qat: bool = False
+    """Compute as the INT8 graph does, and learn the ranges of its activations too; see ``model/quantiser.py``."""
     seed: int = 0
 
     def check(self) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import random
 import signal
@@ -17,9 +18,11 @@ torch = pytest.importorskip("torch", reason="the train extra is not installed")
 from typer.testing import CliRunner  # noqa: E402
 
 from pspnet_edge import bundled  # noqa: E402
+from pspnet_edge.artifact import sha256_of  # noqa: E402
 from pspnet_edge.cli.main import app  # noqa: E402
 from pspnet_edge.cli.train import train as command  # noqa: E402
 from pspnet_edge.data.scenes import Drive  # noqa: E402
+from pspnet_edge.graph.calibration_table import read_table  # noqa: E402
 from pspnet_edge.labels import CAMVID  # noqa: E402
 from pspnet_edge.train import loop  # noqa: E402
 from pspnet_edge.train.loop import TrainingResult  # noqa: E402
@@ -87,6 +90,40 @@ def test_every_field_of_the_recipe_can_be_given(asked, small: Path) -> None:
     assert wanted["teacher"] == wanted["init"] == bundled.checkpoint_path(bundled.DEFAULT)
     chosen = ("accumulate", "workers", "samples", "validate_every", "tensorboard", "validation_set")
     assert [wanted[name] for name in chosen] == [2, 0, 7, 3, True, None]
+
+
+def test_quantisation_aware_training_is_short_and_careful_unless_told_otherwise(asked, small: Path) -> None:
+    recipe = asked("--dataset", "folder", "--root", small, "--qat", "--init", bundled.DEFAULT)["recipe"]
+    assert (recipe.qat, recipe.epochs, recipe.learning_rate) == (True, 10, 1e-4)
+    given = ("--qat", "--init", bundled.DEFAULT, "--epochs", 3, "--learning-rate", 0.01)
+    recipe = asked("--dataset", "folder", "--root", small, *given)["recipe"]
+    assert (recipe.epochs, recipe.learning_rate) == (3, 0.01)
+
+
+@pytest.mark.slow
+def test_from_qat_to_an_engine_with_its_ranges(command_line, small: Path, tmp_path: Path) -> None:
+    def pspnet_edge(*arguments: object) -> dict[str, object]:
+        done = command_line(*arguments, "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    trained = pspnet_edge(
+        "train", "--qat", "--init", bundled.DEFAULT, "--dataset", "folder", "--root", small, "--epochs", 1,
+        "--crop", "96x96", "--batch", 4, "--samples", 0, "-o", tmp_path / "run",
+    )  # fmt: skip
+    checkpoint = Path(str(trained["checkpoint"]))
+    exported = pspnet_edge("export", checkpoint, "-o", tmp_path / "model.onnx")
+    assert exported["calibration"] == str(tmp_path / "model.calib.json")
+    assert read_table(tmp_path / "model.calib.json").method == "learned"
+    from_model = pspnet_edge("build", tmp_path / "model.onnx", "--precision", "int8", "-o", tmp_path / "a.engine")
+    assert from_model["int8_mac_fraction"] > 0.99
+    assert from_model["calibration_sha256"] == sha256_of(tmp_path / "model.calib.json")
+    # A checkpoint can be named wherever a model can.
+    from_checkpoint = pspnet_edge("build", checkpoint, "--precision", "int8", "-o", tmp_path / "b.engine")
+    assert from_checkpoint["calibration_sha256"] == from_model["calibration_sha256"]
+    assert (tmp_path / "a.engine").read_bytes() == (tmp_path / "b.engine").read_bytes()
+    measured = pspnet_edge("evaluate", tmp_path / "b.engine", "--dataset", "folder", "--root", small, "--split", "val")
+    assert measured["images"] == 1
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,6 @@ def test_runtimes_are_chosen_in_order() -> None:
         choose_runtime("tvm")
 
 
-def test_a_checkpoint_is_not_built_directly() -> None:
-    with pytest.raises(OptionError, match=r"pspnet-edge export x\.pt"):
+def test_a_checkpoint_that_is_not_there_is_said_to_be_so() -> None:
+    with pytest.raises(ModelError, match=r"there is no checkpoint x\.pt"):
         find_model("x.pt")

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
@@ -13,13 +15,17 @@ from pspnet_edge import bundled  # noqa: E402
 from pspnet_edge.data.calibration_set import evenly_spaced  # noqa: E402
 from pspnet_edge.data.datasets import Dataset, SceneSet, open_dataset  # noqa: E402
 from pspnet_edge.data.geometry import frame_at  # noqa: E402
-from pspnet_edge.errors import OptionError  # noqa: E402
-from pspnet_edge.graph.export import OPSET, model_from_network  # noqa: E402
+from pspnet_edge.errors import ModelError, OptionError  # noqa: E402
+from pspnet_edge.graph.export import OPSET, learned_table, model_from_network  # noqa: E402
+from pspnet_edge.graph.flavour import without_tail  # noqa: E402
 from pspnet_edge.graph.onnx_file import ModelFile, read_model  # noqa: E402
+from pspnet_edge.graph.quantize import int8_model, quantised_tensors  # noqa: E402
 from pspnet_edge.labels import CAMVID  # noqa: E402
 from pspnet_edge.model.checkpoint import load_checkpoint  # noqa: E402
-from pspnet_edge.model.pspnet import PSPNet  # noqa: E402
+from pspnet_edge.model.pspnet import PRESETS, PSPNet  # noqa: E402
+from pspnet_edge.model.quantiser import Pairs, Quantiser  # noqa: E402
 from pspnet_edge.train.batches import normalised  # noqa: E402
+from pspnet_edge.train.qat import quantise  # noqa: E402
 
 
 def agreement(network: PSPNet, model: ModelFile, dataset: Dataset) -> float:
@@ -91,3 +97,63 @@ def test_a_batch_gives_each_frame_its_own_mask(network: PSPNet) -> None:
 def test_a_size_that_is_too_small_is_refused(network: PSPNet) -> None:
     with pytest.raises(OptionError, match="sides of at least"):
         model_from_network(network, CAMVID, {}, size_hw=(8, 480))
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+def test_learned_ranges_find_their_tensors(preset: str, randomise_norms: Callable[[torch.nn.Module], None]) -> None:
+    """Each is the largest value of its tensor, so that one which is given to another tensor shows."""
+    torch.manual_seed(0)
+    network = PSPNet(preset, 5).eval()
+    randomise_norms(network)
+    exactly: dict[int, float] = {}
+
+    def see(index: int, x: torch.Tensor) -> torch.Tensor:
+        exactly.setdefault(index, float(x.abs().max()))
+        return x
+
+    with torch.inference_mode(), Pairs(network.never_quantised(), see, lambda index, weights: weights):
+        network(normalised(torch.full((1, 96, 192, 3), 200, dtype=torch.uint8), network.mean, network.std))
+    network.quantiser = Quantiser(list(exactly.values()))
+    model = model_from_network(network, CAMVID, {}, size_hw=(96, 192))
+    table = learned_table(model, network)
+    assert table is not None
+    assert set(table.amax) == set(quantised_tensors(model.graph))
+    watched = onnx.ModelProto()
+    watched.CopyFrom(model.graph)
+    watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in table.amax)
+    session = onnxruntime.InferenceSession(watched.SerializeToString())
+    values = session.run(list(table.amax), {"frames": np.full((1, 96, 192, 3), 200, np.uint8)})
+    largest = {name: float(np.abs(value).max()) for name, value in zip(table.amax, values)}
+    assert table.amax == pytest.approx(largest, rel=1e-3)
+    assert len(set(exactly.values())) > 0.9 * len(exactly), "ranges tell tensors apart"
+
+
+def test_learned_ranges_make_the_graph_that_training_computed() -> None:
+    checkpoint = load_checkpoint(bundled.checkpoint_path(bundled.DEFAULT))
+    network, street = checkpoint.model, evenly_spaced(SceneSet("test"), 1)
+    exact = model_from_network(network, checkpoint.label_set, {}, size_hw=(192, 288))
+    assert learned_table(exact, network) is None
+    quantise(network, street)
+    model = model_from_network(network, checkpoint.label_set, {}, size_hw=(192, 288))
+    table = learned_table(model, network)
+    assert table is not None
+    assert table.amax["div_0"] == 127 / 128, "a step is one grey level"
+    graph = int8_model(model, table)
+    frame = frame_at(street.image(0), (192, 288))[None]
+    logits = [
+        onnxruntime.InferenceSession(without_tail(one)[0].graph.SerializeToString()).run(None, {"frames": frame})[0]
+        for one in (model, graph)
+    ]
+    with torch.inference_mode():
+        trained = network(normalised(torch.from_numpy(frame), network.mean, network.std)).numpy()
+    cost = np.square(logits[1] - logits[0]).mean()
+    # What is left are ties that another order of additions rounds the other way.
+    assert np.square(trained - logits[1]).mean() < 0.1 * cost
+
+
+def test_ranges_that_do_not_fit_the_graph_are_refused(network: PSPNet) -> None:
+    model = model_from_network(network, CAMVID, {}, size_hw=(192, 192))
+    other = PSPNet("pspnet_lite0", 11)
+    other.quantiser = Quantiser([1.0, 2.0])
+    with pytest.raises(ModelError, match="learned no range for what conv_"):
+        learned_table(model, other)
