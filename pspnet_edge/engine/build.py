@@ -13,6 +13,7 @@ from ..data.datasets import Dataset
 from ..data.progress import Advance
 from ..errors import BuildError, CalibrationError, EngineError, ModelError, OptionError
 from ..graph.calibration_table import read_table
+from ..graph.flavour import quantised_before_concat
 from ..graph.onnx_file import ModelFile, read_model
 from ..graph.precision import PRECISIONS, fp16_model
 from ..graph.quantize import int8_mac_fraction, int8_model, with_uint8_activations
@@ -153,6 +154,8 @@ def build_engine(
     facts["flavour"] = _chosen_flavour(flavour, precision, runtime)
     if facts["flavour"] == "uint8":
         graph = with_uint8_activations(graph)
+    if runtime == "openvino":
+        graph = quantised_before_concat(graph)
     facts = {
         "model": model.name,
         "model_sha256": sha256_of(model.path),
