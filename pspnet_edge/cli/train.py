@@ -12,6 +12,7 @@ from .options import DatasetOption, RootOption
 from .output import Advance, JsonFlag, progress, result, say
 
 if TYPE_CHECKING:
+    from ..labels import LabelSet
     from ..train.distributed import World
     from ..train.record import EpochResult
 
@@ -46,7 +47,7 @@ def train(
         bool,
         typer.Option(
             "--qat",
-            help="Quantisation-aware: refine the network of --init as INT8 computes it. "
+            help="Quantisation-aware: refine the network of --init (left out, the bundled one) as INT8 computes it; "
             "`export` then writes its calibration table too.",
         ),
     ] = False,
@@ -185,9 +186,13 @@ def train(
         qat=qat,
         seed=seed,
     )
+    if qat and init is None and not resume:
+        init = bundled_start(model, training_set.label_set)
     teacher = checkpoint_named(distil)
     with joined(device) as world:
         shown = _Shown(world, epochs, len(training_set) if teacher else 0)
+        if shown.speaks and qat and not resume:
+            say(f"refining {init} for INT8")
         if shown.speaks and world.size > 1 and world.device.type == "cpu" and not freeze_batchnorm:
             say("SyncBatchNorm has no CPU path: each process normalises by its own windows, unless --freeze-batchnorm")
         with shown:
@@ -246,6 +251,21 @@ class _Shown(ExitStack):
             self.close()
             self._bar = what, self.enter_context(progress(what, total))
         self._bar[1](done, note)
+
+
+def bundled_start(model: str, label_set: LabelSet) -> str:
+    """The bundled model that quantisation-aware training refines where none is named, if it is of that kind."""
+    from .. import bundled
+    from ..errors import OptionError
+    from ..graph.onnx_file import read_model
+
+    start = read_model(bundled.onnx_path(bundled.DEFAULT))
+    if start.preset != model or start.label_set.classes != label_set.classes:
+        raise OptionError(
+            f"--qat refines a trained network, and none that is bundled is a {model} with the classes of "
+            f"{label_set.name}: give --init CHECKPOINT"
+        )
+    return bundled.DEFAULT
 
 
 def checkpoint_named(name: str | None) -> Path | None:

@@ -100,6 +100,15 @@ def test_quantisation_aware_training_is_short_and_careful_unless_told_otherwise(
     assert (recipe.epochs, recipe.learning_rate) == (3, 0.01)
 
 
+def test_quantisation_aware_training_starts_from_the_bundled_model_where_that_fits(asked, tmp_path: Path) -> None:
+    wanted = asked("--dataset", "scenes", "--qat")
+    assert wanted["init"] == bundled.checkpoint_path(bundled.DEFAULT)
+    assert asked("--dataset", "scenes", "--qat", "--resume")["init"] is None
+    done = CliRunner().invoke(app, ["train", "--dataset", "scenes", "--qat", "--model", "pspnet_r18"])
+    assert "none that is bundled is a pspnet_r18 with the classes of" in str(done.exception)
+    assert "give --init CHECKPOINT" in str(done.exception)
+
+
 @pytest.mark.slow
 def test_from_qat_to_an_engine_with_its_ranges(command_line, small: Path, tmp_path: Path) -> None:
     def pspnet_edge(*arguments: object) -> dict[str, object]:
