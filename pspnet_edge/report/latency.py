@@ -147,6 +147,11 @@ def percentiles(ms: Sequence[float]) -> dict[str, float]:
     return {f"p{share}": round(float(np.percentile(ms, share)), 3) for share in PERCENTILES}
 
 
+def undisturbed(ms: Sequence[float]) -> float:
+    """The time that a tenth of a round's frames stay below: what else runs on the machine only ever adds to a time."""
+    return float(np.percentile(ms, 10))
+
+
 def over_rounds(rounds: Sequence[Sequence[float]]) -> tuple[dict[str, float], dict[str, float]]:
     """Join the rounds of one configuration.
 

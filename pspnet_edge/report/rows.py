@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .benchmark import Measured, exact_of
-from .latency import over_rounds
+from .latency import over_rounds, undisturbed
 
 
 def rows_of(measured: Sequence[Measured]) -> list[dict[str, Any]]:
@@ -73,6 +73,8 @@ def _times(slices: Sequence[dict[str, Any]], batch: int) -> dict[str, Any]:
         "frames": len(every),
         "rounds_ms": [round(statistics.median(entry["ms"]), 3) for entry in slices],
         "reference_ms": [round(statistics.median(entry["reference_ms"]), 4) for entry in slices],
+        "undisturbed_rounds_ms": [round(undisturbed(entry["ms"]), 3) for entry in slices],
+        "undisturbed_reference_ms": [round(undisturbed(entry["reference_ms"]), 4) for entry in slices],
         "quantiles_ms": [round(float(value), 2) for value in np.percentile(every, range(101))],
     }
 
