@@ -25,7 +25,7 @@ _FILES = "What is left behind"
 
 _EPOCHS, _LEARNING_RATE = 45, 1e-3
 # From a trained network, so that it learns to be rounded and does not forget.
-_QAT_EPOCHS, _QAT_LEARNING_RATE = 10, 1e-4
+_QAT_EPOCHS, _QAT_LEARNING_RATE = 10, 3e-5
 
 
 def register(app: typer.Typer) -> None:
@@ -77,7 +77,7 @@ def train(
         float | None,
         typer.Option(
             min=0.0,
-            help="Its peak; sgd wants about 0.01. Default: 0.001, with --qat 0.0001.",
+            help="Its peak; sgd wants about 0.01. Default: 0.001, with --qat 0.00003.",
             rich_help_panel=_OPTIMISER,
         ),
     ] = None,

@@ -94,7 +94,7 @@ def test_every_field_of_the_recipe_can_be_given(asked, small: Path) -> None:
 
 def test_quantisation_aware_training_is_short_and_careful_unless_told_otherwise(asked, small: Path) -> None:
     recipe = asked("--dataset", "folder", "--root", small, "--qat", "--init", bundled.DEFAULT)["recipe"]
-    assert (recipe.qat, recipe.epochs, recipe.learning_rate) == (True, 10, 1e-4)
+    assert (recipe.qat, recipe.epochs, recipe.learning_rate) == (True, 10, 3e-5)
     given = ("--qat", "--init", bundled.DEFAULT, "--epochs", 3, "--learning-rate", 0.01)
     recipe = asked("--dataset", "folder", "--root", small, *given)["recipe"]
     assert (recipe.epochs, recipe.learning_rate) == (3, 0.01)
@@ -133,6 +133,8 @@ def test_from_qat_to_an_engine_with_its_ranges(command_line, small: Path, tmp_pa
     assert (tmp_path / "a.engine").read_bytes() == (tmp_path / "b.engine").read_bytes()
     measured = pspnet_edge("evaluate", tmp_path / "b.engine", "--dataset", "folder", "--root", small, "--split", "val")
     assert measured["images"] == 1
+    plan = pspnet_edge("build", checkpoint, "--precision", "int8", "--runtime", "tensorrt-rtx", "-o", tmp_path / "c.engine")
+    assert plan["int8_convolutions"] == {"placed": 57, "built": 57}, "what TensorRT's builder makes of it"
 
 
 @pytest.mark.parametrize(
