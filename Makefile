@@ -43,7 +43,7 @@ check: $(VENV)/.installed
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_imports.py
 
-# Remakes everything that depends on the bundled weights: model, table, card, and the figures in README.
+# With CHECKPOINT=… replaces the bundled model and its table; measures them, and makes card and figures in README.
 zoo: $(VENV)/.installed
 	$(BIN)/python benchmarks/zoo.py $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT)) --camvid $(CAMVID)
 
