@@ -133,7 +133,8 @@ def test_from_qat_to_an_engine_with_its_ranges(command_line, small: Path, tmp_pa
     assert (tmp_path / "a.engine").read_bytes() == (tmp_path / "b.engine").read_bytes()
     measured = pspnet_edge("evaluate", tmp_path / "b.engine", "--dataset", "folder", "--root", small, "--split", "val")
     assert measured["images"] == 1
-    plan = pspnet_edge("build", checkpoint, "--precision", "int8", "--runtime", "tensorrt-rtx", "-o", tmp_path / "c.engine")
+    rtx = ("--precision", "int8", "--runtime", "tensorrt-rtx", "-o", tmp_path / "c.engine")
+    plan = pspnet_edge("build", checkpoint, *rtx)
     assert plan["int8_convolutions"] == {"placed": 57, "built": 57}, "what TensorRT's builder makes of it"
 
 
