@@ -154,7 +154,7 @@ def build_engine(
     facts["flavour"] = _chosen_flavour(flavour, precision, runtime)
     if facts["flavour"] == "uint8":
         graph = with_uint8_activations(graph)
-    if runtime == "openvino":
+    if precision == "int8" and runtime == "openvino":
         graph = quantised_before_concat(graph)
     facts = {
         "model": model.name,

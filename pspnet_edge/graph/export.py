@@ -100,10 +100,11 @@ def export_checkpoint(
     source = load_checkpoint(checkpoint)
     model = model_from_network(source.model, source.label_set, source.facts, size_hw=size_hw, batch=batch)
     table = learned_table(model, source.model)
-    write_model(output, model)
     beside = output.with_suffix(".calib.json") if table else None
     if table and beside:
+        # Before the model: an export killed between the two leaves no model without the table that belongs to it.
         write_table(beside, table)
+    write_model(output, model)
     facts = {
         "checkpoint_sha256": sha256_of(checkpoint),
         "network": model.preset,

@@ -2,9 +2,9 @@
 
 Each round of a benchmark is a fresh process, so its rounds are independent draws, with everything in their spread that
 one run of the same thing has against another. What disturbs a round (a neighbour on the machine, an unlucky place in
-memory) makes it slower, never faster, and may slow every fifth one by a third; undisturbed ones differ by a hundredth.
-So of each round the time that a tenth of its frames stay below is taken, and of the rounds the faster half. Of two runs
-the shift is taken (Hodges and Lehmann, of the faster halves). It counts when it is
+memory) makes it slower, never faster, and often from its start to its end. So of each round the time that a tenth of
+its frames stay below is taken, and of the rounds the faster half. Of two runs the shift is taken (Hodges and Lehmann,
+of the faster halves). It counts when it is
 
 - larger than the noise of the whole report explains, at 5 % over all its figures together (Bonferroni). The noise is
   the usual range of a faster half, or this engine's own where it has more: from seven rounds alone none is known well;

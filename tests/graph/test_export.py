@@ -16,12 +16,14 @@ from pspnet_edge.data.calibration_set import evenly_spaced  # noqa: E402
 from pspnet_edge.data.datasets import Dataset, SceneSet, open_dataset  # noqa: E402
 from pspnet_edge.data.geometry import frame_at  # noqa: E402
 from pspnet_edge.errors import ModelError, OptionError  # noqa: E402
+from pspnet_edge.graph import export  # noqa: E402
+from pspnet_edge.graph.calibration_table import read_table  # noqa: E402
 from pspnet_edge.graph.export import OPSET, learned_table, model_from_network  # noqa: E402
 from pspnet_edge.graph.flavour import without_tail  # noqa: E402
 from pspnet_edge.graph.onnx_file import ModelFile, read_model  # noqa: E402
 from pspnet_edge.graph.quantize import int8_model, quantised_tensors  # noqa: E402
 from pspnet_edge.labels import CAMVID  # noqa: E402
-from pspnet_edge.model.checkpoint import load_checkpoint  # noqa: E402
+from pspnet_edge.model.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
 from pspnet_edge.model.pspnet import PRESETS, PSPNet  # noqa: E402
 from pspnet_edge.model.quantiser import Pairs, Quantiser  # noqa: E402
 from pspnet_edge.train.batches import normalised  # noqa: E402
@@ -149,6 +151,23 @@ def test_learned_ranges_make_the_graph_that_training_computed() -> None:
     cost = np.square(logits[1] - logits[0]).mean()
     # What is left are ties that another order of additions rounds the other way.
     assert np.square(trained - logits[1]).mean() < 0.1 * cost
+
+
+def test_an_export_that_is_broken_off_leaves_no_model_without_its_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = load_checkpoint(bundled.checkpoint_path(bundled.DEFAULT))
+    quantise(source.model, evenly_spaced(SceneSet("test"), 1))
+    save_checkpoint(tmp_path / "qat.pt", source.model, source.label_set, {})
+
+    def broken_off(path: Path, model: ModelFile) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(export, "write_model", broken_off)
+    with pytest.raises(KeyboardInterrupt):
+        export.export_checkpoint(tmp_path / "qat.pt", tmp_path / "qat.onnx", size_hw=(192, 288))
+    assert not (tmp_path / "qat.onnx").exists()
+    assert read_table(tmp_path / "qat.calib.json").method == "learned"
 
 
 def test_ranges_that_do_not_fit_the_graph_are_refused(network: PSPNet) -> None:
