@@ -243,6 +243,8 @@ class Server:
         if self._metrics_only:
             return
         app.router.add_get("/stream", self._stream)
+        # Browsers ask for this name before they have read which icon the page names.
+        app.router.add_get("/favicon.ico", _file(PAGE / "icon.svg"))
         for path in sorted(PAGE.iterdir()):
             app.router.add_get("/" if path.name == "index.html" else f"/{path.name}", _file(path))
 
