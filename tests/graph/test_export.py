@@ -19,9 +19,9 @@ from pspnet_edge.errors import ModelError, OptionError  # noqa: E402
 from pspnet_edge.graph import export  # noqa: E402
 from pspnet_edge.graph.calibration_table import read_table  # noqa: E402
 from pspnet_edge.graph.export import OPSET, learned_table, model_from_network  # noqa: E402
-from pspnet_edge.graph.flavour import without_tail  # noqa: E402
 from pspnet_edge.graph.onnx_file import ModelFile, read_model  # noqa: E402
 from pspnet_edge.graph.quantize import int8_model, quantised_tensors  # noqa: E402
+from pspnet_edge.graph.tail import without_tail  # noqa: E402
 from pspnet_edge.labels import CAMVID  # noqa: E402
 from pspnet_edge.model.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
 from pspnet_edge.model.pspnet import PRESETS, PSPNet  # noqa: E402

@@ -10,9 +10,10 @@ from onnx import TensorProto, helper, numpy_helper
 from pspnet_edge.data.datasets import SceneSet
 from pspnet_edge.data.geometry import frame_at
 from pspnet_edge.graph.calibration_table import CalibrationTable
-from pspnet_edge.graph.flavour import quantised_before_concat, without_tail
+from pspnet_edge.graph.flavour import quantised_before_concat
 from pspnet_edge.graph.onnx_file import ModelFile
 from pspnet_edge.graph.quantize import int8_mac_fraction, int8_model, with_uint8_activations
+from pspnet_edge.graph.tail import without_tail
 
 CHANNELS = 16
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from ...artifact import ensure_writable, write_bytes
 from ...errors import BuildError, OptionError, OutputError
-from ...graph.flavour import without_tail
 from ...graph.onnx_file import ModelFile
+from ...graph.tail import without_tail
 from .gpu import Gpu, find_gpu, free_memory_bytes
 from .layers import convolution_precisions
 from .log import Log, Report, logger_for, monitor_for

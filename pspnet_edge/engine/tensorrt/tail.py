@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import BuildError
-from ...graph.flavour import Tail
+from ...graph.tail import Tail
 from .memory import Buffer, Memory
 from .runner import Executor
 

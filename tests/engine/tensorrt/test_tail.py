@@ -15,9 +15,9 @@ from onnx import TensorProto, helper
 from pspnet_edge import bundled
 from pspnet_edge.engine.tensorrt.tail import SOURCE, compiled_kernels
 from pspnet_edge.errors import BuildError
-from pspnet_edge.graph.flavour import without_tail
 from pspnet_edge.graph.onnx_file import read_model
 from pspnet_edge.graph.precision import fp16_model
+from pspnet_edge.graph.tail import without_tail
 
 DRIVER = """
 #include "tail.h"
