@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,40 +54,41 @@ def tail_by_class(model: ModelFile) -> ModelFile:
     anew. Here small products upsample the columns while there are few rows yet; the rows between two rows are weighted
     sums of them, made in the same pass that keeps the larger class. Ties go to the first class, as in ArgMax.
 
-    A graph that does not end in a half-pixel linear Resize by whole factors is returned as it is.
+    A graph that does not end in a linear Resize with a whole number of outputs to each step is returned as it is.
     """
     found = _find(model)
-    if found is None or found.align_corners:
+    if found is None:
         return model
     batch, height, width = model.shape_nhw
     _, classes, rows, columns = found.shape_nchw
-    if height % rows or width % columns or classes < 2:
+    vertical, horizontal = _grid(rows, height, found.align_corners), _grid(columns, width, found.align_corners)
+    if vertical is None or horizontal is None or classes < 2:
         return model
-    row_factor, column_factor = height // rows, width // columns
     gaps = batch * (rows + 1)
     block = min(_BLOCKS, key=lambda size: -columns % size)
     neighbours = _columns_of_blocks(columns, block)
-    wide = neighbours.shape[0] * block * column_factor
+    wide = neighbours.shape[0] * block * horizontal.factor
     tail = _Nodes(found.dtype)
     by_class = tail.add("Transpose", [found.logits], perm=(1, 0, 2, 3))
     planes = tail.add("Reshape", [by_class, tail.int64([classes, batch * rows, columns])])
     blocks = tail.add("Gather", [planes, tail.int64(neighbours)], axis=2)
     edges = tail.add("Gather", [blocks, tail.int64(_edges_of_gaps(batch, rows))], axis=1)
-    upsampled = tail.add("MatMul", [edges, tail.constant(_column_weights(block, column_factor))])
+    upsampled = tail.add("MatMul", [edges, tail.constant(_column_weights(block, horizontal))])
     lines = tail.split(tail.add("Reshape", [upsampled, tail.int64([2 * classes, gaps, 1, wide])]), 2 * classes)
-    winner = _largest(tail, lines, _share_of_lower(row_factor).reshape(1, 1, row_factor, 1))
+    share = 1 + vertical.places(-vertical.outputs_before, vertical.factor)
+    winner = _largest(tail, lines, share.reshape(1, 1, vertical.factor, 1))
     mask = tail.add("Cast", [winner], to=TensorProto.UINT8)
-    mask = tail.add("Reshape", [mask, tail.int64([batch, (rows + 1) * row_factor, wide])])
-    top = _rows_above(row_factor)
-    corners = [tail.int64([top, 0]), tail.int64([top + height, width])]
-    tail.add("Slice", [mask, *corners, tail.int64([1, 2])], output=model.graph.graph.output[0].name)
+    mask = tail.add("Reshape", [mask, tail.int64([batch, (rows + 1) * vertical.factor, wide])])
+    top = vertical.outputs_before
+    begin, end = tail.int64([top, 0]), tail.int64([top + height, width])
+    tail.add("Slice", [mask, begin, end, tail.int64([1, 2])], output=model.graph.graph.output[0].name)
     changed = onnx.shape_inference.infer_shapes(_replaced(model, found, tail.nodes, tail.constants), strict_mode=True)
     onnx.checker.check_model(changed)
     return model.with_graph(changed)
 
 
 def _largest(tail: _Nodes, lines: list[str], share: NDArray[np.float64]) -> str:
-    """The class with the largest score, between an upper and a lower line of each class.
+    """The class with the largest score, between an upper and a lower line of each class; ``share`` is the lower's.
 
     Every operation names the running result first: OpenVINO then computes class after class, and what one class needs
     stays in the cache. Named last, all scores are computed before the first is compared.
@@ -102,6 +104,32 @@ def _largest(tail: _Nodes, lines: list[str], share: NDArray[np.float64]) -> str:
             winner = tail.add("Max", [winner, here]) if winner else here
         best = tail.add("Max", [best, score]) if best else score
     return winner
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Where a linear Resize reads along an axis: output ``i`` at ``(i - lag) / factor``, counted in inputs."""
+
+    factor: int
+    lag: float
+
+    @property
+    def outputs_before(self) -> int:
+        """How many outputs would fit between one input before the first, which edges repeat, and output 0."""
+        return math.floor(self.factor - self.lag)
+
+    def places(self, first: int, count: int) -> NDArray[np.float64]:
+        """Where ``count`` outputs from ``first`` on read."""
+        return (np.arange(first, first + count) - self.lag) / self.factor
+
+
+def _grid(inputs: int, outputs: int, align_corners: bool) -> _Grid | None:
+    """None where outputs are not a whole number to each step between inputs."""
+    if align_corners:
+        steps, outputs = inputs - 1, outputs - 1
+        return _Grid(outputs // steps, 0) if steps and outputs and outputs % steps == 0 else None
+    factor = outputs // inputs
+    return None if outputs % inputs else _Grid(factor, (factor - 1) / 2)
 
 
 @dataclass(frozen=True)
@@ -193,23 +221,13 @@ def _edges_of_gaps(batch: int, rows: int) -> NDArray[np.int64]:
     return np.concatenate([(images + np.clip(np.arange(rows + 1) + side, 0, rows - 1)).ravel() for side in (-1, 0)])
 
 
-def _rows_above(factor: int) -> int:
-    """Of the rows that fill the gap before the first row, how many lie above the image."""
-    return (factor + 1) // 2
-
-
-def _share_of_lower(factor: int) -> NDArray[np.float64]:
-    """``[factor]``: how much the lower row counts in each of the rows that fill a gap."""
-    return (np.arange(factor) - _rows_above(factor) + 0.5) / factor + 0.5
-
-
 def _columns_of_blocks(columns: int, block: int) -> NDArray[np.int64]:
     """``[blocks, block + 2]``: the columns of each block and a neighbour on each side; those at the edges repeat."""
     starts = np.arange(0, columns, block)[:, None]
     return np.asarray(np.clip(starts + np.arange(-1, block + 1), 0, columns - 1))
 
 
-def _column_weights(block: int, factor: int) -> NDArray[np.float64]:
-    """``[block + 2, block * factor]``: half-pixel linear upsampling of a block with a neighbour on each side."""
-    source = (np.arange(block * factor) + 0.5) / factor + 0.5
-    return np.asarray(np.maximum(0, 1 - np.abs(source - np.arange(block + 2)[:, None])))
+def _column_weights(block: int, grid: _Grid) -> NDArray[np.float64]:
+    """``[block + 2, block * factor]``: linear upsampling of a block that has a neighbour on each side."""
+    distance = np.abs(1 + grid.places(0, block * grid.factor) - np.arange(block + 2)[:, None])
+    return np.asarray(np.maximum(0, 1 - distance))
