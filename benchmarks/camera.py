@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from speed import processor
+from speed import one_after_another, overlapped, processor
 from zoo import ROOT
 
 from pspnet_edge.artifact import write_bytes, write_json
@@ -31,7 +31,7 @@ from pspnet_edge.camera.loop import Loop
 from pspnet_edge.camera.shot import Shot
 from pspnet_edge.camera.sources import VideoSource
 from pspnet_edge.data.geometry import frame_at
-from pspnet_edge.engine.base import IN_FLIGHT, Engine, open_engine
+from pspnet_edge.engine.base import Engine, open_engine
 from pspnet_edge.engine.build import build_engine, find_model
 
 RESULTS = ROOT / "benchmarks" / "results"
@@ -84,11 +84,12 @@ def throughput(engine: Engine, video: Path, frames: list[np.ndarray], rounds: in
     alone, flying, looped, in_order = [], [], [], True
     for turn in range(rounds + 1):
         start = time.perf_counter()
-        for batch in prepared:
-            engine.infer(batch)
+        one_after_another(engine, prepared)
         alone.append(len(frames) / (time.perf_counter() - start))
         if engine.overlaps:
-            flying.append(len(frames) / seconds_in_flight(engine, prepared))
+            start = time.perf_counter()
+            overlapped(engine, prepared)
+            flying.append(len(frames) / (time.perf_counter() - start))
         seen = InOrder()
         source = VideoSource(video)
         looped.append(Loop([source], engine, [seen]).run()["fps"])
@@ -113,18 +114,6 @@ def throughput(engine: Engine, video: Path, frames: list[np.ndarray], rounds: in
         "every_frame_once_and_in_order": in_order,
         "passes": in_order and ratio >= 0.85,
     }
-
-
-def seconds_in_flight(engine: Engine, prepared: list[np.ndarray]) -> float:
-    """The engine alone as the loop uses it for files: a batch is submitted while another is computed."""
-    start = time.perf_counter()
-    for number, batch in enumerate(prepared):
-        if number >= IN_FLIGHT:
-            engine.take()
-        engine.submit(batch)
-    for _ in range(min(IN_FLIGHT, len(prepared))):
-        engine.take()
-    return time.perf_counter() - start
 
 
 class InOrder:

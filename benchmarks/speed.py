@@ -4,7 +4,7 @@
 
 Every contender segments the same frames in turn, round after round, so that drift of the machine falls on all alike; the
 figure is the median over rounds, ratios are taken round by round. From uint8 frame to uint8 mask. Engines that overlap frames
-run twice: one frame after another, which is what a frame waits, and with two in flight, which is how `run` drives them.
+run twice: one frame after another, which is what a frame waits, and with two in flight, which is how `run` reads files.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pspnet_edge import bundled
 from pspnet_edge.artifact import write_bytes, write_json
 from pspnet_edge.data.datasets import SceneSet
 from pspnet_edge.data.geometry import frame_at
-from pspnet_edge.engine.base import IN_FLIGHT, Engine, open_engine
+from pspnet_edge.engine.base import IN_FLIGHT, Engine, Session, open_engine
 from pspnet_edge.engine.build import build_engine, find_model
 
 FRAMES = 10
@@ -73,12 +73,13 @@ def engines(folder: Path) -> dict[str, Pass]:
     return found
 
 
-def one_after_another(engine: Engine, frames: list[np.ndarray]) -> None:
+def one_after_another(engine: Engine | Session, frames: list[np.ndarray]) -> None:
     for frame in frames:
         engine.infer(frame)
 
 
 def overlapped(engine: Engine, frames: list[np.ndarray]) -> None:
+    """A frame is submitted while another is computed."""
     for index, frame in enumerate(frames):
         if index >= IN_FLIGHT:
             engine.take()

@@ -75,11 +75,11 @@ def tail_by_class(model: ModelFile) -> ModelFile:
     edges = tail.add("Gather", [blocks, tail.int64(_edges_of_gaps(batch, rows))], axis=1)
     upsampled = tail.add("MatMul", [edges, tail.constant(_column_weights(block, horizontal))])
     lines = tail.split(tail.add("Reshape", [upsampled, tail.int64([2 * classes, gaps, 1, wide])]), 2 * classes)
-    share = 1 + vertical.places(-vertical.outputs_before, vertical.factor)
+    top = vertical.outputs_before
+    share = 1 + vertical.places(-top, vertical.factor)
     winner = _largest(tail, lines, share.reshape(1, 1, vertical.factor, 1))
     mask = tail.add("Cast", [winner], to=TensorProto.UINT8)
     mask = tail.add("Reshape", [mask, tail.int64([batch, (rows + 1) * vertical.factor, wide])])
-    top = vertical.outputs_before
     begin, end = tail.int64([top, 0]), tail.int64([top + height, width])
     tail.add("Slice", [mask, begin, end, tail.int64([1, 2])], output=model.graph.graph.output[0].name)
     changed = onnx.shape_inference.infer_shapes(_replaced(model, found, tail.nodes, tail.constants), strict_mode=True)
