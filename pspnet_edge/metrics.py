@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,10 +17,6 @@ class ConfusionMatrix:
 
     def __init__(self, classes: int) -> None:
         self.counts: NDArray[np.int64] = np.zeros((classes, classes), np.int64)
-        # Label → where its row begins in the flat matrix; IGNORE is a row beyond it, and what is no class has none.
-        self._rows = np.full(256, -1, np.intp)
-        self._rows[:classes] = np.arange(classes) * classes
-        self._rows[IGNORE] = classes * classes
 
     def add(self, label: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> None:
         """Count one pair of masks ``uint8 [H, W]`` of equal size; pixels labelled IGNORE are left out.
@@ -30,21 +27,16 @@ class ConfusionMatrix:
         if label.shape != predicted.shape:
             raise ValueError(f"masks differ in shape: label {label.shape}, predicted {predicted.shape}")
         classes = len(self.counts)
-        labels, ids = label.ravel(), predicted.ravel()
-        # Masks are made of runs, so one count a run of equal pairs is faster than one a pixel: only the last pixel of
-        # each is looked at. Sums of lengths stay whole in the float64 that bincount weighs with.
-        changes = labels[1:] != labels[:-1]
-        changes |= ids[1:] != ids[:-1]
-        ends = np.append(np.flatnonzero(changes), labels.size - 1)
-        labels, ids = labels[ends], ids[ends]
-        cells = self._rows[labels]
-        if cells.min() < 0:
-            raise ValueError(f"the label holds ids that are none of the {classes} classes")
-        if ids.max() >= classes and (ids[labels != IGNORE] >= classes).any():
-            raise ValueError(f"the prediction holds ids that are none of the {classes} classes")
-        cells += ids
-        table = np.bincount(cells, np.diff(ends, prepend=-1), classes * classes)[: classes * classes]
-        self.counts += table.reshape(classes, classes).astype(np.int64)
+        # OpenCV counts in float32, where whole numbers end at 2²⁴: that many pixels at a time.
+        rows = 2**24 // max(label.shape[1], 1)
+        for top in range(0, len(label), rows):
+            part = [label[top : top + rows], predicted[top : top + rows]]
+            pairs = cv2.calcHist(part, [0, 1], None, [256, 256], [0, 256, 0, 256])
+            if pairs[classes:IGNORE].any():
+                raise ValueError(f"the label holds ids that are none of the {classes} classes")
+            if pairs[:classes, classes:].any():
+                raise ValueError(f"the prediction holds ids that are none of the {classes} classes")
+            self.counts += pairs[:classes, :classes].astype(np.int64)
 
     def iou(self) -> NDArray[np.float64]:
         """``float [classes]``: intersection over union, NaN for a class in neither labels nor predictions."""

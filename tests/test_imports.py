@@ -16,7 +16,7 @@ ROOMS = ["", "data", "model", "train", "graph", "engine", "camera", "doctor", "r
 
 # What a room may import from outside, beside the standard library and numpy.
 OUTSIDE = {
-    "": set(),
+    "": {"cv2"},
     "data": {"cv2"},
     "model": {"torch", "timm"},
     "train": {"torch", "cv2"},
@@ -82,7 +82,7 @@ def test_imports_follow_the_house() -> None:
         ("graph", "import torch"),
         ("engine", "from .. import cli"),
         ("camera", "import aiohttp"),
-        ("", "import cv2"),
+        ("", "import onnx"),
     ],
 )
 def test_an_arrow_that_runs_back_is_found(room: str, source: str) -> None:

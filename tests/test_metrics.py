@@ -65,3 +65,10 @@ def test_masks_that_do_not_fit_are_refused() -> None:
         matrix.add(np.full((2, 2), 7, np.uint8), np.zeros((2, 2), np.uint8))
     with pytest.raises(ValueError, match="prediction holds ids"):
         matrix.add(np.zeros((2, 2), np.uint8), np.full((2, 2), 255, np.uint8))
+
+
+def test_more_pixels_than_a_float32_counts_are_all_counted() -> None:
+    masks = np.zeros((4099, 4096), np.uint8)
+    matrix = ConfusionMatrix(2)
+    matrix.add(masks, masks)
+    assert matrix.counts.tolist() == [[4099 * 4096, 0], [0, 0]]

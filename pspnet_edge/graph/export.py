@@ -23,6 +23,7 @@ from ..model.checkpoint import load_checkpoint
 from ..model.pspnet import PSPNet
 from ..model.quantiser import Pairs
 from .calibration_table import LEARNED, CalibrationTable, weights_fingerprint, write_table
+from .fold import fold_projections
 from .onnx_file import ModelFile, model_file, write_model
 from .quantize import convolution_macs, quantised_convolutions
 
@@ -73,6 +74,9 @@ def model_from_network(
     # Folds constants and moves the uneven padding before strided convolutions into the convolutions themselves.
     graph = onnxslim.slim(traced)
     name_by_place(graph.graph)
+    if network.quantiser is None:  # Else training has learned the ranges of the convolutions as they are.
+        graph = fold_projections(graph)
+        name_by_place(graph.graph)
     graph = onnx.shape_inference.infer_shapes(graph)
     graph.producer_name, graph.producer_version = "pspnet-edge", ""
     onnx.checker.check_model(graph)

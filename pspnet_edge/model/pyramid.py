@@ -5,7 +5,7 @@ Source: H. Zhao et al., Pyramid Scene Parsing Network, CVPR 2017.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -53,6 +53,17 @@ def _pooling_matrix(size: int, bins: int) -> Tensor:
     return torch.from_numpy(matrix)
 
 
+def _pool_all(x: Tensor, bins: Iterable[int]) -> dict[int, Tensor]:
+    """``bin_pool`` for each number of bins; fine bins that fit coarse ones are pooled again, in place of all pixels."""
+    height, width = int(x.shape[-2]), int(x.shape[-1])
+    pooled: dict[int, Tensor] = {}
+    for count in sorted(bins, reverse=True):
+        even = (done for done in pooled if done % count == 0 and height % done == 0 and width % done == 0)
+        finer = min(even, default=None)
+        pooled[count] = bin_pool(x if finer is None else pooled[finer], count)
+    return pooled
+
+
 class PyramidPooling(nn.Module):
     """Context at several scales beside the features themselves.
 
@@ -70,8 +81,9 @@ class PyramidPooling(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         size_hw = (int(x.shape[-2]), int(x.shape[-1]))
+        pooled = _pool_all(x, self.bins)
         context = [
-            resize(stage(bin_pool(x, bins)), size_hw, self.align_corners) for bins, stage in zip(self.bins, self.stages)
+            resize(stage(pooled[bins]), size_hw, self.align_corners) for bins, stage in zip(self.bins, self.stages)
         ]
         return torch.cat([x, *context], dim=1)
 

@@ -67,9 +67,10 @@ def test_no_pair_on_biases_pools_and_resizes(quantised: onnx.ModelProto) -> None
 def test_a_residual_add_shares_the_pair_of_its_block(quantised: onnx.ModelProto) -> None:
     dequantised = {node.output[0] for node in quantised.graph.node if node.op_type == "DequantizeLinear"}
     made_by = {node.output[0]: node.op_type for node in quantised.graph.node}
-    adds = [node for node in quantised.graph.node if node.op_type == "Add"]
-    assert len(adds) == 9
-    for add in adds:
+    *residual, folded = [node for node in quantised.graph.node if node.op_type == "Add"]
+    assert [made_by[name] for name in folded.input] == ["Conv", "Conv"]
+    assert len(residual) == 9
+    for add in residual:
         assert sorted(made_by[name] for name in add.input) == ["Conv", "DequantizeLinear"]
         identity = next(name for name in add.input if name in dequantised)
         users = [node.op_type for node in quantised.graph.node if identity in node.input]
