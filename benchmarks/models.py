@@ -34,7 +34,8 @@ _PAGE = """# The family
 {rows}
 
 Made by `python benchmarks/models.py -o docs/models.md`, for {classes} classes. Parameters are those of inference: the
-aux head, which only training uses, is left out. One GMAC is 10⁹ multiply-accumulates of the convolutions. The last
+aux head, which only training uses, is left out. One GMAC is 10⁹ multiply-accumulates of the convolutions, in
+PyTorch: the exported graphs of `lite0` to `lite2` have fewer ([architecture.md](architecture.md#the-network)). The last
 column is the largest difference between the logits of PyTorch and those of the exported graph in ONNX Runtime, as a
 share of the largest logit, with random weights and random BatchNorm statistics; at {odd} no feature map is divisible
 by 3 or 6, so the pooling runs as matrices.
