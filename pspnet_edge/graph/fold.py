@@ -1,19 +1,20 @@
 """A linear 1×1 convolution multiplied into the convolutions that read it, where that leaves less to compute.
 
-EfficientNet-Lite ends in one without an activation function: it projects 1152 channels to 320, which the pyramid pools
-and convolves again. Means over pixels and a 1×1 convolution commute, and two convolutions in a row are one, so each
-reader can take the product of both weights and read the 1152 channels itself. The mask stays the same.
+EfficientNet-Lite ends in one without an activation function: in lite0 it projects 1152 channels to 320, which the
+pyramid pools and convolves again. Means over pixels and a 1×1 convolution commute, and two convolutions in a row are
+one, so each reader can take the product of both weights and read the 1152 channels itself. The mask stays the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from .onnx_file import with_nodes
 from .quantize import convolution_macs
 
 _Constants = dict[str, NDArray[np.float64]]
@@ -28,8 +29,10 @@ def fold_projections(model: onnx.ModelProto) -> onnx.ModelProto:
     graph = _Graph(model)
     for node in filter(graph.is_pointwise, model.graph.node):
         joins = _joins(graph, node.output[0])
-        if _readers(graph, node.output[0], joins) is not None:
-            folded = _folded(_Graph(_apart(graph, node.output[0], joins)), node)
+        readers = _readers(graph, node.output[0], joins)
+        if readers is not None:
+            apart = _Graph(_apart(graph, node.output[0], joins))
+            folded = _folded(apart, node, readers | {_own(name) for name in joins})
             if _Graph(folded).macs() < graph.macs():
                 return fold_projections(folded)
     return model
@@ -77,15 +80,8 @@ class _Graph:
 
     def changed(self, nodes: Sequence[onnx.NodeProto], constants: _Constants) -> onnx.ModelProto:
         """The graph with other nodes, and with constants that they read besides its own."""
-        model = onnx.ModelProto()
-        model.CopyFrom(self.model)
         added = [numpy_helper.from_array(values.astype(np.float32), name) for name, values in constants.items()]
-        read = {name for node in nodes for name in node.input} - set(constants)
-        kept = [tensor for tensor in self.model.graph.initializer if tensor.name in read]
-        del model.graph.node[:], model.graph.initializer[:], model.graph.value_info[:]
-        model.graph.node.extend(nodes)
-        model.graph.initializer.extend(kept + added)
-        return model
+        return with_nodes(self.model, nodes, added)
 
 
 def _joins(graph: _Graph, tensor: str) -> dict[str, onnx.NodeProto]:
@@ -98,9 +94,9 @@ def _joins(graph: _Graph, tensor: str) -> dict[str, onnx.NodeProto]:
     }
 
 
-def _readers(graph: _Graph, tensor: str, joins: Mapping[str, onnx.NodeProto] | None = None) -> set[str] | None:
+def _readers(graph: _Graph, tensor: str, joins: Mapping[str, onnx.NodeProto]) -> set[str] | None:
     """Names of the 1×1 convolutions that read a tensor or means of it; None where anything but ``joins`` does too."""
-    joining = {join.name for join in (joins or {}).values()}
+    joining = {join.name for join in joins.values()}
     waiting, names = [tensor], set()
     for name in waiting:
         found = [node for node in graph.readers(name) if node.name not in joining]
@@ -126,7 +122,7 @@ def _apart(graph: _Graph, tensor: str, joins: Mapping[str, onnx.NodeProto]) -> o
             joined = joins[node.name].input
             own = np.repeat(joined, [graph.channels(name) for name in joined]) == tensor
             weights, bias = graph.weights(node)
-            parts = [f"{node.name}.others", f"{node.name}.own"]
+            parts = [f"{node.name}.others", _own(node.name)]
             nodes.append(_pointwise(parts[0], node.input[0], weights[:, ~own], bias, constants))
             nodes.append(_pointwise(parts[1], tensor, weights[:, own], np.zeros(len(bias)), constants))
             nodes.append(helper.make_node("Add", parts, node.output, node.name))
@@ -135,10 +131,14 @@ def _apart(graph: _Graph, tensor: str, joins: Mapping[str, onnx.NodeProto]) -> o
     return graph.changed(nodes, constants)
 
 
-def _folded(graph: _Graph, projection: onnx.NodeProto) -> onnx.ModelProto:
+def _own(convolution: str) -> str:
+    """The name of the part of a convolution that reads the projection alone."""
+    return f"{convolution}.own"
+
+
+def _folded(graph: _Graph, projection: onnx.NodeProto, readers: Set[str]) -> onnx.ModelProto:
     """The graph without a 1×1 convolution, whose weights go into its readers."""
     (source, *_), (projected,) = projection.input, projection.output
-    readers = _readers(graph, projected) or set()
     first, offset = graph.weights(projection)
     nodes: list[onnx.NodeProto] = []
     constants: _Constants = {}

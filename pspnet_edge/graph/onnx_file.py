@@ -11,6 +11,7 @@ A model file is self-contained. Its metadata carries, as JSON under the key ``ps
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,23 @@ def parse_model(graph: onnx.ModelProto, name: str) -> ModelFile:
 def write_model(path: Path, model: ModelFile) -> None:
     """Write a model file atomically."""
     write_bytes(path, model.graph.SerializeToString())
+
+
+def with_nodes(
+    graph: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], constants: Sequence[onnx.TensorProto]
+) -> onnx.ModelProto:
+    """A graph with other nodes: it keeps those of its initializers that they read, and gets ``constants`` beside.
+
+    Shapes have to be inferred anew.
+    """
+    changed = onnx.ModelProto()
+    changed.CopyFrom(graph)
+    read = {name for node in nodes for name in node.input} - {tensor.name for tensor in constants}
+    kept = [tensor for tensor in graph.graph.initializer if tensor.name in read]
+    del changed.graph.node[:], changed.graph.initializer[:], changed.graph.value_info[:]
+    changed.graph.node.extend(nodes)
+    changed.graph.initializer.extend([*kept, *constants])
+    return changed
 
 
 def _attach(model: ModelFile) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from ..errors import BuildError
-from .onnx_file import ModelFile
+from .onnx_file import ModelFile, with_nodes
 
 _BLOCKS = range(12, 25)
 """Columns of logits that one small product upsamples: fewer copy much, more multiply mostly by zero."""
@@ -171,16 +171,8 @@ def _find(model: ModelFile) -> _Found | None:
 def _replaced(
     model: ModelFile, found: _Found, nodes: list[onnx.NodeProto], constants: list[onnx.TensorProto]
 ) -> onnx.ModelProto:
-    changed = onnx.ModelProto()
-    changed.CopyFrom(model.graph)
-    kept = [node for node in model.graph.graph.node if node.name not in found.nodes] + nodes
-    del changed.graph.node[:], changed.graph.value_info[:]
-    changed.graph.node.extend(kept)
-    read = {name for node in kept for name in node.input}
-    initializers = [tensor for tensor in model.graph.graph.initializer if tensor.name in read] + constants
-    del changed.graph.initializer[:]
-    changed.graph.initializer.extend(initializers)
-    return changed
+    kept = [node for node in model.graph.graph.node if node.name not in found.nodes]
+    return with_nodes(model.graph, kept + nodes, constants)
 
 
 class _Nodes:
