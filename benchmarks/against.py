@@ -22,7 +22,7 @@ from pspnet_edge.artifact import write_json
 ROOT = Path(__file__).resolve().parents[1]
 PLANTED = """
 import time
-from pspnet_edge.engine.base import Engine
+from pspnet_edge.engine.engine import Engine
 plain = Engine.infer
 def slowed(self, frames):
     start = time.perf_counter()

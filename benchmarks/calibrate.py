@@ -24,9 +24,9 @@ from zoo import ROOT
 
 from pspnet_edge import bundled
 from pspnet_edge.artifact import write_json
-from pspnet_edge.data.calibration_set import evenly_spaced
 from pspnet_edge.data.datasets import Dataset, open_dataset
 from pspnet_edge.data.geometry import frame_at
+from pspnet_edge.data.subset import evenly_spaced
 
 FEW, MANY = 16, 320
 PLAIN = 32

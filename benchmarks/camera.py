@@ -31,8 +31,9 @@ from pspnet_edge.camera.loop import Loop
 from pspnet_edge.camera.shot import Shot
 from pspnet_edge.camera.sources import VideoSource
 from pspnet_edge.data.geometry import frame_at
-from pspnet_edge.engine.base import Engine, open_engine
+from pspnet_edge.engine.backends import open_engine
 from pspnet_edge.engine.build import build_engine, find_model
+from pspnet_edge.engine.engine import Engine
 
 RESULTS = ROOT / "benchmarks" / "results"
 SETTLED = 500

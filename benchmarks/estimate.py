@@ -1,7 +1,7 @@
 """Estimates held against figures that others published for Jetson boards, and the roofline's constants fitted to them.
 
     python benchmarks/estimate.py            the table with the constants that the package has
-    python benchmarks/estimate.py --fit      find the constants anew; they are put into report/roofline.py by hand
+    python benchmarks/estimate.py --fit      find the constants anew; they are put into estimate/roofline.py by hand
 
 The networks are built in ``published_networks.py`` with random weights. Beside the error of the fit stands that of
 leave-one-out: each device, then each source, predicted with constants that were fitted without it.
@@ -26,9 +26,9 @@ from torch import nn
 from zoo import ROOT
 
 from pspnet_edge.artifact import write_bytes, write_json
-from pspnet_edge.graph.kernels import Kernel, fused_kernels, read_graph
-from pspnet_edge.report.boards import BOARDS
-from pspnet_edge.report.roofline import FITTED, Constants, layer_times
+from pspnet_edge.estimate.boards import BOARDS
+from pspnet_edge.estimate.kernels import Kernel, fused_kernels, read_graph
+from pspnet_edge.estimate.roofline import FITTED, Constants, layer_times
 
 INFERENCE, GRADIENTS, ISAAC = "jetson-inference", "super-gradients", "Isaac ROS"
 IDEIN, CHOI, THE0807 = (
@@ -138,7 +138,7 @@ def main() -> None:
     by_source = left_out(kernels, [figure.source for figure in PUBLISHED])
     print(page(ratios, by_device, by_source, constants))
     if options.fit and constants != FITTED:
-        print("put these constants into pspnet_edge/report/roofline.py, then run without --fit")
+        print("put these constants into pspnet_edge/estimate/roofline.py, then run without --fit")
         return
     rows = [
         asdict(figure)

@@ -27,9 +27,9 @@ from zoo import ROOT, with_section
 from pspnet_edge import __version__, bundled
 from pspnet_edge.artifact import write_bytes, write_json
 from pspnet_edge.data.calibration_list import read_list, shipped_list
-from pspnet_edge.data.calibration_set import evenly_spaced
 from pspnet_edge.data.datasets import Dataset, open_dataset
 from pspnet_edge.data.geometry import frame_at, mask_at
+from pspnet_edge.data.subset import evenly_spaced
 from pspnet_edge.graph.calibrate import table_from_images
 from pspnet_edge.graph.onnx_file import ModelFile, read_model, write_model
 from pspnet_edge.graph.quantize import int8_model, with_uint8_activations
@@ -120,7 +120,7 @@ def calibration_images(camvid: Path, count: int | None) -> Dataset:
     """The images of CamVid's shipped list, or some of them."""
     listed = shipped_list("camvid")
     if listed is None:
-        raise SystemExit("calibration/camvid.txt is missing: make it with calibration/make.py")
+        raise SystemExit("pspnet_edge/data/calibration/camvid.txt is missing: make it with calibration/make.py")
     chosen = read_list(listed).of(open_dataset("camvid", camvid, "train"))
     return evenly_spaced(chosen, count) if count else chosen
 

@@ -26,7 +26,7 @@ from pspnet_edge.data.datasets import open_dataset
 from pspnet_edge.model.checkpoint import load_checkpoint
 from pspnet_edge.train.batches import PREFETCHED, Sample
 from pspnet_edge.train.recipe import Recipe
-from pspnet_edge.train.run import Run
+from pspnet_edge.train.step import Run
 
 BAR = 0.9
 REST_S = 3.0

@@ -23,10 +23,10 @@ from torchmetrics.classification import MulticlassJaccardIndex
 from zoo import ROOT
 
 from pspnet_edge.artifact import write_bytes, write_json
-from pspnet_edge.data.calibration_set import evenly_spaced
 from pspnet_edge.data.datasets import Dataset, open_dataset
 from pspnet_edge.data.geometry import frame_at, mask_at
-from pspnet_edge.engine.base import open_engine
+from pspnet_edge.data.subset import evenly_spaced
+from pspnet_edge.engine.backends import open_engine
 from pspnet_edge.engine.build import build_engine, find_model
 from pspnet_edge.labels import IGNORE
 from pspnet_edge.metrics import ConfusionMatrix

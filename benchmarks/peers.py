@@ -36,9 +36,9 @@ from pspnet_edge import bundled
 from pspnet_edge.artifact import write_bytes, write_json
 from pspnet_edge.data.datasets import SceneSet
 from pspnet_edge.data.geometry import frame_at
-from pspnet_edge.engine.base import open_engine, open_session
+from pspnet_edge.engine.backends import open_engine, open_session
 from pspnet_edge.engine.build import build_engine, find_model
-from pspnet_edge.graph.kernels import fused_kernels, read_graph
+from pspnet_edge.estimate.kernels import fused_kernels, read_graph
 
 SIZE_HW = (384, 480)
 CLASSES = 11

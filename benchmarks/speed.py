@@ -24,8 +24,10 @@ from pspnet_edge import bundled
 from pspnet_edge.artifact import write_bytes, write_json
 from pspnet_edge.data.datasets import SceneSet
 from pspnet_edge.data.geometry import frame_at
-from pspnet_edge.engine.base import IN_FLIGHT, Engine, Session, open_engine
+from pspnet_edge.engine.backends import open_engine
 from pspnet_edge.engine.build import build_engine, find_model
+from pspnet_edge.engine.engine import Engine
+from pspnet_edge.engine.session import IN_FLIGHT, Session
 
 FRAMES = 10
 BASE = "fp32 openvino"

@@ -22,7 +22,8 @@ from pspnet_edge import bundled
 from pspnet_edge.artifact import write_json
 from pspnet_edge.data.datasets import SceneSet
 from pspnet_edge.data.geometry import frame_at
-from pspnet_edge.engine.base import Session, open_session
+from pspnet_edge.engine.backends import open_session
+from pspnet_edge.engine.session import Session
 from pspnet_edge.graph.calibration_table import read_table
 from pspnet_edge.graph.flavour import quantised_before_concat
 from pspnet_edge.graph.onnx_file import ModelFile, read_model, write_model

@@ -36,8 +36,9 @@ from pspnet_edge.artifact import write_bytes, write_json
 from pspnet_edge.camera.loop import Loop
 from pspnet_edge.camera.web import WebView
 from pspnet_edge.data.scenes import Drive
-from pspnet_edge.engine.base import Engine, open_engine
+from pspnet_edge.engine.backends import open_engine
 from pspnet_edge.engine.build import build_engine, find_model
+from pspnet_edge.engine.engine import Engine
 
 RESULTS = ROOT / "benchmarks" / "results"
 CAMERA_FPS = 30.0

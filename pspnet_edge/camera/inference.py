@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.geometry import frame_at
-from ..engine.base import IN_FLIGHT, Engine
+from ..engine.engine import Engine
+from ..engine.session import IN_FLIGHT
 from .feed import Captured
 from .lanes import Lanes
 from .overlay import Overlay

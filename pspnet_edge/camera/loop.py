@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
-from ..engine.base import Engine
+from ..engine.engine import Engine
 from ..errors import OptionError
 from .feed import Captured, Feed
 from .inference import Inference

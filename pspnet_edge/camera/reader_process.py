@@ -1,210 +1,149 @@
-"""A live source that a process of its own reads; see `reader.py` for why and for what passes between the two."""
+"""The process that reads one live device: ``python -m pspnet_edge.camera.reader_process``.
+
+A driver or a network library may hang inside a read, leak at every reopening, or crash. In a process of its own it can
+be killed, and everything it held is gone with it.
+
+The parent gives three inherited descriptors on the command line: frames (shared memory), orders and reports. An order
+is a line: first ``Wanted`` as JSON, then ``open`` to open the device (again), or the number of a slot whose frame was
+taken. A report is a line of JSON:
+
+    {"opened": [height, width], "fps": 30.0, "format": "..."}    the device gives frames of this size
+    {"slot": 1, "captured": 1234.5, "dropped": 0}                 a frame is in slot 1 of the shared memory
+    {"failed": "one sentence"}                                    the device is closed; waits for the next order
+
+The orders' end is the end of the process, so it never outlives its parent.
+"""
 
 from __future__ import annotations
 
-import contextlib
+import ctypes
 import json
 import mmap
 import os
 import select
-import subprocess
+import signal
 import sys
 import time
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import SourceError
-from .devices import Wanted
-from .reader import SLOTS
+from .devices import Device, Wanted, open_device, set_environment
 
-_START_S = 10.0
-"""What a slow board may need to start Python and OpenCV."""
-_GRACE_S = 1.0
-"""The process has the same deadline; it is killed only when it does not keep it."""
-_OPENINGS = 100
-"""After so many in one process a fresh one is started, whatever the library leaked."""
+SLOTS = 3
+"""One is written, one waits, one is copied out."""
+_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 
 
-class RemoteSource:
-    """A ``LiveSource``: the newest frame of a device, or a failure within ``wanted.stall_s`` and a second.
+class Reader:
+    """The process's state."""
 
-    Args:
-        wanted: the device.
-
-    Raises:
-        SourceError: it cannot be opened.
-    """
-
-    live = True
-
-    def __init__(self, wanted: Wanted) -> None:
-        self.name = wanted.name
-        self.fps, self.format = wanted.fps or 30.0, ""
-        # To be back within two seconds an attempt a half second is enough, and asking costs nothing; but every attempt
-        # at a CSI camera starts a process.
-        self.longest_pause_s = 5.0 if wanted.kind == "csi" else 0.5
-        self.captured = 0.0
-        self.dropped = 0
-        self._wanted = wanted
-        self._memory = os.memfd_create("pspnet-edge-frames")
-        # A write to one end wakes a thread that waits for frames.
-        self._woken, self._waker = os.pipe()
-        self._interrupted = False
-        self._process: _Process | None = None
-        self._frames: NDArray[np.uint8] | None = None
-        self._openings = 0
-
-    def reopen(self) -> None:
-        """See ``LiveSource``."""
-        self._openings += 1
-        # Argus keeps a dead connection in the process that had it; only a fresh one gets through.
-        if self._wanted.kind == "csi" or self._openings % _OPENINGS == 0:
-            self._kill()
-        if self._process is None:
-            self._process = _Process(self._wanted, self._memory)
-            deadline_s = _START_S + self._wanted.stall_s
-        else:
-            deadline_s = 2 * self._wanted.stall_s + _GRACE_S  # for opening and for the first frame
-        self._process.order(b"open\n")
-        while "opened" not in (report := self._report(deadline_s)):
-            if "failed" in report:
-                raise SourceError(report["failed"])
-        height, width = report["opened"]
-        self.fps, self.format = report["fps"], report["format"]
-        self._frames = _mapped(self._memory, (SLOTS, height, width, 3))
-
-    def read(self) -> NDArray[np.uint8] | None:
-        """See ``Source``."""
-        if self._process is None or self._frames is None:
-            raise SourceError(f"{self.name} is not open: reopen it first")
-        report = self._report(self._wanted.stall_s + _GRACE_S)
-        while "slot" in report and (newer := self._process.report_at_hand()) is not None:
-            # The loop was busy: what came meanwhile is newer.
-            self._process.order(b"%d\n" % report["slot"])
-            self.dropped += 1 + report["dropped"]
-            report = newer
-        if "slot" not in report:
-            raise SourceError(report.get("failed", f"{self.name} is confused: restart the program"))
-        frame: NDArray[np.uint8] = self._frames[report["slot"]].copy()
-        self._process.order(b"%d\n" % report["slot"])
-        self.captured = report["captured"]
-        self.dropped += report["dropped"]
-        return frame
-
-    def interrupt(self) -> None:
-        """See ``LiveSource``."""
-        self._interrupted = True
-        with contextlib.suppress(OSError):
-            os.write(self._waker, b"!")
-
-    def close(self) -> None:
-        """End the process and give back everything. No thread may be reading."""
-        self._kill()
-        for descriptor in (self._memory, self._woken, self._waker):
-            os.close(descriptor)
-
-    def _report(self, deadline_s: float) -> dict[str, Any]:
-        """The next report.
-
-        Raises:
-            SourceError: none came in time, or the process ended; it is gone then.
-        """
-        assert self._process is not None
-        try:
-            return self._process.report(deadline_s, self._woken)
-        except TimeoutError:
-            self._kill()
-            raise SourceError(f"{self.name} hangs: it gave nothing for {deadline_s:.0f} s, and is reopened") from None
-        except EOFError:
-            self._kill()
-            if self._interrupted:
-                raise SourceError(f"{self.name} was closed") from None
-            raise SourceError(f"the process that reads {self.name} ended, and is started anew") from None
-
-    def _kill(self) -> None:
-        self._frames = None
-        if self._process is not None:
-            self._process.kill()
-            self._process = None
-
-
-class _Process:
-    """The child and the two pipes to it."""
-
-    def __init__(self, wanted: Wanted, memory: int) -> None:
-        orders, self._orders = os.pipe()
-        self._reports, reports = os.pipe()
+    def __init__(self, memory: int, orders: int, reports: int) -> None:
+        self._memory, self._orders, self._reports = memory, orders, reports
         self._unread = b""
-        self._lines: list[bytes] = []
-        command = [sys.executable, "-m", f"{__package__}.reader", *map(str, (memory, orders, reports))]
-        try:
-            # What OpenCV, FFmpeg and Argus print may name passwords, and is never an answer to what the user does.
-            self._child = subprocess.Popen(
-                command,
-                pass_fds=(memory, orders, reports),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-        finally:
-            os.close(orders)
-            os.close(reports)
-        os.set_blocking(self._reports, False)
-        self.order(json.dumps(asdict(wanted)).encode() + b"\n")
+        self._free: set[int] = set()
+        self._reopen = False
 
-    def order(self, line: bytes) -> None:
-        """Tell it something; that it is gone shows in its reports."""
-        with contextlib.suppress(BrokenPipeError):
-            os.write(self._orders, line)
-
-    def report(self, deadline_s: float, woken: int) -> dict[str, Any]:
-        """Wait for a report.
-
-        Raises:
-            TimeoutError: none came.
-            EOFError: none will come, or ``woken`` was written to.
-        """
-        end = time.monotonic() + deadline_s
-        while (found := self.report_at_hand()) is None:
-            left = end - time.monotonic()
-            if left <= 0:
-                raise TimeoutError
-            if woken in select.select([self._reports, woken], [], [], left)[0]:
-                raise EOFError
-        return found
-
-    def report_at_hand(self) -> dict[str, Any] | None:
-        """A report that is there already, or None.
-
-        Raises:
-            EOFError: the process has ended.
-        """
-        if not self._lines:
+    def run(self) -> None:
+        """Obey until the orders end."""
+        lines = self._lines(block=True)
+        wanted = Wanted.from_facts(json.loads(lines[0]))
+        self._obey(lines[1:])
+        set_environment(wanted)
+        while True:
+            while not self._reopen:
+                self._obey(self._lines(block=True))
+            self._reopen = False
             try:
-                new = os.read(self._reports, 65536)
-            except BlockingIOError:
-                return None
-            if not new:
-                raise EOFError
-            *self._lines, self._unread = (self._unread + new).split(b"\n")
-            if not self._lines:
-                return None
-        found: dict[str, Any] = json.loads(self._lines.pop(0))
-        return found
+                device = open_device(wanted)
+            except SourceError as error:
+                self._report({"failed": str(error)})
+                continue
+            try:
+                self._pass_frames(device, wanted)
+            finally:
+                device.close()
 
-    def kill(self) -> None:
-        """End it at once, whatever it does, and forget it."""
-        os.close(self._orders)
-        os.close(self._reports)
-        self._child.kill()
-        # One that the kernel holds in a driver ends when the driver lets go; subprocess collects it then.
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._child.wait(1)
+    def _pass_frames(self, device: Device, wanted: Wanted) -> None:
+        """Until the device fails or is to be reopened."""
+        frame = device.read()
+        if frame is None:
+            self._report({"failed": f"{wanted.name} opens and gives no frame: {_mend(wanted)}"})
+            return
+        shape = frame.shape
+        # It never shrinks: the parent may still look at a larger one.
+        os.ftruncate(self._memory, max(SLOTS * frame.nbytes, os.fstat(self._memory).st_size))
+        with mmap.mmap(self._memory, SLOTS * frame.nbytes) as memory:
+            slots: NDArray[np.uint8] = np.frombuffer(memory, np.uint8).reshape(SLOTS, *shape)
+            try:
+                self._free = set(range(SLOTS))
+                self._report({"opened": shape[:2], "fps": device.fps, "format": device.format})
+                self._write_frames(device, frame, slots, wanted)
+            finally:
+                del slots  # or the memory could not be unmapped
+
+    def _write_frames(
+        self, device: Device, frame: NDArray[np.uint8] | None, slots: NDArray[np.uint8], wanted: Wanted
+    ) -> None:
+        dropped = 0
+        while frame is not None and frame.shape == slots.shape[1:]:
+            captured = time.perf_counter()  # one clock for all processes on Linux
+            self._obey(self._lines(block=False))
+            if self._reopen:
+                return
+            if self._free:
+                slot = self._free.pop()
+                slots[slot] = frame
+                self._report({"slot": slot, "captured": captured, "dropped": dropped})
+                dropped = 0
+            else:
+                dropped += 1
+            frame = device.read()
+        what = "stopped giving frames" if frame is None else "changed the size of its frames"
+        self._report({"failed": f"{wanted.name} {what}: {_mend(wanted)}"})
+
+    def _obey(self, lines: list[bytes]) -> None:
+        for line in lines:
+            if line == b"open":
+                self._reopen = True
+            else:
+                self._free.add(int(line))
+
+    def _lines(self, block: bool) -> list[bytes]:
+        if not block and not select.select([self._orders], [], [], 0)[0]:
+            return []
+        new = os.read(self._orders, 65536)
+        if not new:
+            raise SystemExit
+        *lines, self._unread = (self._unread + new).split(b"\n")
+        return lines
+
+    def _report(self, facts: dict[str, Any]) -> None:
+        try:
+            os.write(self._reports, json.dumps(facts).encode() + b"\n")
+        except BrokenPipeError:
+            raise SystemExit from None
 
 
-def _mapped(memory: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    # The array holds the map, and ends it when it goes.
-    return np.frombuffer(mmap.mmap(memory, int(np.prod(shape)), prot=mmap.PROT_READ), np.uint8).reshape(shape)
+def _mend(wanted: Wanted) -> str:
+    if wanted.kind == "csi":
+        return "sudo systemctl restart nvargus-daemon, then check the camera's ribbon cable"
+    if wanted.kind == "v4l2":
+        return f"check its cable and power, and `fuser {wanted.place}` for another program"
+    return "check the camera's power and network"
+
+
+def main() -> None:
+    """Entry point of the process."""
+    # The terminal's Ctrl-C and systemd's stop are for the parent, which ends this process by closing its orders.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+    memory, orders, reports = map(int, sys.argv[1:4])
+    Reader(memory, orders, reports).run()
+
+
+if __name__ == "__main__":
+    main()

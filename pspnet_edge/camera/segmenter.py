@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.geometry import frame_at, mask_at
-from ..engine.base import Engine, open_engine
+from ..engine.backends import open_engine
+from ..engine.engine import Engine
 from ..errors import EngineError
 from .loop import Loop
 from .sources import Settings, Source, open_source

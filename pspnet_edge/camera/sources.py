@@ -18,7 +18,7 @@ from ..data.images import SUFFIXES, ImageFiles
 from ..data.scenes import FRAMES_PER_SECOND, Drive
 from ..errors import DataError, OptionError, SourceError
 from .devices import Wanted
-from .reader_process import RemoteSource
+from .remote_source import RemoteSource
 
 Frame = NDArray[np.uint8]
 

@@ -120,14 +120,14 @@ def _measured(
     """Measure and put the report together."""
     from ..camera.sources import open_source
     from ..engine.build import check_precision, choose_runtime
-    from ..report.benchmark import Protocol, measure, seconds_of_work, write_demo_video
+    from ..measure.benchmark import Protocol, measure, seconds_of_work, write_demo_video
+    from ..measure.environment import environment
+    from ..measure.power import power_meter
+    from ..measure.store import Store
+    from ..measure.subjects import models_at_sizes, subjects_of
     from ..report.document import document, estimates_of, with_miou
-    from ..report.environment import environment
-    from ..report.power import power_meter
     from ..report.render import PICTURES
     from ..report.rows import rows_of
-    from ..report.store import Store
-    from ..report.subjects import models_at_sizes, subjects_of
     from ..report.tables import BUSY, busy_sentence
     from .export import parse_size
 

@@ -70,7 +70,7 @@ def build(
     as_json: JsonFlag = False,
 ) -> None:
     """Build an engine. An INT8 engine takes its scales from a calibration table."""
-    from ..engine.base import TENSORRT_RUNTIMES
+    from ..engine.backends import TENSORRT_RUNTIMES
     from ..engine.build import Gate, build_engine, check_precision, choose_runtime, default_engine_path, find_model
     from ..engine.tensorrt.builder import BuildOptions, target_sentence
     from ..errors import OptionError

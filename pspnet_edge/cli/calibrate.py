@@ -11,8 +11,8 @@ from .options import DatasetOption, RootOption
 from .output import JsonFlag, progress, result, say
 
 if TYPE_CHECKING:
-    from ..data.calibration_set import Subset
     from ..data.datasets import Dataset
+    from ..data.subset import Subset
 
 _IMAGES = 128
 
@@ -107,7 +107,7 @@ def _shipped_list(dataset: str, split: str) -> Path | None:
 
 def _chosen(dataset: Dataset, listed: Path | None, count: int | None) -> Subset:
     from ..data.calibration_list import read_list
-    from ..data.calibration_set import evenly_spaced
+    from ..data.subset import evenly_spaced
 
     if listed is None:
         return evenly_spaced(dataset, count or _IMAGES)

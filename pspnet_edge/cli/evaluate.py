@@ -20,7 +20,7 @@ from .options import (
 from .output import Advance, JsonFlag, progress, result
 
 if TYPE_CHECKING:
-    from ..report.processes import Processes
+    from ..measure.processes import Processes
 
 
 def register(app: typer.Typer) -> None:
@@ -42,7 +42,7 @@ def evaluate(
 
     On several processes or machines: torchrun --nproc-per-node N -m pspnet_edge evaluate …
     """
-    from ..report.processes import started_processes
+    from ..measure.processes import started_processes
 
     with started_processes() as processes:
         facts = _evaluated(processes, engine, dataset, root, split, model, precision, runtime)
@@ -65,7 +65,7 @@ def _evaluated(
 ) -> dict[str, Any]:
     """What was measured and on what, in every process."""
     from ..data.datasets import open_dataset
-    from ..report.evaluate import evaluate_engine
+    from ..measure.evaluate import evaluate_engine
 
     labelled = processes.in_turn(lambda: open_dataset(dataset, root, split))
     with processes.in_turn(lambda: engine_or_default(engine, model, precision, runtime)) as opened:

@@ -10,7 +10,7 @@ import typer
 from .output import say
 
 if TYPE_CHECKING:
-    from ..engine.base import Engine
+    from ..engine.engine import Engine
 
 EngineArgument = Annotated[
     Path | None, typer.Argument(metavar="[ENGINE]", help="An engine file; left out, the default one is built.")
@@ -53,7 +53,7 @@ RootOption = Annotated[Path | None, typer.Option(metavar="DIR", help="Its folder
 
 def engine_or_default(path: Path | None, model: str | None, precision: str, runtime: str) -> Engine:
     """Open the engine that was named, or build the default one into the user's cache and say so."""
-    from ..engine.base import open_engine
+    from ..engine.backends import open_engine
     from ..engine.build import cached_engine, check_precision, choose_runtime, find_model
 
     if path is None:

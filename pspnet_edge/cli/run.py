@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..camera.loop import Loop
     from ..camera.sinks import Sink
     from ..camera.sources import Source
-    from ..engine.base import EngineInfo
+    from ..engine.engine import EngineInfo
 
 
 def register(app: typer.Typer) -> None:

@@ -14,7 +14,7 @@ from .output import Advance, JsonFlag, progress, result, say
 if TYPE_CHECKING:
     from ..labels import LabelSet
     from ..train.distributed import World
-    from ..train.record import EpochResult
+    from ..train.metrics_log import EpochResult
 
 _SAMPLES = "What a sample is"
 _OPTIMISER = "How weights move"
@@ -156,8 +156,8 @@ def train(
     ensure_writable(output / "last.pt")
     require("torch", "train")
     from ..train.distributed import joined
-    from ..train.loop import train as run_training
     from ..train.recipe import Recipe
+    from ..train.training import train as run_training
 
     recipe = Recipe(
         model=model,

@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DataError
-from .calibration_set import Subset
 from .datasets import Dataset
+from .subset import Subset
 
 _FINGERPRINT = re.compile(r"#\s*sha256:\s*(\S+)")
 _ENDING = re.compile(r"(_leftImg8bit)?\.(bmp|jpe?g|png|tiff?|webp)$", re.IGNORECASE)
-# In an installed package the lists stand inside it; in a checkout, beside it.
-_FOLDERS = (Path(__file__).parents[1] / "calibration", Path(__file__).parents[2] / "calibration")
+_FOLDER = Path(__file__).parent / "calibration"
 
 
 @dataclass(frozen=True)
@@ -96,4 +95,5 @@ def read_list(path: Path) -> CalibrationList:
 
 def shipped_list(dataset: str) -> Path | None:
     """The list that comes with the package for a data set's training split; None where there is none."""
-    return next((path for folder in _FOLDERS if (path := folder / f"{dataset}.txt").is_file()), None)
+    path = _FOLDER / f"{dataset}.txt"
+    return path if path.is_file() else None

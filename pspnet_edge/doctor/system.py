@@ -141,7 +141,7 @@ class RealSystem:
             os.close(descriptor)
 
     def engine_problem(self, path: Path, load: bool) -> str | None:
-        from ..engine.base import TENSORRT_RUNTIMES, open_engine, read_info
+        from ..engine.backends import TENSORRT_RUNTIMES, open_engine, read_info
         from ..engine.tensorrt.session import check_here
         from ..errors import PspnetEdgeError
 

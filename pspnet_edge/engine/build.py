@@ -21,7 +21,7 @@ from ..graph.quantize import int8_mac_fraction, int8_model, with_uint8_activatio
 from ..graph.sensitivity import Images, gated_int8_model
 from ..graph.tail import tail_by_class
 from ..lazy import available, require
-from .base import CPU_RUNTIMES, RUNTIMES, TENSORRT_RUNTIMES, open_session, read_info, runtime_version
+from .backends import CPU_RUNTIMES, RUNTIMES, TENSORRT_RUNTIMES, open_session, read_info, runtime_version
 from .tensorrt.builder import BuildOptions, build_plan
 from .tensorrt.gpu import find_gpu
 from .tensorrt.session import check_here

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import EngineError
 from ..lazy import require
-from .base import IN_FLIGHT
+from .session import IN_FLIGHT
 
 
 class OpenVinoSession:

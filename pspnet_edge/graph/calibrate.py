@@ -26,7 +26,7 @@ from .calibration_state import Measured, Purpose, read_state, write_state
 from .calibration_table import CalibrationTable, weights_fingerprint
 from .onnx_file import ModelFile
 from .quantize import INT8_MAX, pixel_steps, quantised_tensors
-from .second_look import SecondLook
+from .weight_statistics import SecondLook
 
 MAX_BAD_FRACTION = 0.05
 ROUNDINGS = ("second-order", "nearest")

@@ -1,1 +1,1 @@
-"""What a model is worth: mIoU, latency, and the reports made of them."""
+"""The benchmark report: one JSON document, and the tables, charts and page that are made of it."""

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..engine.base import read_info
+from ..engine.backends import read_info
 from ..engine.build import Model
-from .benchmark import Protocol
-from .estimate import BOARDS, estimate
+from ..estimate.predict import BOARDS, estimate
+from ..measure.benchmark import Protocol
 from .render import FORMAT_VERSION, KIND, published
 from .rows import pareto
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from .benchmark import Measured, exact_of
-from .latency import over_rounds, undisturbed
+from ..measure.benchmark import Measured, exact_of
+from ..measure.latency import over_rounds, undisturbed
 
 
 def rows_of(measured: Sequence[Measured]) -> list[dict[str, Any]]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..data.calibration_set import evenly_spaced
 from ..data.datasets import Dataset
 from ..data.histogram import Histogram
+from ..data.subset import evenly_spaced
 from ..model.pspnet import PSPNet
 from ..model.quantiser import Pairs, Quantiser
 from .validate import prediction

@@ -19,7 +19,7 @@ def make(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def same(name: str, folder: Path) -> bool:
-    return (folder / f"{name}.txt").read_bytes() == (ROOT / "calibration" / f"{name}.txt").read_bytes()
+    return (folder / f"{name}.txt").read_bytes() == (ROOT / "pspnet_edge/data/calibration" / f"{name}.txt").read_bytes()
 
 
 @pytest.mark.parametrize("name", ["cityscapes", "voc"])

@@ -10,7 +10,7 @@ import pytest
 
 from pspnet_edge.camera.loop import STAGES, Loop
 from pspnet_edge.camera.shot import Shot
-from pspnet_edge.engine.base import Engine, EngineInfo
+from pspnet_edge.engine.engine import Engine, EngineInfo
 from pspnet_edge.errors import EngineError, SourceError
 from pspnet_edge.labels import CAMVID
 

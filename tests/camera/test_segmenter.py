@@ -8,7 +8,7 @@ import pytest
 
 import pspnet_edge
 from pspnet_edge.camera.segmenter import Segmenter
-from pspnet_edge.engine.base import open_engine
+from pspnet_edge.engine.backends import open_engine
 from pspnet_edge.engine.build import build_engine, find_model
 from pspnet_edge.errors import EngineError, SourceError
 

@@ -13,7 +13,7 @@ smp = pytest.importorskip("segmentation_models_pytorch", reason="the dev extra i
 
 from pspnet_edge.data.datasets import SceneSet  # noqa: E402
 from pspnet_edge.data.geometry import frame_at  # noqa: E402
-from pspnet_edge.engine.base import open_engine  # noqa: E402
+from pspnet_edge.engine.backends import open_engine  # noqa: E402
 from pspnet_edge.train.batches import normalised  # noqa: E402
 
 IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))

@@ -24,9 +24,9 @@ from pspnet_edge.cli.train import train as command  # noqa: E402
 from pspnet_edge.data.scenes import Drive  # noqa: E402
 from pspnet_edge.graph.calibration_table import read_table  # noqa: E402
 from pspnet_edge.labels import CAMVID  # noqa: E402
-from pspnet_edge.train import loop  # noqa: E402
-from pspnet_edge.train.loop import TrainingResult  # noqa: E402
+from pspnet_edge.train import training  # noqa: E402
 from pspnet_edge.train.recipe import Recipe  # noqa: E402
+from pspnet_edge.train.training import TrainingResult  # noqa: E402
 
 
 @pytest.fixture
@@ -53,8 +53,8 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
         seen.update(names)
         return TrainingResult(tmp_path / "final.pt", 1, None)
 
-    real = loop.train
-    monkeypatch.setattr(loop, "train", instead)
+    real = training.train
+    monkeypatch.setattr(training, "train", instead)
 
     def run(*arguments: object) -> dict[str, object]:
         done = CliRunner().invoke(app, ["train", *map(str, arguments), "-o", str(tmp_path / "out")])
@@ -183,7 +183,7 @@ def test_a_run_killed_at_any_step_ends_like_one_that_was_not(small: Path, tmp_pa
     script = tmp_path / "killed.py"
     script.write_text(
         "import os, signal, sys\n"
-        "from pspnet_edge.train.run import Run\n"
+        "from pspnet_edge.train.step import Run\n"
         "whole_step = Run.step\n"
         "def step(self, parts, number):\n"
         f"    if number == {step}:\n"

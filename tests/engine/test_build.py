@@ -9,7 +9,7 @@ import pytest
 from pspnet_edge.artifact import sidecar_path
 from pspnet_edge.data.datasets import SceneSet
 from pspnet_edge.data.geometry import frame_at
-from pspnet_edge.engine.base import CPU_RUNTIMES, open_engine
+from pspnet_edge.engine.backends import CPU_RUNTIMES, open_engine
 from pspnet_edge.engine.build import build_engine, cached_engine, choose_runtime, find_model
 from pspnet_edge.errors import CalibrationError, EngineError, ModelError, OptionError, OutputError
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pspnet_edge.engine.base import Engine, open_engine
+from pspnet_edge.engine.backends import open_engine
 from pspnet_edge.engine.build import build_engine, find_model
+from pspnet_edge.engine.engine import Engine
 from pspnet_edge.errors import EngineError
 
 

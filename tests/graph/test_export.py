@@ -12,9 +12,9 @@ import pytest
 torch = pytest.importorskip("torch", reason="the train extra is not installed")
 
 from pspnet_edge import bundled  # noqa: E402
-from pspnet_edge.data.calibration_set import evenly_spaced  # noqa: E402
 from pspnet_edge.data.datasets import Dataset, SceneSet, open_dataset  # noqa: E402
 from pspnet_edge.data.geometry import frame_at  # noqa: E402
+from pspnet_edge.data.subset import evenly_spaced  # noqa: E402
 from pspnet_edge.errors import ModelError, OptionError  # noqa: E402
 from pspnet_edge.graph import export  # noqa: E402
 from pspnet_edge.graph.calibration_table import read_table  # noqa: E402

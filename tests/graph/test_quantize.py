@@ -8,9 +8,9 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper
 
-from pspnet_edge.data.calibration_set import evenly_spaced
 from pspnet_edge.data.datasets import SceneSet
 from pspnet_edge.data.geometry import frame_at
+from pspnet_edge.data.subset import evenly_spaced
 from pspnet_edge.errors import CalibrationError
 from pspnet_edge.graph.calibration_table import CalibrationTable
 from pspnet_edge.graph.onnx_file import ModelFile

@@ -189,7 +189,7 @@ def test_masks_change_less(model: ModelFile) -> None:
     """On streets that calibration did not see, fewer pixels change than with the nearest rounding."""
     import onnxruntime
 
-    from pspnet_edge.data.calibration_set import evenly_spaced
+    from pspnet_edge.data.subset import evenly_spaced
 
     streets, unseen = evenly_spaced(SceneSet("train"), 48), evenly_spaced(SceneSet("val"), 8)
     images = [streets.image(index) for index in range(len(streets))]

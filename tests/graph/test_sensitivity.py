@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from pspnet_edge.data.calibration_set import evenly_spaced
 from pspnet_edge.data.datasets import SceneSet
+from pspnet_edge.data.subset import evenly_spaced
 from pspnet_edge.errors import BuildError, OptionError
 from pspnet_edge.graph.calibration_table import CalibrationTable
 from pspnet_edge.graph.onnx_file import ModelFile

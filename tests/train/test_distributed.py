@@ -76,7 +76,7 @@ def test_a_process_that_fails_ends_the_others(small_scenes: Path, tmp_path: Path
     script = tmp_path / "fail.py"
     script.write_text(
         "import sys\n"
-        "import pspnet_edge.train.run as run\n"
+        "import pspnet_edge.train.step as run\n"
         "from pspnet_edge.cli.main import main\n"
         "from pspnet_edge.errors import DataError\n"
         "step = run.Run.step\n"

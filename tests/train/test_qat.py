@@ -9,15 +9,15 @@ import pytest
 torch = pytest.importorskip("torch", reason="the train extra is not installed")
 
 from pspnet_edge import bundled  # noqa: E402
-from pspnet_edge.data.calibration_set import evenly_spaced  # noqa: E402
 from pspnet_edge.data.datasets import SceneSet  # noqa: E402
+from pspnet_edge.data.subset import evenly_spaced  # noqa: E402
 from pspnet_edge.errors import OptionError  # noqa: E402
 from pspnet_edge.model.checkpoint import load_checkpoint  # noqa: E402
 from pspnet_edge.model.pspnet import PSPNet  # noqa: E402
 from pspnet_edge.model.quantiser import Quantiser  # noqa: E402
-from pspnet_edge.train.loop import Recipe, train  # noqa: E402
 from pspnet_edge.train.qat import quantise  # noqa: E402
-from pspnet_edge.train.run import Run  # noqa: E402
+from pspnet_edge.train.step import Run  # noqa: E402
+from pspnet_edge.train.training import Recipe, train  # noqa: E402
 from pspnet_edge.train.validate import prediction  # noqa: E402
 
 INIT = bundled.checkpoint_path(bundled.DEFAULT)

@@ -12,7 +12,7 @@ import pytest
 from onnx import numpy_helper
 
 from pspnet_edge import bundled
-from pspnet_edge.engine.base import read_info
+from pspnet_edge.engine.backends import read_info
 from pspnet_edge.engine.build import build_engine, find_model
 from pspnet_edge.engine.tensorrt.builder import BuildOptions, build_plan
 from pspnet_edge.engine.tensorrt.layers import convolution_precisions
@@ -195,7 +195,7 @@ def test_nested_phases_give_one_share() -> None:
 
 
 def test_a_plan_without_a_gpu_says_so(tmp_path: Path) -> None:
-    from pspnet_edge.engine.base import open_engine
+    from pspnet_edge.engine.backends import open_engine
     from pspnet_edge.engine.tensorrt.gpu import find_gpu
 
     if find_gpu() is not None:

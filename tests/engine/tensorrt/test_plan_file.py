@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 from pspnet_edge.artifact import sidecar_path, write_sidecar
-from pspnet_edge.engine.base import open_engine
+from pspnet_edge.engine.backends import open_engine
 from pspnet_edge.engine.tensorrt import session
 from pspnet_edge.engine.tensorrt.gpu import Gpu
 from pspnet_edge.engine.tensorrt.plan_file import check_plan, read_header

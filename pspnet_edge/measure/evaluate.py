@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..data.datasets import Dataset
 from ..data.geometry import frame_at, mask_at
-from ..engine.base import Engine
+from ..engine.engine import Engine
 from ..errors import OptionError
 from ..metrics import ConfusionMatrix
 from .processes import ALONE, Processes

@@ -10,9 +10,9 @@ from ..errors import OptionError
 from ..labels import LabelSet
 from ..metrics import ConfusionMatrix
 from ..model.checkpoint import save_checkpoint
+from .metrics_log import EpochResult, best_miou, write_metrics
 from .recipe import Recipe
-from .record import EpochResult, best_miou, write_metrics
-from .run import Run
+from .step import Run
 
 LAST = "last.pt"
 

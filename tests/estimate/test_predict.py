@@ -13,12 +13,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pspnet_edge import bundled
 from pspnet_edge.errors import ModelError, OptionError
-from pspnet_edge.graph.kernels import fused_kernels
+from pspnet_edge.estimate.boards import BOARDS
+from pspnet_edge.estimate.kernels import fused_kernels
+from pspnet_edge.estimate.predict import estimate
+from pspnet_edge.estimate.roofline import FITTED, Constants, layer_times
 from pspnet_edge.graph.onnx_file import read_model
 from pspnet_edge.graph.quantize import convolution_macs
-from pspnet_edge.report.boards import BOARDS
-from pspnet_edge.report.estimate import estimate
-from pspnet_edge.report.roofline import FITTED, Constants, layer_times
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "estimate.json"
 MODEL = bundled.onnx_path(bundled.DEFAULT)
@@ -190,7 +190,7 @@ def test_what_cannot_be_estimated_is_refused(tmp_path: Path) -> None:
 def test_needs_no_torch() -> None:
     code = (
         "import sys; sys.modules['torch'] = None\n"
-        "from pspnet_edge.report.estimate import estimate\n"
+        "from pspnet_edge.estimate.predict import estimate\n"
         "from pathlib import Path\n"
         f"assert estimate(Path({str(MODEL)!r}), 'int8', 'orin-nano').fps > 0"
     )

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("torch", reason="the train extra is not installed")
 
-from pspnet_edge.train.record import EpochResult, best_miou, board, write_metrics
+from pspnet_edge.train.metrics_log import EpochResult, best_miou, board, write_metrics
 
 ROWS = [EpochResult(1, 2.0, float("nan"), float("nan"), 0.1), EpochResult(2, 1.5, 0.4, 0.8, 0.05)]
 

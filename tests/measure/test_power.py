@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from pspnet_edge.errors import MissingPackage
-from pspnet_edge.report import power
-from pspnet_edge.report.power import Sample, power_meter, sample_of
+from pspnet_edge.measure import power
+from pspnet_edge.measure.power import Sample, power_meter, sample_of
 
 
 class FakeJtop:

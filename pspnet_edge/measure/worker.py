@@ -1,6 +1,6 @@
 """A process of its own for one task of a benchmark: what it opens and allocates is its own, and gone at its end.
 
-``run_task`` starts ``python -m pspnet_edge.report.worker TASK``, the task as JSON, and reads lines of JSON:
+``run_task`` starts ``python -m pspnet_edge.measure.worker TASK``, the task as JSON, and reads lines of JSON:
 ``{"done": n}`` as it goes on, and at last ``{"result": …}`` or ``{"error": sentence}``.
 """
 
@@ -22,7 +22,8 @@ from ..camera.sources import Source, open_source
 from ..data.datasets import Dataset, open_dataset
 from ..data.geometry import frame_at
 from ..data.images import ImageFiles
-from ..engine.base import Engine, open_engine
+from ..engine.backends import open_engine
+from ..engine.engine import Engine
 from ..errors import EngineError, PspnetEdgeError
 from ..metrics import ConfusionMatrix
 from .evaluate import evaluate_engine
@@ -43,7 +44,7 @@ def run_task(task: dict[str, Any], on_done: Callable[[int], None] = lambda done:
     Raises:
         EngineError: the process failed, with its sentence, or was killed.
     """
-    command = [sys.executable, "-m", "pspnet_edge.report.worker", json.dumps(task)]
+    command = [sys.executable, "-m", "pspnet_edge.measure.worker", json.dumps(task)]
     last: dict[str, Any] = {}
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -5,8 +5,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from pspnet_edge.data.calibration_set import balanced_by_area, balanced_by_presence, evenly_spaced, stratified
 from pspnet_edge.data.datasets import SceneSet
+from pspnet_edge.data.subset import balanced_by_area, balanced_by_presence, evenly_spaced, stratified
 from pspnet_edge.errors import OptionError
 
 

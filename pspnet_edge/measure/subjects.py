@@ -11,7 +11,7 @@ from typing import Any
 
 from .. import __version__, bundled
 from ..artifact import sha256_of, sidecar_path
-from ..engine.base import read_info, runtime_version
+from ..engine.backends import read_info, runtime_version
 from ..engine.build import Model, build_engine, find_model, table_beside
 from ..errors import OptionError
 from ..graph.onnx_file import read_model

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pspnet_edge.errors import SourceError
-from pspnet_edge.report.latency import Reference, engine_slice, loop_slice, over_rounds, percentiles
+from pspnet_edge.measure.latency import Reference, engine_slice, loop_slice, over_rounds, percentiles
 
 
 class Sleeper:

@@ -14,13 +14,13 @@ from ..data.datasets import Dataset
 from ..errors import OptionError
 from ..model.checkpoint import load_checkpoint
 from ..model.pspnet import PSPNet
+from .checkpoints import LAST, Keeper, row_of
 from .distil import soft_labels
 from .distributed import ALONE, World
-from .keep import LAST, Keeper, row_of
+from .metrics_log import EpochResult, best_miou, board
 from .qat import quantise
 from .recipe import Recipe
-from .record import EpochResult, best_miou, board
-from .run import OnStep, Run
+from .step import OnStep, Run
 from .validate import validate, write_samples
 
 __all__ = ["EpochResult", "Recipe", "TrainingResult", "train"]

@@ -14,8 +14,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ..graph.kernels import Kernel, Stored
 from .boards import Board
+from .kernels import Kernel, Stored
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,12 @@ import pytest
 from pspnet_edge import bundled
 from pspnet_edge.engine.build import build_engine, find_model
 from pspnet_edge.errors import EngineError, ModelError, OptionError
-from pspnet_edge.report import worker
-from pspnet_edge.report.benchmark import Protocol, exact_of, measure, write_demo_video
+from pspnet_edge.measure import worker
+from pspnet_edge.measure.benchmark import Protocol, exact_of, measure, write_demo_video
+from pspnet_edge.measure.store import Store
+from pspnet_edge.measure.subjects import Subject, models_at_sizes, subjects_of
+from pspnet_edge.measure.worker import run_task
 from pspnet_edge.report.rows import pareto, rows_of
-from pspnet_edge.report.store import Store
-from pspnet_edge.report.subjects import Subject, models_at_sizes, subjects_of
-from pspnet_edge.report.worker import run_task
 
 from .conftest import benchmark
 
@@ -175,7 +175,7 @@ def test_a_task_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_process_counts_its_own_memory_alone() -> None:
     """What the parent held at the fork is not the child's."""
     ballast = bytearray(400 << 20)
-    code = "from pspnet_edge.report.worker import peak_memory_bytes; print(peak_memory_bytes())"
+    code = "from pspnet_edge.measure.worker import peak_memory_bytes; print(peak_memory_bytes())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert 20e6 < int(done.stdout) < 300e6
     assert len(ballast) < worker.peak_memory_bytes()

@@ -18,9 +18,9 @@ import pytest
 
 from pspnet_edge.camera.devices import Wanted
 from pspnet_edge.camera.loop import Loop
-from pspnet_edge.camera.reader_process import RemoteSource
+from pspnet_edge.camera.remote_source import RemoteSource
 from pspnet_edge.camera.shot import Shot
-from pspnet_edge.engine.base import Engine, EngineInfo
+from pspnet_edge.engine.engine import Engine, EngineInfo
 from pspnet_edge.errors import SourceError
 from pspnet_edge.labels import CAMVID
 
@@ -86,7 +86,11 @@ def source(server: Server) -> Iterator[RemoteSource]:
 def readers() -> list[int]:
     """Reader processes that this one started, whichever thread did."""
     children = [pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()]
-    return [int(pid) for pid in children if b"pspnet_edge.camera.reader" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [
+        int(pid)
+        for pid in children
+        if b"pspnet_edge.camera.reader_process" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
 
 
 def drain(source: RemoteSource) -> None:
@@ -191,7 +195,7 @@ def test_the_reader_ends_with_its_parent(server: Server) -> None:
     code = (
         "import sys, os\n"
         "from pspnet_edge.camera.devices import Wanted\n"
-        "from pspnet_edge.camera.reader_process import RemoteSource\n"
+        "from pspnet_edge.camera.remote_source import RemoteSource\n"
         f"made = RemoteSource(Wanted('stream', 'http://127.0.0.1:{server.port}/'))\n"
         "made.reopen()\n"
         "print(open(f'/proc/self/task/{os.getpid()}/children').read(), flush=True)\n"

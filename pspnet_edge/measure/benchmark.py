@@ -21,7 +21,7 @@ from ..artifact import atomic_path, sha256_of
 from ..data.images import ImageFiles
 from ..data.progress import Advance
 from ..data.scenes import FRAMES_PER_SECOND, Drive
-from ..engine.base import read_info
+from ..engine.backends import read_info
 from ..errors import OutputError
 from .power import PowerMeter
 from .store import Store

@@ -15,13 +15,13 @@ import pytest
 
 from pspnet_edge.data.datasets import SceneSet
 from pspnet_edge.data.geometry import frame_at
-from pspnet_edge.engine.base import Engine, EngineInfo
+from pspnet_edge.engine.engine import Engine, EngineInfo
 from pspnet_edge.errors import DataError, OptionError
 from pspnet_edge.labels import CAMVID, IGNORE, LabelSet
+from pspnet_edge.measure import evaluate as module
+from pspnet_edge.measure.evaluate import evaluate_engine
+from pspnet_edge.measure.processes import ALONE, Processes, started_processes
 from pspnet_edge.metrics import ConfusionMatrix
-from pspnet_edge.report import evaluate as module
-from pspnet_edge.report.evaluate import evaluate_engine
-from pspnet_edge.report.processes import ALONE, Processes, started_processes
 
 SIZE_HW = (24, 32)
 

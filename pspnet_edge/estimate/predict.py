@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OptionError
-from ..graph.kernels import fused_kernels, read_graph
 from .boards import BOARDS, Board
+from .kernels import fused_kernels, read_graph
 from .roofline import LayerTime, layer_times
 
 __all__ = ["BOARDS", "Board", "Estimate", "estimate"]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..camera.sources import Source
 from ..data.geometry import frame_at, mask_at
-from ..engine.base import Engine
+from ..engine.engine import Engine
 from ..errors import SourceError
 
 PERCENTILES = (50, 95, 99)

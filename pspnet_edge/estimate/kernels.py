@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto
 
 from ..errors import ModelError
-from .quantize import quantised_convolutions
+from ..graph.quantize import quantised_convolutions
 
 _NOTHING = frozenset(
     ("Identity", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "QuantizeLinear", "DequantizeLinear")

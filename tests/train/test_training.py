@@ -9,12 +9,12 @@ import pytest
 torch = pytest.importorskip("torch", reason="the train extra is not installed")
 
 from pspnet_edge import bundled  # noqa: E402
-from pspnet_edge.data.calibration_set import evenly_spaced  # noqa: E402
 from pspnet_edge.data.datasets import SceneSet  # noqa: E402
+from pspnet_edge.data.subset import evenly_spaced  # noqa: E402
 from pspnet_edge.errors import ModelError, OptionError  # noqa: E402
 from pspnet_edge.model.checkpoint import load_checkpoint  # noqa: E402
-from pspnet_edge.train.loop import Recipe, train  # noqa: E402
-from pspnet_edge.train.run import Run  # noqa: E402
+from pspnet_edge.train.step import Run  # noqa: E402
+from pspnet_edge.train.training import Recipe, train  # noqa: E402
 
 RECIPE = Recipe(epochs=3, batch=2, crop_hw=(96, 96), scenes_share=0.0, warmup_epochs=0.5, learning_rate=2e-3)
 

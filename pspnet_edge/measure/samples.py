@@ -14,7 +14,7 @@ from ..artifact import write_bytes
 from ..data.datasets import Dataset
 from ..data.geometry import frame_at, mask_at
 from ..data.images import ImageFiles
-from ..engine.base import Engine
+from ..engine.engine import Engine
 from ..labels import IGNORE, LabelSet
 
 _LOOKED_AT = 24

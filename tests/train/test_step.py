@@ -6,12 +6,12 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the train extra is not installed")
 
-from pspnet_edge.data.calibration_set import evenly_spaced  # noqa: E402
 from pspnet_edge.data.datasets import SceneSet  # noqa: E402
+from pspnet_edge.data.subset import evenly_spaced  # noqa: E402
 from pspnet_edge.errors import ModelError  # noqa: E402
 from pspnet_edge.model.pspnet import PSPNet  # noqa: E402
 from pspnet_edge.train.recipe import Recipe  # noqa: E402
-from pspnet_edge.train.run import Run  # noqa: E402
+from pspnet_edge.train.step import Run  # noqa: E402
 
 # Without dropout and with BatchNorm's statistics as they are, a batch in parts is the batch.
 RECIPE = Recipe(

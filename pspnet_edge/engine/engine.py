@@ -1,0 +1,109 @@
+"""An opened engine: frames in, masks out, whichever runtime computes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import EngineError
+from ..labels import LabelSet
+from .session import OverlappingSession, Session
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """What an engine is, from its sidecar."""
+
+    path: Path
+    runtime: str
+    precision: str
+    shape_nhw: tuple[int, int, int]
+    """Frames a batch, height and width in pixels."""
+    label_set: LabelSet
+    facts: dict[str, Any]
+    """The whole sidecar."""
+
+
+class Engine:
+    """An opened engine: frames in, masks out.
+
+    Use it as a context manager, or call ``close``.
+    """
+
+    def __init__(self, info: EngineInfo, session: Session) -> None:
+        self.info = info
+        self._session = session
+        self._expected = (*info.shape_nhw, 3)
+        self._checked = False
+
+    @property
+    def output_is_reused(self) -> bool:
+        """Whether the mask array is overwritten by the next ``infer``: copy it to keep it."""
+        return self._session.output_is_reused
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width of the frames in pixels."""
+        return self.info.shape_nhw[1:]
+
+    def infer(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Segment a batch: ``uint8 [N, H, W, 3]`` BGR → ``uint8 [N, H, W]`` class ids.
+
+        The first call checks shape and type; later frames of a camera loop cannot differ.
+
+        Raises:
+            EngineError: the first batch has another shape or type.
+        """
+        self._check(frames)
+        return self._session.infer(frames)
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether there are ``submit`` and ``take``, for more frames a second at a longer latency each."""
+        return isinstance(self._session, OverlappingSession)
+
+    def submit(self, frames: NDArray[np.uint8]) -> None:
+        """Begin with a batch; see ``OverlappingSession``.
+
+        Raises:
+            EngineError: the first batch has another shape or type, or the session does not overlap.
+        """
+        self._check(frames)
+        self._overlapping().submit(frames)
+
+    def take(self) -> NDArray[np.uint8]:
+        """The masks of the oldest batch in flight; see ``OverlappingSession``.
+
+        Raises:
+            EngineError: the session does not overlap.
+        """
+        return self._overlapping().take()
+
+    def close(self) -> None:
+        """Free the runtime."""
+        self._session.close()
+
+    def _check(self, frames: NDArray[np.uint8]) -> None:
+        if self._checked:
+            return
+        if frames.shape != self._expected or frames.dtype != np.uint8:
+            raise EngineError(
+                f"{self.info.path.name} takes uint8 frames of shape {self._expected}, "
+                f"got {frames.dtype} {frames.shape}: resize the frame to the engine's size first"
+            )
+        self._checked = True
+
+    def _overlapping(self) -> OverlappingSession:
+        if not isinstance(self._session, OverlappingSession):
+            raise EngineError(f"{self.info.runtime} works on one batch at a time: use infer")
+        return self._session
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()

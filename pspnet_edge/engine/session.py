@@ -1,0 +1,36 @@
+"""What a runtime offers to the rest of the package: the contract that every backend implements."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Session(Protocol):
+    """A runtime that holds one engine. It trusts its input; ``Engine`` has checked it."""
+
+    output_is_reused: bool
+    """Whether the array that ``infer`` returns is overwritten by the next call."""
+
+    def infer(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """``uint8 [N, H, W, 3]`` BGR → ``uint8 [N, H, W]``."""
+
+    def close(self) -> None:
+        """Free what the runtime holds. Called once."""
+
+
+IN_FLIGHT = 2
+"""Batches that an ``OverlappingSession`` takes before the first must be fetched."""
+
+
+@runtime_checkable
+class OverlappingSession(Session, Protocol):
+    """A session that works on one batch while the next is written and the last is read: up to ``IN_FLIGHT`` of them."""
+
+    def submit(self, frames: NDArray[np.uint8]) -> None:
+        """Begin with ``uint8 [N, H, W, 3]``, which may be overwritten as soon as this returns."""
+
+    def take(self) -> NDArray[np.uint8]:
+        """Wait for the oldest batch: ``uint8 [N, H, W]``, overwritten by the next ``submit`` but one."""

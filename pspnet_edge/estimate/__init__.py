@@ -1,0 +1,1 @@
+"""Predicted speed on a board, from the graph alone: boards, kernels, roofline."""

@@ -1,0 +1,1 @@
+"""What an engine does on this machine: mIoU, latency, memory and power, each measured in its own process."""
