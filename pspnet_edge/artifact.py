@@ -1,13 +1,29 @@
-"""Files that other steps rely on: atomic writes, fingerprints, and the JSON sidecar beside each artefact."""
+"""Every file this package writes: atomic, only where an ordinary file is or can be, and by one process at a time.
+
+``find_target`` decides for all of them. A device node, FIFO, socket or folder is never replaced; a symbolic link to an
+ordinary file stays, and the file behind it is replaced.
+
+Temporary files carry the process that owns them in their name, and hold a lock while it lives. The next command that
+writes into the same folder removes those whose owner is gone.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import hashlib
 import json
+import logging
 import os
 import platform
+import re
+import secrets
+import shutil
+import stat
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,46 +32,207 @@ from . import __version__
 from .errors import ModelError, OutputError
 
 FORMAT_VERSION = 1
+LONGEST_NAME_BYTES = 235
+"""File systems take 255; the rest is for ``.json``, ``.calib.json`` and ``.partial`` behind it."""
+
+_log = logging.getLogger(__name__)
 _CHUNK_BYTES = 1 << 20
+_MOST_LINKS = 40
+_MARK = "~pspnet-edge"
+_TEMPORARY = re.compile(re.escape(_MARK) + r"-([0-9a-f]+)-([0-9a-f]+)-([0-9a-f]{8})-[0-9a-f]+(\..*)?$")
+_WAIT_S = 600.0
+_OTHER_PLACE = "choose another path or free this one"
+
+_cleaned: set[tuple[int, int]] = set()
+_held: dict[Path, int] = {}
+_held_guard = threading.Lock()
+
+
+def find_target(path: Path) -> Path:
+    """Where writing ``path`` writes: itself, or the ordinary file that a symbolic link leads to.
+
+    Raises:
+        OutputError: ``path`` is not a usable file name, or what is there is not an ordinary file.
+    """
+    _check_name(path)
+    try:
+        place = path.parent.resolve() / path.name
+        links = 0
+        while place.is_symlink():
+            links += 1
+            if links > _MOST_LINKS:
+                raise OutputError(f"{path} is a symbolic link to itself", _OTHER_PLACE)
+            if place.parent.as_posix().startswith("/proc/"):  # /dev/stdout, which may be any open file
+                raise OutputError(f"{path} is an open file of a process, not an ordinary file", _OTHER_PLACE)
+            pointed = place.parent / place.readlink()
+            place = pointed.parent.resolve() / pointed.name
+        kind = _kind_of(place)
+        if kind is None and links and not place.parent.is_dir():
+            raise OutputError(f"{path} is a symbolic link to {place}, whose folder is missing", _OTHER_PLACE)
+    except (OSError, RuntimeError) as error:
+        raise _not_writable(path, error) from error
+    _refuse_special(path, kind, links > 0)
+    return place
 
 
 @contextlib.contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path in the folder of ``path``; on success it replaces ``path``, on failure it is removed.
+def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; on success it replaces ``path``, on failure it is removed.
+
+    Another process that is writing ``path`` is waited for.
+
+    Args:
+        path: the file to write; missing folders are made.
+        durable: wait until the content is on the disk. False for one of many files, such as a mask per frame.
 
     Raises:
-        OutputError: the folder cannot be made or written.
+        OutputError: the folder cannot be made or written, or ``path`` is not an ordinary file.
     """
+    target = find_target(path)
+    with claim(path) if durable else contextlib.nullcontext():
+        try:
+            # The suffix stays, because writers such as OpenCV choose the container by it.
+            temporary, descriptor = _make_temporary(target.parent, target.stem, target.suffix)
+        except OSError as error:
+            raise _not_writable(path, error) from error
+        try:
+            yield temporary
+            if durable:
+                _flush(temporary)
+            _replace(temporary, target, path)
+        except OSError as error:
+            raise _not_writable(path, error) from error
+        finally:
+            temporary.unlink(missing_ok=True)
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def claim(path: Path, *, wait_s: float = _WAIT_S) -> Iterator[None]:
+    """Be the one process that writes ``path``; a lock whose owner died is taken over.
+
+    It may be nested, in one process and in its direct children.
+
+    Args:
+        path: the file that will be written.
+        wait_s: how long another process is waited for.
+
+    Raises:
+        OutputError: the folder cannot be written, or another process still writes ``path`` after ``wait_s``.
+    """
+    target = find_target(path)
+    with _held_guard:
+        nested = target in _held
+        _held[target] = _held.get(target, 0) + 1
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # The suffix stays, because writers such as OpenCV choose the container by it.
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
-        os.close(descriptor)
-    except OSError as error:
-        raise _not_writable(path, error) from error
-    temporary = Path(name)
-    try:
-        yield temporary
-        _flush(temporary)
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-    except OSError as error:
-        raise _not_writable(path, error) from error
+        descriptor = None if nested else _acquire(target, path, wait_s)
+        try:
+            yield
+        finally:
+            if descriptor is not None:
+                # Removed while it is held, so that whoever waits sees that this is not the lock any more.
+                _lock_of(target).unlink(missing_ok=True)
+                os.close(descriptor)
     finally:
-        temporary.unlink(missing_ok=True)
+        with _held_guard:
+            _held[target] -= 1
+            if not _held[target]:
+                del _held[target]
 
 
-def ensure_writable(path: Path) -> None:
-    """Raise ``OutputError`` now if ``path`` could not be written at the end of long work."""
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder: give -o the name of a file")
-    folder = path.parent
+def replace(source: Path, path: Path) -> None:
+    """Move a finished file to ``path``, on the same file system.
+
+    Raises:
+        OutputError: it cannot be moved, or ``path`` is not an ordinary file.
+    """
+    target = find_target(path)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        _replace(source, target, path)
+    except OSError as error:
+        raise _not_writable(path, error) from error
+
+
+def open_for_append(path: Path) -> int:
+    """A file descriptor that appends to ``path``; no link is followed except to an ordinary file.
+
+    Raises:
+        OutputError: ``path`` is not an ordinary file.
+        OSError: it cannot be opened.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    descriptor = os.open(find_target(path), flags, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OutputError(f"{path} is not an ordinary file", _OTHER_PLACE)
+    return descriptor
+
+
+def make_folder(path: Path) -> None:
+    """Make ``path`` and its parents where they are missing.
+
+    Raises:
+        OutputError: it cannot be made, or something that is not a folder is there.
+    """
+    if path.name:
+        _check_name(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise OutputError(f"{path} is not a folder", "choose the name of a folder") from error
+    except (OSError, ValueError) as error:
+        raise _not_writable(path, error) from error
+
+
+def ensure_writable(path: Path, *, sidecar: bool = False) -> None:
+    """Raise ``OutputError`` now if ``path`` could not be written at the end of long work.
+
+    Args:
+        path: the file that will be written.
+        sidecar: whether its sidecar will be written too.
+    """
+    _check_name(path, LONGEST_NAME_BYTES)
+    target = find_target(path)
+    if sidecar:
+        find_target(sidecar_path(path))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=target.parent):
             pass
     except OSError as error:
         raise _not_writable(path, error) from error
+    _remove_leftovers(target.parent)
+
+
+def ensure_folder_writable(folder: Path) -> None:
+    """Raise ``OutputError`` now if no file could be written into ``folder``; it is made where it is missing."""
+    make_folder(folder)
+    ensure_writable(folder / "0")
+
+
+@contextlib.contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Yield an empty temporary folder, removed at the end; one that a killed process left is removed by the next.
+
+    Raises:
+        OutputError: the place for temporary files cannot be written.
+    """
+    try:
+        place = Path(tempfile.gettempdir())
+        _remove_leftovers(place)
+        folder = place / _temporary_name("scratch", "")
+        folder.mkdir(mode=0o700)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        _try_lock(descriptor)
+    except OSError as error:
+        raise OutputError(
+            f"no temporary folder can be made ({error.strerror or error})", "free space, or set TMPDIR to a folder"
+        ) from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -79,7 +256,7 @@ def sha256_of(path: Path) -> str:
 
 
 def sidecar_path(path: Path) -> Path:
-    """Where the sidecar of ``path`` stands: ``model.onnx`` → ``model.onnx.json``.
+    """The sidecar of ``path``: ``model.onnx`` → ``model.onnx.json``.
 
     The whole name is kept, so that ``model.onnx`` and ``model.engine`` in one folder do not share a sidecar.
     """
@@ -89,7 +266,7 @@ def sidecar_path(path: Path) -> Path:
 def write_sidecar(path: Path, kind: str, facts: dict[str, Any], *, content: Path | None = None) -> None:
     """Write the sidecar of an artefact: its own fingerprint, what made it, and ``facts``.
 
-    ``content`` is where the artefact's bytes stand now, when it has not been moved to ``path`` yet.
+    ``content`` is where the artefact's bytes are now, when it has not been moved to ``path`` yet.
     """
     header = {
         "format_version": FORMAT_VERSION,
@@ -110,7 +287,7 @@ def read_sidecar(path: Path, kind: str, remake: str) -> dict[str, Any]:
     Args:
         path: the artefact, not the sidecar.
         kind: what it must describe: ``"model"`` or ``"engine"``.
-        remake: the command that makes the pair anew, quoted in errors.
+        remake: the command that makes the pair again, quoted in errors.
 
     Raises:
         ModelError: there is none, it is damaged, of another kind or format, or does not belong to the file.
@@ -119,19 +296,205 @@ def read_sidecar(path: Path, kind: str, remake: str) -> dict[str, Any]:
     try:
         facts = json.loads(place.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ModelError(f"{path} has no sidecar {place.name}: make both with `{remake}`") from None
+        raise ModelError(f"{path} has no sidecar {place.name}", "make both", remake) from None
     except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"the sidecar {place} cannot be read ({error}): make it anew with `{remake}`") from error
+        raise ModelError(f"the sidecar {place} cannot be read ({error})", "recreate it", remake) from error
     if not isinstance(facts, dict) or facts.get("kind") != kind:
-        raise ModelError(f"{place} is not the sidecar of a pspnet-edge {kind}: make it with `{remake}`")
+        raise ModelError(f"{place} is not the sidecar of a pspnet-edge {kind}", "make it", remake)
     if facts.get("format_version") != FORMAT_VERSION:
         raise ModelError(
-            f"{place} has format version {facts.get('format_version')} and this package reads {FORMAT_VERSION}: "
-            f"make it anew with `{remake}`"
+            f"{place} has format version {facts.get('format_version')} and this package reads {FORMAT_VERSION}",
+            "recreate it",
+            remake,
         )
     if facts.get("sha256") != sha256_of(path):
-        raise ModelError(f"{path} is not the file that its sidecar describes: make both anew with `{remake}`")
+        raise ModelError(f"{path} is not the file that its sidecar describes", "recreate both", remake)
     return facts
+
+
+def _check_name(path: Path, longest: int = 255) -> None:
+    shown = str(path).encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+    if path.name in ("", "..") or str(path) == ".":
+        raise OutputError(f"'{shown}' is a folder, not the name of a file", "choose the name of a file")
+    if "\0" in str(path):
+        raise OutputError(f"'{shown}' holds a NUL character", "choose another name")
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        raise OutputError(f"'{shown}' is not UTF-8", "choose another name") from None
+    if len(os.fsencode(path.name)) > longest:
+        raise OutputError(f"the name '{path.name[:40]}…' is longer than {longest} bytes", "choose a shorter name")
+
+
+def _kind_of(place: Path) -> int | None:
+    """The type bits of what is there, no link followed; None where nothing is."""
+    try:
+        return stat.S_IFMT(place.lstat().st_mode)
+    except FileNotFoundError:
+        return None
+
+
+def _refuse_special(path: Path, kind: int | None, is_link: bool = False) -> None:
+    if kind in (None, stat.S_IFREG):
+        return
+    names = {
+        stat.S_IFDIR: "folder",
+        stat.S_IFCHR: "device",
+        stat.S_IFBLK: "device",
+        stat.S_IFIFO: "FIFO",
+        stat.S_IFSOCK: "socket",
+        stat.S_IFLNK: "symbolic link",
+    }
+    name = names.get(kind, "special file")
+    link = "symbolic link to a " if is_link else ""
+    fix = "choose the name of a file" if kind == stat.S_IFDIR else "choose another path; --json is for pipes"
+    raise OutputError(f"{path} is a {link}{name}, not an ordinary file", fix)
+
+
+def _replace(temporary: Path, target: Path, path: Path) -> None:
+    """Rename, unless something else came to the target while the work was done."""
+    folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            kind: int | None = stat.S_IFMT(os.lstat(target.name, dir_fd=folder).st_mode)
+        except FileNotFoundError:
+            kind = None
+        _refuse_special(path, kind)
+        os.replace(temporary, target.name, dst_dir_fd=folder)
+    finally:
+        os.close(folder)
+
+
+def _make_temporary(folder: Path, stem: str, suffix: str) -> tuple[Path, int]:
+    """A new file that names its owner, and the descriptor that locks it. The kernel applies the umask."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(folder)
+    place = folder / _temporary_name(stem, suffix)
+    descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    _try_lock(descriptor)
+    return place, descriptor
+
+
+def _temporary_name(stem: str, suffix: str) -> str:
+    owner = f"{os.getpid():x}-{_started(os.getpid()) or 0:x}-{_boot()}"
+    mark = f"{_MARK}-{owner}-{secrets.token_hex(4)}{suffix}"
+    room = 254 - len(os.fsencode(mark))
+    return "." + os.fsencode(stem)[:room].decode("utf-8", "ignore") + mark
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove temporary files whose owner is gone; once per process and folder."""
+    with contextlib.suppress(OSError):
+        status = folder.stat()
+        if (status.st_dev, status.st_ino) in _cleaned:
+            return
+        _cleaned.add((status.st_dev, status.st_ino))
+        names = [entry.name for entry in os.scandir(folder) if _MARK in entry.name]
+        for name in names:
+            place = folder / name
+            if name.endswith(f"{_MARK}.lock"):
+                _remove_lock(place)
+            elif (found := _TEMPORARY.search(name)) and not _owner_lives(*found.groups()[:3]) and _is_free(place):
+                _log.info("removing %s, left by a process that is gone", place)
+                if place.is_dir() and not place.is_symlink():
+                    shutil.rmtree(place, ignore_errors=True)
+                else:
+                    place.unlink(missing_ok=True)
+
+
+def _owner_lives(pid: str, started: str, boot: str) -> bool:
+    # Of another boot, or of another container: the lock alone decides.
+    return boot == _boot() and _started(int(pid, 16)) == int(started, 16)
+
+
+def _is_free(place: Path) -> bool:
+    try:
+        descriptor = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return _try_lock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove_lock(place: Path) -> None:
+    descriptor = os.open(place, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if _try_lock(descriptor) and _is_same_file(descriptor, place):
+            place.unlink(missing_ok=True)
+    finally:
+        os.close(descriptor)
+
+
+def _started(pid: int) -> int | None:
+    """When a process began, in clock ticks since the boot; None where it is gone or a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] == b"Z" else int(fields[19])  # field 22 of proc(5); the first two are cut off
+
+
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")[:8]
+    except OSError:
+        return "0" * 8
+
+
+def _lock_of(target: Path) -> Path:
+    name = os.fsencode(target.name)[: 254 - len(_MARK) - 5].decode("utf-8", "ignore")
+    return target.with_name(f".{name}{_MARK}.lock")
+
+
+def _acquire(target: Path, path: Path, wait_s: float) -> int | None:
+    """The descriptor that holds the lock of ``target``; None where this file system has no locks."""
+    lock = _lock_of(target)
+    started, next_word = time.monotonic(), 1.0
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                os.close(descriptor)
+                raise OutputError(f"{lock} is not an ordinary file", "remove it")
+            if _try_lock(descriptor) and _is_same_file(descriptor, lock):
+                os.ftruncate(descriptor, 0)
+                os.write(descriptor, f"{os.getpid()}\n".encode())
+                return descriptor
+            owner = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
+            os.close(descriptor)
+            if owner == str(os.getppid()):  # a child that writes for its parent
+                return None
+            waited_s = time.monotonic() - started
+            if waited_s >= wait_s:
+                raise OutputError(
+                    f"{path} is being written by another process ({owner or 'unknown'})",
+                    "wait for it or choose another path",
+                )
+            if waited_s >= next_word:
+                next_word += 60
+                _log.warning("waiting for process %s, which writes %s", owner or "unknown", path)
+            time.sleep(0.05)
+    except OSError as error:
+        raise _not_writable(path, error) from error
+
+
+def _try_lock(descriptor: int) -> bool:
+    """Whether the file is locked by us now. On a file system without locks every file counts as free."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EWOULDBLOCK, errno.EACCES)
+    return True
+
+
+def _is_same_file(descriptor: int, place: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), place.lstat())
+    except OSError:
+        return False
 
 
 def _flush(path: Path) -> None:
@@ -139,12 +502,6 @@ def _flush(path: Path) -> None:
         os.fsync(stream.fileno())
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _not_writable(path: Path, error: OSError) -> OutputError:
-    reason = error.strerror or str(error)
-    return OutputError(f"{path} cannot be written ({reason}): choose another place with -o or free this one")
+def _not_writable(path: Path, error: Exception) -> OutputError:
+    reason = getattr(error, "strerror", None) or str(error)
+    return OutputError(f"{path} cannot be written ({reason})", _OTHER_PLACE)

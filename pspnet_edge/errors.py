@@ -1,4 +1,4 @@
-"""The exception tree. The command line catches ``PspnetEdgeError`` once and prints its one sentence.
+"""The exception tree. The command line catches ``PspnetEdgeError`` once and prints one sentence.
 
 PspnetEdgeError
 ├── DataError           a data set, image, mask or calibration list that cannot be used
@@ -6,17 +6,43 @@ PspnetEdgeError
 ├── CalibrationError    a calibration table that is damaged, stale or made for another model
 ├── BuildError          an engine that could not be built
 ├── EngineError         an engine that cannot be opened or run
-├── SourceError         a camera, video or folder that gives no frames
+├── SourceError         a camera, video or folder that delivers no frames
 ├── OutputError         a place that cannot be written
-├── OptionError         values of options that do not fit together
-└── MissingPackage      an optional package that this command needs
+├── OptionError         values of parameters that do not fit together
+└── MissingPackage      an optional package that is needed and not installed
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class PspnetEdgeError(Exception):
-    """Something the user can mend; the message is one sentence that says what is wrong and how to mend it."""
+    """Something the user can fix.
+
+    ``str()`` joins the parts into one sentence: ``problem: fix with `command```.
+
+    Args:
+        problem: what is wrong, naming the file or value.
+        fix: what to do about it, as an imperative: ``"choose another path"``.
+        command: a shell command that does it, ready to paste.
+    """
+
+    def __init__(self, problem: str, fix: str | None = None, command: str | None = None) -> None:
+        super().__init__(problem, fix, command)
+        self.problem = problem
+        self.fix = fix
+        self.command = command
+
+    def __str__(self) -> str:
+        fix, command = self.fix, self.command
+        if command is not None and command not in (fix or ""):
+            fix = f"{fix} with `{command}`" if fix else f"run `{command}`"
+        return f"{self.problem}: {fix}" if fix else self.problem
+
+    def to_dict(self) -> dict[str, str | None]:
+        """The parts as JSON values: what ``--json`` prints under ``error``."""
+        return {"problem": self.problem, "fix": self.fix, "command": self.command}
 
 
 class DataError(PspnetEdgeError):
@@ -40,7 +66,7 @@ class EngineError(PspnetEdgeError):
 
 
 class SourceError(PspnetEdgeError):
-    """A camera, video or folder that gives no frames."""
+    """A camera, video or folder that delivers no frames."""
 
 
 class OutputError(PspnetEdgeError):
@@ -48,8 +74,28 @@ class OutputError(PspnetEdgeError):
 
 
 class OptionError(PspnetEdgeError):
-    """Values of options that do not fit together."""
+    """Values of parameters that do not fit together.
+
+    Args:
+        problem: what is wrong.
+        fix: what to do about it.
+        command: a shell command that does it.
+        parameter: the Python parameter at fault, such as ``"max_drop"``; the command line shows its option.
+    """
+
+    def __init__(
+        self, problem: str, fix: str | None = None, command: str | None = None, *, parameter: str | None = None
+    ) -> None:
+        super().__init__(problem, fix, command)
+        self.parameter = parameter
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self.args, {"parameter": self.parameter}
+
+    def __str__(self) -> str:
+        sentence = super().__str__()
+        return f"{self.parameter}: {sentence}" if self.parameter else sentence
 
 
 class MissingPackage(PspnetEdgeError):
-    """An optional package that this command needs and that is not installed."""
+    """An optional package that is needed and not installed."""

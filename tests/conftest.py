@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -56,6 +57,18 @@ def randomise_norms() -> Callable[[nn.Module], None]:
                 nn.init.normal_(module.bias, std=0.1)
 
     return randomise
+
+
+@pytest.fixture
+def full_device(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A device of the test's own on which every write fails for lack of space."""
+    path = tmp_path_factory.mktemp("device") / "full"
+    try:
+        os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 7))
+        path.write_bytes(b"")
+    except OSError as error:
+        pytest.skip(f"this user may not make device nodes: {error}")
+    return path
 
 
 CommandLine = Callable[..., subprocess.CompletedProcess[str]]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..artifact import ensure_writable
+from ..artifact import atomic_path, ensure_folder_writable
 from ..data.geometry import mask_at
 from ..errors import OutputError
 from ..labels import LabelSet
@@ -33,9 +33,7 @@ class MaskFolder:
     """
 
     def __init__(self, folder: Path, label_set: LabelSet, cameras: int, warn: Callable[[str], None]) -> None:
-        if folder.exists() and not folder.is_dir():
-            raise OutputError(f"{folder} is a file: give --save-masks the name of a folder")
-        ensure_writable(folder / "0.png")
+        ensure_folder_writable(folder)
         self._folder = folder
         self._palette = np.ascontiguousarray(label_set.bgr_table()[:, ::-1])
         self._several = cameras > 1
@@ -49,21 +47,13 @@ class MaskFolder:
         name = f"{shot.camera}-{shot.index:08d}.png" if self._several else f"{shot.index:08d}.png"
         mask = mask_at(shot.mask, (shot.frame.shape[0], shot.frame.shape[1]))
         try:
-            self._write(self._folder / name, indexed_png(mask, self._palette))
-        except OSError as error:
+            # Waiting for the disk at every frame would cost an SD card more than the inference.
+            with atomic_path(self._folder / name, durable=False) as temporary:
+                temporary.write_bytes(indexed_png(mask, self._palette))
+        except OutputError as error:
             self._works = False
-            self._warn(f"saving masks to {self._folder} has stopped ({error.strerror}): free the disk and start again")
+            self._warn(f"saving masks has stopped: {error.problem}")
         return True
-
-    def _write(self, path: Path, content: bytes) -> None:
-        # Not artifact.atomic_path: waiting for the disk at every frame would cost an SD card more than the inference.
-        temporary = path.with_name(f".{path.name}.part")
-        try:
-            temporary.write_bytes(content)
-            temporary.replace(path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
 
 
 def indexed_png(mask: NDArray[np.uint8], palette: NDArray[np.uint8]) -> bytes:

@@ -15,7 +15,7 @@ import numpy as np
 from av.video.frame import PictureType
 from numpy.typing import NDArray
 
-from ..artifact import ensure_writable
+from ..artifact import ensure_writable, find_target
 from ..errors import OptionError, OutputError
 from .shot import Shot
 from .sources import Source
@@ -49,12 +49,13 @@ class Recorder:
         path = path.with_name(time.strftime(path.name))
         if path.suffix.lower() != ".mp4":
             raise OptionError(f"{path} does not end in .mp4: only that survives a power cut while it is written")
-        ensure_writable(path)
         self._sources = sources
         self._warn = warn
         self.paths = (
             [path] if len(sources) == 1 else [path.with_stem(f"{path.stem}-{number}") for number in range(len(sources))]
         )
+        for path in self.paths:
+            ensure_writable(path)
         self._films: dict[int, _Film | None] = {}
 
     def __enter__(self) -> Recorder:
@@ -108,7 +109,7 @@ class _Film:
         self._start: float | None = None
         self._last, self._key = -1, -1
         self._frames = 0
-        self._container = av.open(str(path), "w", options=_PIECES)
+        self._container = av.open(str(find_target(path)), "w", options=_PIECES)
         stream = self._container.add_stream(codec, rate=round(fps) or 1, options=_CODECS[codec])
         assert isinstance(stream, av.VideoStream)
         stream.width, stream.height = self._size_wh

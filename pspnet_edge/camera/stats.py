@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..artifact import ensure_writable
+from ..artifact import ensure_writable, open_for_append
+from ..errors import OutputError
 
 
 class StatsFile:
@@ -59,12 +60,12 @@ class StatsFile:
         if self._is_torn:
             line = b"\n" + line
         try:
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            descriptor = open_for_append(self._path)
             try:
                 written = os.write(descriptor, line)
             finally:
                 os.close(descriptor)
-        except OSError:
+        except (OSError, OutputError):
             self.lost += 1
             return
         self._is_torn = written < len(line)

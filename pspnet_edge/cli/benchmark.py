@@ -66,7 +66,8 @@ def benchmark(
     from ..report.render import PICTURES, can_draw, read_report, write_report
 
     old = read_report(against) if against else None
-    ensure_writable(output / "report.json")
+    for suffix in ("json", "md", "html", "png"):
+        ensure_writable(output / f"report.{suffix}")
     if not can_draw():
         say(
             "report.html and report.png need matplotlib and jinja2: pip install 'pspnet-edge[report]', "

@@ -68,6 +68,7 @@ def calibrate(
     source = find_model(model)
     output = output or Path(f"{source.name}.calib.json")
     ensure_writable(output)
+    ensure_writable(output.with_name(f"{output.name}.partial"))
     listed = images_from or (_shipped_list(dataset, split) if images is None else None)
     chosen = _chosen(open_dataset(dataset, root, split), listed, images)
     state = output.with_name(f"{output.name}.partial")

@@ -33,7 +33,7 @@ def export(
 
     size_hw = parse_size(size)
     output = output or checkpoint.with_suffix(".onnx")
-    ensure_writable(output)
+    ensure_writable(output, sidecar=True)
     require("torch", "export a checkpoint")
     from ..graph.export import export_checkpoint
 

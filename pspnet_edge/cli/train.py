@@ -153,7 +153,8 @@ def train(
     training_set = open_dataset(dataset, root, split)
     validation_set = None if split == "trainval" else open_dataset(dataset, root, "val")
     mix = scenes_share > 0 and dataset != "scenes" and training_set.label_set == CAMVID
-    ensure_writable(output / "last.pt")
+    for name in ("last.pt", "best.pt", "final.pt", "metrics.csv"):
+        ensure_writable(output / name)
     require("torch", "train")
     from ..train.distributed import joined
     from ..train.recipe import Recipe

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .. import __version__
+from ..artifact import ensure_writable, find_target, replace
 from ..errors import DataError, OptionError, OutputError
 from .progress import Progress, silent
 
@@ -45,6 +46,8 @@ def download(
     if not url.startswith(("http://", "https://")):
         raise OptionError(f"{url!r} is not a web address: give --url one that starts with https:// or http://")
     part = part_of(target)
+    ensure_writable(target)
+    find_target(part)
     failures = 0
     while True:
         had_bytes = _size_bytes(part)
@@ -69,10 +72,7 @@ def download(
                 f"check the network and give the same command again to go on from there"
             )
         time.sleep(pause_s * failures)
-    try:
-        part.replace(target)
-    except OSError as error:
-        raise _not_writable(target, error) from error
+    replace(part, target)
 
 
 def part_of(target: Path) -> Path:

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..artifact import write_json
+from ..artifact import ensure_folder_writable, write_json
 from ..errors import DataError, MissingPackage, OptionError, OutputError
 from .download import download
 from .progress import Progress, silent
@@ -110,10 +110,7 @@ def fetch(
 
 def _missing(root: Path, folders: list[str], name: str) -> list[str]:
     """Which of the folders are not in ``root``, which is made; none missing is an error."""
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"the folder {root} cannot be made ({error.strerror}): choose another --root") from error
+    ensure_folder_writable(root)
     missing = [folder for folder in folders if not (root / folder).exists()]
     if not missing:
         raise OutputError(

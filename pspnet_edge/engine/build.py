@@ -84,7 +84,7 @@ def _exported(checkpoint: Path) -> Model:
 
     path = cache_folder() / f"{checkpoint.stem}-{sha256_of(checkpoint)[:12]}.onnx"
     if not path.is_file():
-        ensure_writable(path)
+        ensure_writable(path, sidecar=True)
         export_checkpoint(checkpoint, path)
     return Model(checkpoint.stem, path, table_beside(checkpoint) or table_beside(path))
 
@@ -150,7 +150,7 @@ def build_engine(
         OptionError, ModelError, CalibrationError, BuildError, OutputError: with the mend in the message.
     """
     check_precision(precision)
-    ensure_writable(path)
+    ensure_writable(path, sidecar=True)
     source = read_model(model.path)
     graph, facts = _in_precision(source, precision, calibration or model.table_path, gate)
     facts["flavour"] = _chosen_flavour(flavour, precision, runtime)

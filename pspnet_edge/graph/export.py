@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..artifact import sha256_of, write_sidecar
+from ..artifact import scratch_folder, sha256_of, write_sidecar
 from ..errors import ModelError, OptionError
 from ..labels import LabelSet
 from ..model.checkpoint import load_checkpoint
@@ -57,8 +56,8 @@ def model_from_network(
             f"give a batch of at least 1 and sides of at least {2 * network.size_multiple // 6}"
         )
     frames = torch.zeros(batch, *size_hw, 3, dtype=torch.uint8)
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), torch.inference_mode():
-        path = Path(folder) / "traced.onnx"
+    with scratch_folder() as folder, warnings.catch_warnings(), torch.inference_mode():
+        path = folder / "traced.onnx"
         # The tracer warns at every shape that becomes a Python integer, which is what a static graph wants.
         warnings.simplefilter("ignore")
         torch.onnx.export(

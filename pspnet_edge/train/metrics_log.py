@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
-from ..artifact import write_bytes
+from ..artifact import ensure_folder_writable, write_bytes
 from ..lazy import require
 
 
@@ -68,6 +68,7 @@ class _TensorBoard:
         require("tensorboard", "write TensorBoard's files")
         from torch.utils.tensorboard import SummaryWriter
 
+        ensure_folder_writable(folder)
         # What a killed run wrote after its last checkpoint is hidden, because it is computed again.
         self.writer = SummaryWriter(str(folder), purge_step=steps_done + 1)
         self._last_step = steps_done

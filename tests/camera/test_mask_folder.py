@@ -77,5 +77,5 @@ def test_a_full_disk_ends_saving_and_nothing_else(tmp_path: Path, monkeypatch: p
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "masks").write_text("")
-    with pytest.raises(OutputError, match="is a file"):
+    with pytest.raises(OutputError, match="is not a folder"):
         MaskFolder(tmp_path / "masks", CAMVID, 1, fail)

@@ -109,9 +109,12 @@ def test_a_place_that_takes_no_video_is_refused(tmp_path: Path) -> None:
         Recorder(tmp_path / "file" / "v.mp4", [File()], fail)
 
 
-def test_a_full_disk_ends_the_recording_and_nothing_else(tmp_path: Path) -> None:
-    path = tmp_path / "v.mp4"
-    path.symlink_to("/dev/full")
+def test_a_full_disk_ends_the_recording_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full_device: Path
+) -> None:
+    path, full = tmp_path / "v.mp4", tmp_path / "full.mp4"
+    full.symlink_to(full_device)
+    monkeypatch.setattr("pspnet_edge.camera.recorder.find_target", lambda path: full)
     said: list[str] = []
     with Recorder(path, [File()], said.append) as recorder:
         for index in range(80):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 
@@ -32,13 +33,15 @@ def test_a_moved_file_is_begun_anew(tmp_path: Path) -> None:
     assert path.read_text().count("\n") >= 1
 
 
-def test_a_full_disk_costs_lines_alone(tmp_path: Path) -> None:
+def test_a_full_disk_costs_lines_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full_device: Path
+) -> None:
     path = tmp_path / "stats.jsonl"
-    path.symlink_to("/dev/full")
+    monkeypatch.setattr("pspnet_edge.camera.stats.open_for_append", lambda path: os.open(full_device, os.O_WRONLY))
     with StatsFile(path, lambda: {}, every_s=0.02) as stats:
         time.sleep(0.1)
         lost = stats.lost
-        path.unlink()
+        monkeypatch.undo()
         time.sleep(0.1)
     assert lost >= 1
     assert [set(json.loads(line)) for line in path.read_text().splitlines()][-1] == {"time"}

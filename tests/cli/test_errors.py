@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from pspnet_edge.errors import PspnetEdgeError
+
 
 def place(folder: Path, name: str, content: bytes = b"") -> Path:
     path = folder / name
@@ -59,7 +61,9 @@ def test_one_sentence(command_line, tmp_path: Path, case: str) -> None:
     assert "Traceback" not in done.stderr
     sentence = done.stderr.strip().split("\n")[-1]
     assert sentence.startswith("pspnet-edge: ")
-    assert json.loads(done.stdout) == {"error": sentence.removeprefix("pspnet-edge: ")}
+    error = json.loads(done.stdout)["error"]
+    assert list(error) == ["problem", "fix", "command"]
+    assert sentence.removeprefix("pspnet-edge: ") == str(PspnetEdgeError(**error))
     assert sorted(inputs.rglob("*")) == before
     assert list((tmp_path / "work").iterdir()) == []
 
@@ -81,3 +85,20 @@ def test_a_foreign_onnx_is_refused(command_line, tmp_path: Path) -> None:
 @pytest.mark.parametrize("arguments", [("run", "--frames", "0"), ("build", "--nonsense"), ("fly",)])
 def test_wrong_usage_is_exit_2(command_line, arguments: tuple[str, ...]) -> None:
     assert command_line(*arguments).returncode == 2
+
+
+def test_wrong_usage_is_an_object_too_with_json(command_line) -> None:
+    done = command_line("build", "--nonsense", "--json")
+    assert done.returncode == 2
+    error = json.loads(done.stdout)["error"]
+    assert "--nonsense" in error["problem"]
+    assert error["command"] == "pspnet-edge build --help"
+
+
+@pytest.mark.parametrize(
+    "arguments", [("build", "--dataset", "--json", "--nonsense"), ("build", "--nonsense", "--", "--json")]
+)
+def test_json_as_a_value_or_behind_two_dashes_asks_for_nothing(command_line, arguments: tuple[str, ...]) -> None:
+    done = command_line(*arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""

@@ -102,9 +102,12 @@ def test_only_web_addresses_are_fetched(tmp_path: Path) -> None:
         download("file:///etc/passwd", tmp_path / "a")
 
 
-def test_a_full_disk_is_told_and_not_tried_again(server: Server, tmp_path: Path) -> None:
+def test_a_full_disk_is_told_and_not_tried_again(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full_device: Path
+) -> None:
     server.files["a"] = CONTENT
-    part_of(tmp_path / "a").symlink_to("/dev/full")
+    part_of(tmp_path / "a").symlink_to(full_device)
+    monkeypatch.setattr("pspnet_edge.data.download.find_target", lambda path: path)
     with pytest.raises(OutputError, match="No space left on device"):
         download(server.url("a"), tmp_path / "a")
     assert len(server.ranges) == 1

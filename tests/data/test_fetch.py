@@ -160,7 +160,7 @@ def test_wrong_options_are_told_before_anything_is_fetched(tmp_path: Path) -> No
     with pytest.raises(OptionError, match="leave out --url"):
         fetch("cityscapes", tmp_path, url="http://127.0.0.1/a")
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot be made"):
+    with pytest.raises(OutputError, match="is not a folder"):
         fetch("voc", tmp_path / "file")
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import base64
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import Any
 
+from ...artifact import scratch_folder
 from ...errors import BuildError
 from ...graph.tail import Tail
 from .memory import Buffer, Memory
@@ -33,8 +33,8 @@ def compiled_kernels(compute_capability: str) -> bytes:
     nvcc = shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
     if nvcc is None:
         raise BuildError(f"--tail kernel needs nvcc of the CUDA toolkit, which is not on PATH: install it, or {_GRAPH}")
-    with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "tail.cubin"
+    with scratch_folder() as folder:
+        target = folder / "tail.cubin"
         arch = f"-arch=sm_{compute_capability.replace('.', '')}"
         # Fused multiply-adds would round otherwise than the graph does.
         command = [nvcc, "-cubin", "-O3", "-fmad=false", arch, "-o", str(target), str(SOURCE)]

@@ -1,0 +1,51 @@
+"""What a command line asks for, read as the parser reads it, for the time when the parser itself has failed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+# Commands and parameters are click's or those of the click inside Typer, by release; both have the same members.
+
+
+def command_at(tree: Any, arguments: list[str]) -> Any:
+    """The command or group that ``arguments`` lead to."""
+    return _walk(tree, arguments)[0]
+
+
+def asked_for_json(tree: Any, arguments: list[str]) -> bool:
+    """Whether ``--json`` is among the options; not where it is the value of another option or follows ``--``."""
+    return "--json" in _walk(tree, arguments)[1]
+
+
+def option_of(command: Any, parameter: str) -> str:
+    """The option or argument that sets a parameter: ``max_drop`` → ``--max-drop``."""
+    for entry in command.params:
+        if entry.name == parameter:
+            longest = max(entry.opts, key=len)
+            return str(longest if longest.startswith("-") else entry.metavar or parameter.upper()).strip("[]")
+    return "--" + parameter.replace("_", "-")
+
+
+def _walk(command: Any, arguments: list[str]) -> tuple[Any, set[str]]:
+    """The last command on the line, and every option that is not another one's value."""
+    options: set[str] = set()
+    waiting = list(arguments)
+    while waiting:
+        token = waiting.pop(0)
+        if token == "--":
+            break
+        if token.startswith("-") and len(token) > 1:
+            name, joined, _ = token.partition("=")
+            options.add(token)
+            if not joined and _takes_value(command, name) and waiting:
+                waiting.pop(0)
+        elif token in getattr(command, "commands", {}):
+            command = command.commands[token]
+    return command, options
+
+
+def _takes_value(command: Any, name: str) -> bool:
+    for entry in command.params:
+        if name in (*entry.opts, *entry.secondary_opts):
+            return not (getattr(entry, "is_flag", False) or getattr(entry, "count", False))
+    return False
