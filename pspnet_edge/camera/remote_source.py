@@ -1,4 +1,4 @@
-"""A live source that a process of its own reads; see `reader_process.py` for why and for what passes between the two."""
+"""A live source that its own process reads; see `reader_process.py` for why and for what passes between the two."""
 
 from __future__ import annotations
 
