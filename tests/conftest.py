@@ -1,15 +1,17 @@
 from __future__ import annotations
 
+import json
 import os
 import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from .benchmark_command import benchmark
 from .chromium import MEND, chromium_path, headless_chromium
 
 if TYPE_CHECKING:
@@ -31,6 +33,37 @@ def camvid_root() -> Path:
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Engines that tests build by default stay out of the user's cache."""
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def few_scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A labelled folder of four small street scenes; a name and a class try to break out of the page."""
+    import cv2
+
+    from pspnet_edge.data.datasets import SceneSet
+    from pspnet_edge.labels import CAMVID
+
+    root = tmp_path_factory.mktemp("scenes")
+    scenes = SceneSet("test")
+    for index in range(4):
+        image, mask = scenes[index * 20]
+        for kind, content in (("images", image), ("masks", mask)):
+            path = root / kind / "test" / f"<b>{index}&.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), content)
+    (root / "classes.txt").write_text("\n".join(CAMVID.classes))
+    return root
+
+
+@pytest.fixture(scope="session")
+def small_report(few_scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """Folder and JSON of a real, short benchmark: FP32 and INT8 in OpenVINO."""
+    folder = tmp_path_factory.mktemp("report")
+    options = ("--precision", "fp32,int8", "--runtime", "openvino", "--rounds", 2, "--seconds", 0.05)
+    data = ("--dataset", "folder", "--root", few_scenes, "--split", "test")
+    done = benchmark(*options, *data, "--estimate", "orin-nano", "-o", folder / "out", "--json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "out", json.loads(done.stdout)
 
 
 @pytest.fixture(scope="module")

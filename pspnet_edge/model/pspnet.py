@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..errors import OptionError
 from .backbone import Backbone, EfficientNetLite, MobileNetV3
-from .pyramid import GlobalContext, PyramidPooling, conv_bn_relu, resize
+from .pyramid import GlobalContext, PyramidPooling, conv_bn_relu, decoder_convolution, resize
 from .quantiser import Quantiser
 from .resnet import DEPTHS, ResNet
 from .vgg import Vgg16
@@ -38,10 +38,14 @@ class Preset:
     bins: tuple[int, ...] = (1, 2, 3, 6)
     fuse_kernel: int = 3
     classifier_kernel: int = 1
+    decoder_strides: tuple[int, ...] = (8, 4)
+    """Strides that the decoder climbs through, deepest first; the logits have the last of them."""
     decoder_widths: tuple[int, ...] = ()
-    """Channels at stride 8 and at stride 4 after the fusion; empty where the logits come out at the output stride."""
+    """Channels at each of these strides; empty for no decoder: the logits have the output stride."""
     lateral_widths: tuple[int, ...] = ()
-    """Channels that the stride-8 and the stride-4 features bring into the decoder."""
+    """Channels that the backbone's features add at each of these strides."""
+    decoder_kernel: str = "dense"
+    """The decoder's convolutions: ``dense`` 3×3, ``depthwise`` 5×5 and 1×1, or ``branches`` (see ``pyramid``)."""
     align_corners: bool = False
     """How everything is resized, the logits to the input too."""
     mean: tuple[float, ...] = ()
@@ -73,6 +77,10 @@ PRESETS = {
     "pspnet_r101": Preset("resnet101", 512, 512, 256),
     "pspnet_vgg16": Preset("vgg16", 128, 512, 128),
 }
+
+
+_FEATURE_AT = {4: 0, 8: 1, 16: 2}
+"""Stride → its place among a backbone's features."""
 
 
 class PSPNet(nn.Module):
@@ -108,13 +116,10 @@ class PSPNet(nn.Module):
             self.pyramid = GlobalContext(channels[-1], shape.pyramid_width * len(shape.bins))
         self.fuse = conv_bn_relu(self.pyramid.channels, shape.fuse_width, shape.fuse_kernel)
         width = shape.fuse_width
-        if shape.decoder_widths:
-            (middle, narrow), (lateral8, lateral4) = shape.decoder_widths, shape.lateral_widths
-            self.lateral8 = conv_bn_relu(channels[1], lateral8, 1)
-            self.fuse8 = conv_bn_relu(width + lateral8, middle, 3)
-            self.lateral4 = conv_bn_relu(channels[0], lateral4, 1)
-            self.fuse4 = conv_bn_relu(middle + lateral4, narrow, 3)
-            width = narrow
+        for stride, wide, lateral in self._decoder_steps():
+            self.add_module(f"lateral{stride}", conv_bn_relu(channels[_FEATURE_AT[stride]], lateral, 1))
+            self.add_module(f"fuse{stride}", decoder_convolution(width + lateral, wide, shape.decoder_kernel))
+            width = wide
         self.dropout = nn.Dropout2d(0.1)
         kernel = shape.classifier_kernel
         self.classifier = nn.Conv2d(width, classes, kernel, padding=kernel // 2)
@@ -137,6 +142,12 @@ class PSPNet(nn.Module):
         }
 
     @property
+    def logits_stride(self) -> int:
+        """Pixels of the input per value of the logits."""
+        steps = self._decoder_steps()
+        return steps[-1][0] if steps else self.backbone.output_stride
+
+    @property
     def size_multiple(self) -> int:
         """Input sides divisible by this give exact AveragePool in every bin."""
         bins = self.shape.bins if self.shape.context == "pyramid" else (1,)
@@ -145,7 +156,7 @@ class PSPNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalised RGB ``float [N, 3, H, W]`` → logits ``float [N, classes, ⌈H/s⌉, ⌈W/s⌉]``.
 
-        ``s`` is 4 in the light presets and the output stride in the others.
+        ``s`` is ``logits_stride``.
         """
         with self._precision():
             return self._decode(self.backbone(x))
@@ -166,17 +177,20 @@ class PSPNet(nn.Module):
             if head is not None:
                 yield from head.parameters()
 
+    def _decoder_steps(self) -> list[tuple[int, int, int]]:
+        """(stride, channels, channels of the lateral) of each step of the decoder."""
+        shape = self.shape
+        return list(zip(shape.decoder_strides, shape.decoder_widths, shape.lateral_widths))
+
     def _precision(self) -> AbstractContextManager[object]:
         return nullcontext() if self.quantiser is None else self.quantiser.pairs(self.never_quantised())
 
     def _decode(self, features: list[Tensor]) -> Tensor:
         x = self.fuse(self.pyramid(features[-1]))
-        if self.shape.decoder_widths:
-            stride4, stride8 = features[:2]
-            x = torch.cat([_resize_like(x, stride8), self.lateral8(stride8)], dim=1)
-            x = self.fuse8(x)
-            x = torch.cat([_resize_like(x, stride4), self.lateral4(stride4)], dim=1)
-            x = self.fuse4(x)
+        for stride, _, _ in self._decoder_steps():
+            feature = features[_FEATURE_AT[stride]]
+            lateral = getattr(self, f"lateral{stride}")(feature)
+            x = getattr(self, f"fuse{stride}")(torch.cat([_resize_like(x, feature), lateral], dim=1))
         logits: Tensor = self.classifier(self.dropout(x))
         return logits
 

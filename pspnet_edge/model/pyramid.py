@@ -22,6 +22,17 @@ def conv_bn_relu(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
     )
 
 
+def decoder_convolution(inputs: int, outputs: int, kind: str) -> nn.Sequential:
+    """A spatial convolution of the decoder: ``dense`` 3×3, or ``depthwise`` 5×5 followed by 1×1."""
+    if kind == "dense":
+        return conv_bn_relu(inputs, outputs, 3)
+    return nn.Sequential(
+        nn.Conv2d(inputs, inputs, 5, padding=2, groups=inputs, bias=False),
+        nn.BatchNorm2d(inputs),
+        *conv_bn_relu(inputs, outputs, 1),
+    )
+
+
 def resize(x: Tensor, size_hw: tuple[int, int], align_corners: bool = False) -> Tensor:
     """Bilinear resize to a size given in Python integers, so no shape node is exported."""
     if (int(x.shape[-2]), int(x.shape[-1])) == size_hw:

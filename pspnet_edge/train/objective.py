@@ -36,7 +36,7 @@ class Objective:
     def __init__(self, recipe: Recipe, model: PSPNet, weights: Tensor) -> None:
         self._recipe = recipe
         self._align_corners = model.align_corners
-        self._stride = 4 if model.shape.decoder_widths else model.backbone.output_stride
+        self._stride = model.logits_stride
         self._weights = weights
         self._entropy = cross_entropy
         if recipe.ohem:

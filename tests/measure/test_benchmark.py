@@ -25,7 +25,7 @@ from pspnet_edge.measure.subjects import Subject, models_at_sizes, subjects_of
 from pspnet_edge.measure.worker import run_task
 from pspnet_edge.report.rows import pareto, rows_of
 
-from .conftest import benchmark
+from ..benchmark_command import benchmark
 
 
 @pytest.fixture
