@@ -13,8 +13,8 @@ import contextlib
 import errno
 import fcntl
 import hashlib
-import json
 import logging
+import math
 import os
 import platform
 import re
@@ -29,9 +29,26 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
+from .document import LABEL_SET, LARGEST_BYTES, SHA256, SHAPE_NHW, Record, Text, Unfit, check_value, parse_json
 from .errors import ModelError, OutputError
+from .records import to_json
 
 FORMAT_VERSION = 1
+_SIDECARS = {
+    "engine": Record(
+        {
+            "sha256": SHA256,
+            "made_by": Record({"pspnet_edge": Text(50)}),
+            "runtime": Text(50),
+            "precision": Text(among=("fp32", "fp16", "int8")),
+            "shape_nhw": SHAPE_NHW,
+            "label_set": LABEL_SET,
+        },
+        {"model": Text(1000), "runtime_version": Text(200)},
+    ),
+    "model": Record({"sha256": SHA256}, {"label_set": LABEL_SET, "network": Text(200)}),
+}
+_MOST_PIXELS = 1 << 28
 LONGEST_NAME_BYTES = 235
 """File systems take 255; the rest is for ``.json``, ``.calib.json`` and ``.partial`` behind it."""
 
@@ -243,7 +260,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Write ``content`` as indented JSON to ``path`` atomically."""
-    write_bytes(path, (json.dumps(content, indent=2) + "\n").encode())
+    write_bytes(path, (to_json(content, indent=2) + "\n").encode())
 
 
 def sha256_of(path: Path) -> str:
@@ -294,19 +311,27 @@ def read_sidecar(path: Path, kind: str, remake: str) -> dict[str, Any]:
     """
     place = sidecar_path(path)
     try:
-        facts = json.loads(place.read_text(encoding="utf-8"))
+        if not stat.S_ISREG((status := place.stat()).st_mode) or status.st_size > LARGEST_BYTES:
+            raise ModelError(f"the sidecar {place} cannot be read (no ordinary file)", "recreate it", remake)
+        facts = parse_json(place.read_bytes())
     except FileNotFoundError:
         raise ModelError(f"{path} has no sidecar {place.name}", "make both", remake) from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise ModelError(f"the sidecar {place} cannot be read ({error})", "recreate it", remake) from error
     if not isinstance(facts, dict) or facts.get("kind") != kind:
         raise ModelError(f"{place} is not the sidecar of a pspnet-edge {kind}", "make it", remake)
     if facts.get("format_version") != FORMAT_VERSION:
         raise ModelError(
-            f"{place} has format version {facts.get('format_version')} and this package reads {FORMAT_VERSION}",
+            f"{place} has format version {facts.get('format_version')!r:.20} and this package reads {FORMAT_VERSION}",
             "recreate it",
             remake,
         )
+    try:
+        check_value(facts, _SIDECARS[kind], "it")
+        if kind == "engine" and (pixels := math.prod(facts["shape_nhw"])) > _MOST_PIXELS:
+            raise Unfit(f"it claims {pixels} pixels a batch, more than {_MOST_PIXELS}")
+    except Unfit as error:
+        raise ModelError(f"the sidecar {place} is damaged ({error})", "recreate it", remake) from error
     if facts.get("sha256") != sha256_of(path):
         raise ModelError(f"{path} is not the file that its sidecar describes", "recreate both", remake)
     return facts

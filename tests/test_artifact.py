@@ -28,6 +28,7 @@ from pspnet_edge.artifact import (
     write_sidecar,
 )
 from pspnet_edge.errors import ModelError, OutputError
+from pspnet_edge.labels import CAMVID
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -82,7 +83,8 @@ def test_sidecars_of_neighbours_do_not_collide(tmp_path: Path) -> None:
 def test_a_sidecar_that_does_not_fit_is_refused_with_the_fix(tmp_path: Path, damage, message: str) -> None:
     artefact = tmp_path / "m.engine"
     artefact.write_bytes(b"content")
-    write_sidecar(artefact, "engine", {"runtime": "x"})
+    facts = {"precision": "fp32", "shape_nhw": [1, 8, 8], "label_set": CAMVID.facts()}
+    write_sidecar(artefact, "engine", {"runtime": "x", **facts})
     assert read_sidecar(artefact, "engine", "remake")["runtime"] == "x"
     damage(artefact, sidecar_path(artefact))
     with pytest.raises(ModelError, match=message) as caught:

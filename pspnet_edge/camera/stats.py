@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import threading
 import time
@@ -13,6 +12,7 @@ from typing import Any
 
 from ..artifact import ensure_writable, open_for_append
 from ..errors import OutputError
+from ..records import finite
 
 
 class StatsFile:
@@ -55,7 +55,7 @@ class StatsFile:
             self._append()
 
     def _append(self) -> None:
-        facts = {"time": round(time.time(), 3), **_finite(self._summary())}
+        facts = {"time": round(time.time(), 3), **finite(self._summary())}
         line = json.dumps(facts, separators=(",", ":")).encode() + b"\n"
         if self._is_torn:
             line = b"\n" + line
@@ -70,12 +70,3 @@ class StatsFile:
             return
         self._is_torn = written < len(line)
         self.lost += self._is_torn
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN: an unknown figure is null."""
-    if isinstance(value, dict):
-        return {key: _finite(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_finite(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import logging
 import os
 import sys
 from typing import Annotated, Any
@@ -11,6 +11,8 @@ import typer
 
 from .. import __version__
 from ..errors import OptionError, PspnetEdgeError
+from ..log import native_lines_logged, redacted, set_verbosity, start_log
+from ..records import printable, to_json
 from . import benchmark, build, calibrate, data, doctor, evaluate, export, import_, models, run, train
 from .arguments import asked_for_json, command_at, option_of
 
@@ -25,9 +27,16 @@ app = typer.Typer(
 for command in (models, data, train, import_, export, calibrate, build, evaluate, benchmark, run, doctor):
     command.register(app)
 
+_log = logging.getLogger(__name__)
+
 # Typer brings its own click from 0.20 on; its public exceptions lead to the classes of whichever it uses.
 _UsageError: Any = typer.BadParameter.__mro__[1]
 _ClickError: Any = typer.BadParameter.__mro__[2]
+
+
+def _verbose(count: int) -> None:
+    if count:
+        set_verbosity(count)
 
 
 def _version(wanted: bool) -> None:
@@ -41,6 +50,17 @@ def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
+    verbose: Annotated[
+        int,
+        typer.Option(
+            "-v",
+            "--verbose",
+            count=True,
+            callback=_verbose,
+            show_default=False,
+            help="Show what is done; -vv for every detail. Every command takes it.",
+        ),
+    ] = 0,
 ) -> None:
     pass
 
@@ -49,10 +69,22 @@ def main() -> None:
     """Run the command line. Exit status: 0 done, 1 failed with one sentence, 2 wrong usage, 130 interrupted."""
     arguments = sys.argv[1:]
     tree = typer.main.get_command(app)
+    _share_verbose(tree)
+    try:
+        start_log()
+        with native_lines_logged():
+            _run(tree, arguments)
+    except PspnetEdgeError as error:  # of the log itself
+        _fail(error, 1, asked_for_json(tree, arguments))
+
+
+def _run(tree: Any, arguments: list[str]) -> None:
     try:
         status = tree(arguments, prog_name="pspnet-edge", standalone_mode=False)
+        sys.stdout.flush()
         sys.exit(status if isinstance(status, int) else 0)
     except PspnetEdgeError as error:
+        _log_causes(error)
         _fail(_in_words_of_the_command_line(error, tree, arguments), 1, asked_for_json(tree, arguments))
     except _ClickError as error:
         context = getattr(error, "ctx", None)
@@ -68,19 +100,44 @@ def main() -> None:
         # Whoever read the output has gone; what is still buffered must not fail a second time at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except (OSError, MemoryError, RecursionError) as error:
-        reason = str(error) or type(error).__name__
-        _fail(PspnetEdgeError(f"the system refused ({reason})"), 1, asked_for_json(tree, arguments))
     except (KeyboardInterrupt, typer.Abort):
         print("pspnet-edge: interrupted", file=sys.stderr)
         sys.exit(130)
+    except (OSError, MemoryError) as error:
+        _log_causes(error)
+        reason = str(error) or "out of memory"
+        _fail(PspnetEdgeError(f"the system refused ({reason})"), 1, asked_for_json(tree, arguments))
+    except Exception as error:
+        _log_causes(error)
+        what = f"{type(error).__name__}: {error}".split("\n")[0]
+        report = PspnetEdgeError(f"a fault of pspnet-edge itself ({what})", "report it with what -v prints")
+        _fail(report, 1, asked_for_json(tree, arguments))
+
+
+def _log_causes(error: BaseException) -> None:
+    """What led to an error: each cause in a line at ``-v``, the whole traceback at ``-vv``."""
+    cause = error.__cause__ if isinstance(error, PspnetEdgeError) else error
+    while cause is not None:
+        text = str(cause).strip() or "no message"
+        _log.info("%s: %s", type(cause).__name__, text)
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    _log.log(logging.DEBUG if isinstance(error, PspnetEdgeError) else logging.INFO, "traceback", exc_info=error)
+
+
+def _share_verbose(group: Any, option: Any | None = None) -> None:
+    """Give the root's ``-v`` to every command below, so that it may be written before or after the command."""
+    option = option or next(entry for entry in group.params if entry.name == "verbose")
+    option.expose_value = False
+    for below in group.commands.values():
+        below.params.append(option)
+        if hasattr(below, "commands"):
+            _share_verbose(below, option)
 
 
 def _fail(error: PspnetEdgeError, status: int, as_json: bool) -> None:
     if as_json:
-        print(json.dumps({"error": error.to_dict()}), flush=True)
-    sentence = str(error).encode("utf-8", "backslashreplace").decode()
-    print(f"pspnet-edge: {sentence}", file=sys.stderr)
+        print(redacted(to_json({"error": error.to_dict()})), flush=True)
+    print(f"pspnet-edge: {redacted(printable(str(error)))}", file=sys.stderr)
     sys.exit(status)
 
 

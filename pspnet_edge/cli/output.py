@@ -1,9 +1,7 @@
-"""How commands speak: words and progress on stderr, one JSON object on stdout with ``--json``."""
+"""What commands print: messages and progress on stderr, one JSON object on stdout with ``--json``."""
 
 from __future__ import annotations
 
-import json
-import math
 import sys
 import time
 from collections.abc import Iterator
@@ -11,6 +9,9 @@ from contextlib import contextmanager
 from typing import Annotated, Any, Protocol
 
 import typer
+
+from ..log import redacted
+from ..records import printable, to_json
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on stdout.")]
 
@@ -22,24 +23,13 @@ class Advance(Protocol):
 
 
 def say(text: str) -> None:
-    """A line for people."""
-    print(text, file=sys.stderr, flush=True)
+    """A line for people on stderr, without the credentials of any address in it."""
+    print(redacted(printable(text)), file=sys.stderr, flush=True)
 
 
 def result(facts: dict[str, Any], as_json: bool, summary: str) -> None:
     """What the command found: the JSON object, or a summary for people."""
-    print(json.dumps(_finite(facts), indent=2) if as_json else summary, flush=True)
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN: an unknown figure is null."""
-    if isinstance(value, dict):
-        return {key: _finite(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(entry) for entry in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+    print(to_json(facts, indent=2) if as_json else printable(summary), flush=True)
 
 
 @contextmanager
@@ -69,7 +59,7 @@ def progress(what: str, total: int | None) -> Iterator[Advance]:
 
 def _plain_lines(what: str, total: int | None, every_s: float = 10.0) -> Advance:
     spoken = time.monotonic()
-    first: tuple[int, float] | None = None  # work that goes on from an earlier run does not begin at zero
+    first: tuple[int, float] | None = None  # resumed work does not begin at zero
 
     def advance(done: int, note: str = "") -> None:
         nonlocal first, spoken

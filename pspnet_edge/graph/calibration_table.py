@@ -6,21 +6,36 @@ One JSON file. It belongs to a set of weights, not to an input size, so one tabl
 from __future__ import annotations
 
 import hashlib
-import json
-import math
-from dataclasses import asdict, astuple, dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import onnx
 
 from ..artifact import write_json
+from ..document import List, Map, Number, Record, Text, read_document
 from ..errors import CalibrationError
 from .onnx_file import ModelFile
 from .rounding import Rounding
 
 FORMAT_VERSION = 2
 _KIND = "calibration"
+_SHAPE = Record(
+    {
+        "kind": Text(),
+        "format_version": Number(whole=True),
+        "weights_sha256": Text(64),
+        "method": Text(100),
+        "dataset": Text(1000),
+        "images": Number(0, 10**9, whole=True),
+        "images_sha256": Text(64),
+        "amax": Map(Number(1e-30, 1e30)),
+    },
+    {
+        "rounding": Map(Record({name: Text(64 << 20) for name in Rounding.__dataclass_fields__}, closed=True)),
+        "stretch": Map(List(Number(1, 1e30))),
+    },
+    closed=True,
+)
 LEARNED = "learned"
 """The method of a table whose ranges come from quantisation-aware training."""
 
@@ -76,33 +91,15 @@ def read_table(path: Path) -> CalibrationTable:
     Raises:
         CalibrationError: missing, truncated, another kind of file, another version, or values that no range can have.
     """
-    remake = "make it anew with `pspnet-edge calibrate MODEL -o FILE`"
-    try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CalibrationError(f"there is no calibration table {path}: {remake}") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CalibrationError(f"the calibration table {path} cannot be read ({error}): {remake}") from error
-    if not isinstance(content, dict) or content.get("kind") != _KIND:
-        raise CalibrationError(f"{path} is not a calibration table of pspnet-edge: {remake}")
-    if content.get("format_version") != FORMAT_VERSION:
-        raise CalibrationError(
-            f"{path} has format version {content.get('format_version')}, this package reads {FORMAT_VERSION}: {remake}"
-        )
+    content = read_document(
+        path,
+        what="calibration table",
+        shape=_SHAPE,
+        remake="pspnet-edge calibrate MODEL -o FILE",
+        kind=_KIND,
+        version=FORMAT_VERSION,
+        error=CalibrationError,
+    )
     fields = {key: value for key, value in content.items() if key not in ("kind", "format_version")}
-    try:
-        fields["rounding"] = {name: Rounding(**packed) for name, packed in fields.get("rounding", {}).items()}
-        table = CalibrationTable(**fields)
-        ranges = dict(table.amax)
-        if not all(isinstance(value, (int, float)) for value in ranges.values()):
-            raise TypeError("a range is not a number")
-        if not all(isinstance(text, str) for packed in table.rounding.values() for text in astuple(packed)):
-            raise TypeError("a rounding is not text")
-        if not all(1 <= factor < math.inf for factors in table.stretch.values() for factor in factors):
-            raise TypeError("a stretch is not a factor of at least 1")
-    except (AttributeError, TypeError, ValueError) as error:
-        raise CalibrationError(f"the calibration table {path} is damaged ({error}): {remake}") from error
-    for name, value in ranges.items():
-        if not (math.isfinite(value) and value > 0):
-            raise CalibrationError(f"{path} gives tensor {name} the range {value}, which none can have: {remake}")
-    return table
+    fields["rounding"] = {name: Rounding(**packed) for name, packed in fields.get("rounding", {}).items()}
+    return CalibrationTable(**fields)

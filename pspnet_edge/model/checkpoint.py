@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from ..artifact import atomic_path
+from ..document import LABEL_SET, Anything, Map, Record, Text, Unfit, check_value
 from ..errors import ModelError
 from ..labels import LabelSet
 from .pspnet import PSPNet
@@ -28,6 +29,7 @@ from .quantiser import Quantiser
 
 _FORMAT = "pspnet-edge checkpoint"
 _VERSION = 1
+_SHAPE = Record({"preset": Text(200), "label_set": LABEL_SET, "facts": Map(Anything())})
 _RANGES = "quantiser.log_ranges"
 
 
@@ -84,7 +86,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise ModelError(
             f"{path} has checkpoint version {content.get('version')} and this package reads {_VERSION}: train it anew"
         )
-    label_set = LabelSet.from_facts(content["label_set"])
+    try:
+        check_value({key: content.get(key) for key in ("preset", "label_set", "facts")}, _SHAPE, "it")
+        label_set = LabelSet.from_facts(content["label_set"])
+        if not isinstance(content.get("weights"), dict):
+            raise Unfit("it has no weights")
+    except ValueError as error:
+        raise ModelError(f"the checkpoint {path} is damaged ({error})", "train it again") from error
     model = PSPNet(content["preset"], len(label_set), content.get("architecture"))
     if _RANGES in content["weights"]:
         model.quantiser = Quantiser([1.0] * len(content["weights"][_RANGES]))

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from ..artifact import write_bytes
-from ..errors import ModelError
+from ..document import read_document
 from ..lazy import available, require
+from ..records import finite
 from . import charts
+from .shape import REPORT
 from .tables import (
     ESTIMATE_COLUMNS,
     PUBLISHED_COLUMNS,
@@ -51,20 +53,14 @@ def read_report(path: Path) -> Report:
     Raises:
         ModelError: it is missing, damaged, something else, or of another version.
     """
-    remake = "make one with `pspnet-edge benchmark -o DIR`"
-    try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelError(f"there is no report {path}: {remake}") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"the report {path} cannot be read ({error}): {remake}") from error
-    if not isinstance(report, dict) or report.get("kind") != KIND:
-        raise ModelError(f"{path} is not a report of `pspnet-edge benchmark`: {remake}")
-    if report.get("format_version") != FORMAT_VERSION:
-        raise ModelError(
-            f"{path} has format version {report.get('format_version')}, this package reads {FORMAT_VERSION}: {remake}"
-        )
-    return report
+    return read_document(
+        path,
+        what="report",
+        shape=REPORT,
+        remake="pspnet-edge benchmark -o DIR",
+        kind=KIND,
+        version=FORMAT_VERSION,
+    )
 
 
 def write_report(report: Report, folder: Path, pictures: Path) -> list[Path]:
@@ -91,7 +87,7 @@ def write_report(report: Report, folder: Path, pictures: Path) -> list[Path]:
 
 def json_text(report: Report) -> str:
     """JSON that a person can read: lists of numbers on one line."""
-    text = json.dumps(_finite(report), indent=2, ensure_ascii=False)
+    text = json.dumps(finite(report), indent=2, ensure_ascii=False)
     numbers = re.compile(r"\[\s+((?:-?[\d.eE+-]+|null)(?:,\s+(?:-?[\d.eE+-]+|null))*)\s+\]")
     return numbers.sub(lambda match: "[" + re.sub(r"\s+", " ", match[1]) + "]", text) + "\n"
 
@@ -184,14 +180,3 @@ def _legend(report: Report) -> list[tuple[str, str]]:
     if not labels:
         return []
     return [(name, "#{:02x}{:02x}{:02x}".format(*colour)) for name, colour in zip(labels["classes"], labels["palette"])]
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN: an unknown figure is null."""
-    if isinstance(value, dict):
-        return {key: _finite(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(entry) for entry in value]
-    if isinstance(value, float) and value != value:
-        return None
-    return value

@@ -16,6 +16,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from ...labels import LabelSet
+from ...records import finite
 from .channel import Channel
 from .guard import Guard
 from .message import message_of
@@ -218,7 +219,7 @@ class Server:
     def _facts(self) -> dict[str, Any]:
         kept_at, facts = self._summary_kept
         if time.perf_counter() - kept_at > _SUMMARY_S:
-            facts = _finite(self._summary())
+            facts = finite(self._summary())
             self._summary_kept = (time.perf_counter(), facts)
         return facts
 
@@ -257,15 +258,6 @@ def _file(path: Path) -> Callable[[web.Request], Any]:
         return web.Response(body=body, content_type=kind, charset="utf-8")
 
     return answer
-
-
-def _finite(value: Any) -> Any:
-    """The same JSON value with null for NaN, which JSON has not."""
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class _Refusal(asyncio.Protocol):

@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import json
+import math
+
+from pspnet_edge.records import counted, finite, printable, to_json
+
+
+def test_nan_and_infinity_are_null_at_every_depth() -> None:
+    value = {"a": math.nan, "b": [math.inf, (1.5, -math.inf)], "c": {"d": math.nan}, "e": "text", "f": True}
+    assert finite(value) == {"a": None, "b": [None, [1.5, None]], "c": {"d": None}, "e": "text", "f": True}
+
+
+def test_json_of_a_name_in_another_encoding_can_be_read() -> None:
+    text = to_json({"na\udcffme": ["\ud800", math.nan]})
+    assert json.loads(text) == {"na\\udcffme": ["\\ud800", None]}
+    text.encode("ascii")
+
+
+def test_text_becomes_printable() -> None:
+    assert printable("caf\udce9 é") == "caf\\udce9 é"
+
+
+def test_one_is_singular() -> None:
+    assert counted(1, "frame") == "1 frame"
+    assert counted(0, "frame") == "0 frames"
+    assert counted(2, "class", "classes") == "2 classes"
