@@ -7,7 +7,8 @@ The parent gives three inherited descriptors on the command line: frames (shared
 is a line: first ``Wanted`` as JSON, then ``open`` to open the device (again), or the number of a slot whose frame was
 taken. A report is a line of JSON:
 
-    {"opened": [height, width], "fps": 30.0, "format": "..."}    the device gives frames of this size
+    {"opened": [height, width], "prepared": null, "fps": 30.0, "format": "..."}    the device gives frames of this size,
+                                                                  and the same at the engine's size, [height, width]
     {"slot": 1, "captured": 1234.5, "dropped": 0}                 a frame is in slot 1 of the shared memory
     {"failed": "one sentence"}                                    the device is closed; waits for the next order
 
@@ -24,7 +25,8 @@ import select
 import signal
 import sys
 import time
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +37,31 @@ from .devices import Device, Wanted, open_device, set_environment
 SLOTS = 3
 """One is written, one waits, one is copied out."""
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
+
+
+class Slot(NamedTuple):
+    """A place for one frame in the shared memory."""
+
+    frame: NDArray[np.uint8]
+    prepared: NDArray[np.uint8] | None
+
+    def write(self, frame: NDArray[np.uint8], prepared: NDArray[np.uint8] | None) -> None:
+        """Copy a frame in, and the same at the engine's size where there is a place for it."""
+        self.frame[:] = frame
+        if self.prepared is not None and prepared is not None:
+            self.prepared[:] = prepared
+
+
+def slots_in(memory: mmap.mmap, frame: Sequence[int], prepared: Sequence[int] | None) -> list[Slot]:
+    """The slots that lie in the shared memory, for frames and prepared frames of these shapes."""
+    sizes = (int(np.prod(frame)), 0 if prepared is None else int(np.prod(prepared)))
+    slots = []
+    for number in range(SLOTS):
+        start = number * sum(sizes)
+        whole = np.frombuffer(memory, np.uint8, sizes[0], start).reshape(frame)
+        small = None if prepared is None else np.frombuffer(memory, np.uint8, sizes[1], start + sizes[0])
+        slots.append(Slot(whole, None if small is None or prepared is None else small.reshape(prepared)))
+    return slots
 
 
 class Reader:
@@ -70,39 +97,48 @@ class Reader:
         """Until the device fails or is to be reopened."""
         frame = device.read()
         if frame is None:
-            self._report({"failed": f"{wanted.name} opens and gives no frame: {_mend(wanted)}"})
+            self._report({"failed": f"{wanted.name} opens and gives no frame: {_fix(wanted, at_first=True)}"})
             return
-        shape = frame.shape
+        # A device prepares every frame or none.
+        small = device.prepared
+        slot_bytes = frame.nbytes + (0 if small is None else small.nbytes)
         # It never shrinks: the parent may still look at a larger one.
-        os.ftruncate(self._memory, max(SLOTS * frame.nbytes, os.fstat(self._memory).st_size))
-        with mmap.mmap(self._memory, SLOTS * frame.nbytes) as memory:
-            slots: NDArray[np.uint8] = np.frombuffer(memory, np.uint8).reshape(SLOTS, *shape)
+        os.ftruncate(self._memory, max(SLOTS * slot_bytes, os.fstat(self._memory).st_size))
+        with mmap.mmap(self._memory, SLOTS * slot_bytes) as memory:
+            slots = slots_in(memory, frame.shape, None if small is None else small.shape)
             try:
                 self._free = set(range(SLOTS))
-                self._report({"opened": shape[:2], "fps": device.fps, "format": device.format})
+                self._report(
+                    {
+                        "opened": frame.shape[:2],
+                        "prepared": None if small is None else small.shape[:2],
+                        "fps": device.fps,
+                        "format": device.format,
+                    }
+                )
                 self._write_frames(device, frame, slots, wanted)
             finally:
                 del slots  # or the memory could not be unmapped
 
     def _write_frames(
-        self, device: Device, frame: NDArray[np.uint8] | None, slots: NDArray[np.uint8], wanted: Wanted
+        self, device: Device, frame: NDArray[np.uint8] | None, slots: Sequence[Slot], wanted: Wanted
     ) -> None:
         dropped = 0
-        while frame is not None and frame.shape == slots.shape[1:]:
+        while frame is not None and frame.shape == slots[0].frame.shape:
             captured = time.perf_counter()  # one clock for all processes on Linux
             self._obey(self._lines(block=False))
             if self._reopen:
                 return
             if self._free:
-                slot = self._free.pop()
-                slots[slot] = frame
-                self._report({"slot": slot, "captured": captured, "dropped": dropped})
+                number = self._free.pop()
+                slots[number].write(frame, device.prepared)
+                self._report({"slot": number, "captured": captured, "dropped": dropped})
                 dropped = 0
             else:
                 dropped += 1
             frame = device.read()
         what = "stopped giving frames" if frame is None else "changed the size of its frames"
-        self._report({"failed": f"{wanted.name} {what}: {_mend(wanted)}"})
+        self._report({"failed": f"{wanted.name} {what}: {_fix(wanted)}"})
 
     def _obey(self, lines: list[bytes]) -> None:
         for line in lines:
@@ -127,9 +163,14 @@ class Reader:
             raise SystemExit from None
 
 
-def _mend(wanted: Wanted) -> str:
+def _fix(wanted: Wanted, at_first: bool = False) -> str:
     if wanted.kind == "csi":
         return "sudo systemctl restart nvargus-daemon, then check the camera's ribbon cable"
+    if wanted.kind == "v4l2" and at_first:
+        return (
+            "two cameras on one USB controller may need more than its bandwidth: try --pixels mjpg, a smaller --size "
+            f"or another port; else check its cable and power, and `fuser {wanted.place}` for another program"
+        )
     if wanted.kind == "v4l2":
         return f"check its cable and power, and `fuser {wanted.place}` for another program"
     return "check the camera's power and network"

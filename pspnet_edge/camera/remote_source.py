@@ -10,7 +10,7 @@ import select
 import subprocess
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..errors import SourceError
 from .devices import Wanted
-from .reader_process import SLOTS
+from .reader_process import Slot, slots_in
 
 _START_S = 10.0
 """What a slow board may need to start Python and OpenCV."""
@@ -54,8 +54,9 @@ class RemoteSource:
         self._woken, self._waker = os.pipe()
         self._interrupted = False
         self._process: _Process | None = None
-        self._frames: NDArray[np.uint8] | None = None
+        self._slots: list[Slot] = []
         self._openings = 0
+        self.prepared: NDArray[np.uint8] | None = None
 
     def reopen(self) -> None:
         """See ``LiveSource``."""
@@ -72,13 +73,13 @@ class RemoteSource:
         while "opened" not in (report := self._report(deadline_s)):
             if "failed" in report:
                 raise SourceError(report["failed"])
-        height, width = report["opened"]
         self.fps, self.format = report["fps"], report["format"]
-        self._frames = _mapped(self._memory, (SLOTS, height, width, 3))
+        small = report["prepared"]
+        self._slots = _mapped(self._memory, (*report["opened"], 3), None if small is None else (*small, 3))
 
     def read(self) -> NDArray[np.uint8] | None:
         """See ``Source``."""
-        if self._process is None or self._frames is None:
+        if self._process is None or not self._slots:
             raise SourceError(f"{self.name} is not open: reopen it first")
         report = self._report(self._wanted.stall_s + _GRACE_S)
         while "slot" in report and (newer := self._process.report_at_hand()) is not None:
@@ -87,12 +88,33 @@ class RemoteSource:
             self.dropped += 1 + report["dropped"]
             report = newer
         if "slot" not in report:
-            raise SourceError(report.get("failed", f"{self.name} is confused: restart the program"))
-        frame: NDArray[np.uint8] = self._frames[report["slot"]].copy()
+            raise SourceError(
+                report.get("failed", f"{self.name} gave an answer that makes no sense: restart the program")
+            )
+        slot = self._slots[report["slot"]]
+        frame: NDArray[np.uint8] = slot.frame.copy()
+        self.prepared = None if slot.prepared is None else slot.prepared.copy()
         self._process.order(b"%d\n" % report["slot"])
         self.captured = report["captured"]
         self.dropped += report["dropped"]
         return frame
+
+    def ask(self, engine_hw: tuple[int, int] | None, whole: bool) -> None:
+        """Say which sizes of each frame are wanted; a device that can give them is opened again for it.
+
+        Args:
+            engine_hw: the engine's, in rows and columns; None when the frame is to be cut or padded first.
+            whole: whether a sink wants frames at their own size.
+        """
+        wanted = replace(self._wanted, engine_hw=engine_hw, whole=whole)
+        if wanted == self._wanted:
+            return
+        self._wanted = wanted
+        if self._wanted.has_video_engines:
+            # The process reads what is wanted once, at its start.
+            self._kill()
+            with contextlib.suppress(SourceError):  # then the loop reopens it, and tells
+                self.reopen()
 
     def interrupt(self) -> None:
         """See ``LiveSource``."""
@@ -122,10 +144,10 @@ class RemoteSource:
             self._kill()
             if self._interrupted:
                 raise SourceError(f"{self.name} was closed") from None
-            raise SourceError(f"the process that reads {self.name} ended, and is started anew") from None
+            raise SourceError(f"the process that reads {self.name} ended, and is started again") from None
 
     def _kill(self) -> None:
-        self._frames = None
+        self._slots = []
         if self._process is not None:
             self._process.kill()
             self._process = None
@@ -205,6 +227,6 @@ class _Process:
             self._child.wait(1)
 
 
-def _mapped(memory: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    # The array holds the map, and ends it when it goes.
-    return np.frombuffer(mmap.mmap(memory, int(np.prod(shape)), prot=mmap.PROT_READ), np.uint8).reshape(shape)
+def _mapped(memory: int, frame: tuple[int, ...], prepared: tuple[int, ...] | None) -> list[Slot]:
+    # The arrays hold the map, and end it when they go.
+    return slots_in(mmap.mmap(memory, os.fstat(memory).st_size, prot=mmap.PROT_READ), frame, prepared)

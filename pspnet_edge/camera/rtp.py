@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -15,8 +14,9 @@ from numpy.typing import NDArray
 from ..errors import OptionError, OutputError, SourceError
 from ..lazy import available
 from .devices import without_secrets
-from .gstreamer import load_gst, opencv_has_gstreamer
+from .gstreamer import NVIDIA_ENCODER, X264, for_this_machine, load_gst, opencv_has_gstreamer
 from .shot import Shot
+from .v4l2 import has_encoder
 
 _RETRY_S = 5.0
 
@@ -45,7 +45,8 @@ class RtpOut:
     """
 
     def __init__(self, target: str, fps: float, warn: Callable[[str], None]) -> None:
-        self._name, self._pipeline = without_secrets(target), rtp_pipeline(target, _encoder())
+        self._name, self._target, self._encoder = without_secrets(target), target, _encoder()
+        rtp_pipeline(target, self._encoder)  # a wrong target is refused now
         self._fps = max(1, round(fps))
         self._warn = warn
         self._writer: Writer | None = None
@@ -63,13 +64,20 @@ class RtpOut:
         try:
             if self._writer is None:
                 self._size_wh = (picture.shape[1] // 2 * 2, picture.shape[0] // 2 * 2)
-                self._writer = _open_writer(self._pipeline, self._size_wh, self._fps)
+                self._writer = _open_writer(
+                    for_this_machine(rtp_pipeline(self._target, self._encoder)), self._size_wh, self._fps
+                )
             if picture.shape[1::-1] != self._size_wh:
                 picture = np.asarray(cv2.resize(picture, self._size_wh), np.uint8)
             works = self._writer.write(picture)
         except OutputError:
             works = False
-        if not works:
+        if not works and self._encoder == NVIDIA_ENCODER:
+            # Some boards list an encoder that they do not have. Without a pause: this is not the receiver's fault.
+            self._warn("the board's video encoder has failed: x264 encodes the stream on the processor")
+            self._encoder = X264
+            self._close()
+        elif not works:
             if self._failed_at is None:
                 self._warn(f"the stream to {self._name} has failed: check the receiver; it is tried again")
             self._failed_at = time.monotonic()
@@ -116,9 +124,8 @@ def _encoder() -> str:
     Raises:
         OutputError: there is no GStreamer, or it has no encoder.
     """
-    if Path("/dev/v4l2-nvenc").exists():
-        return "nvvidconv ! nvv4l2h264enc insert-sps-pps=true idrinterval=30"
-    x264 = "x264enc tune=zerolatency speed-preset=ultrafast key-int-max=30"
+    if has_encoder():
+        return NVIDIA_ENCODER
     if available("gi"):
         try:
             found = load_gst().ElementFactory.find("x264enc")
@@ -126,9 +133,9 @@ def _encoder() -> str:
             raise OutputError(f"--rtp: {error}") from error
         if found is None:
             raise OutputError("GStreamer has no H.264 encoder: sudo apt-get install gstreamer1.0-plugins-ugly")
-        return x264
+        return X264
     if opencv_has_gstreamer():
-        return x264
+        return X264
     raise OutputError(
         "--rtp needs GStreamer, in OpenCV or as python3-gi, and neither is here: sudo apt-get install python3-gi "
         "gir1.2-gstreamer-1.0, or use --view web"

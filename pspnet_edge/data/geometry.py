@@ -6,6 +6,19 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+FLIPS = ("none", "180", "horizontal", "vertical", "90", "270")
+"""How a picture may be turned: by degrees clockwise, or mirrored left to right (horizontal) or top to bottom."""
+_ROTATIONS = {"90": cv2.ROTATE_90_CLOCKWISE, "180": cv2.ROTATE_180, "270": cv2.ROTATE_90_COUNTERCLOCKWISE}
+
+
+def turned(frame: NDArray[np.uint8], flip: str) -> NDArray[np.uint8]:
+    """A frame ``uint8 [H, W, C]`` or mask ``uint8 [H, W]`` turned as one of ``FLIPS`` says; itself for ``none``."""
+    if flip == "none":
+        return frame
+    if flip in _ROTATIONS:
+        return np.asarray(cv2.rotate(frame, _ROTATIONS[flip]), np.uint8)
+    return np.asarray(cv2.flip(frame, 1 if flip == "horizontal" else 0), np.uint8)
+
 
 def frame_at(frame: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[np.uint8]:
     """A frame ``uint8 [H, W, 3]`` stretched to ``size_hw``: averaged when it shrinks to less than half, else bilinear.

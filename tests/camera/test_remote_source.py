@@ -157,7 +157,7 @@ def test_a_reader_that_hangs_or_dies_is_replaced(source: RemoteSource, number: s
     before = held()
     (child,) = readers()
     os.kill(child, number)
-    with pytest.raises(SourceError, match=r"hangs|ended, and is started anew"):
+    with pytest.raises(SourceError, match=r"hangs|ended, and is started again"):
         drain(source)
     assert readers() == []
     source.reopen()

@@ -109,7 +109,7 @@ def test_what_names_no_source_is_wrong_usage(cameras: list[str], places: list[st
 
 
 def test_pixels_must_be_known() -> None:
-    with pytest.raises(OptionError, match="no pixels 'h264'"):
+    with pytest.raises(OptionError, match="unknown pixels 'h264'"):
         open_sources(["0"], [], Settings(pixels="h264"))
 
 

@@ -1,0 +1,137 @@
+"""The properties of NVIDIA's GStreamer elements, as recorded from the boards' own listings.
+
+Sources: ``gst-inspect-1.0`` of nvvidconv and nvv4l2h264enc on JetPack 5 and 6 as published in public repositories;
+NVIDIA's published source of nvarguscamerasrc and nvvidconv (gstnvarguscamerasrc.cpp, gstnvvconv.c of the Jetson Linux
+public sources); for nvv4l2decoder NVIDIA's Accelerated GStreamer guide and the DeepStream page of Gst-nvvideo4linux2.
+"""
+
+from __future__ import annotations
+
+PROPERTIES: dict[str, frozenset[str]] = {
+    "nvarguscamerasrc": frozenset(
+        [
+            "name",
+            "parent",
+            "blocksize",
+            "num-buffers",
+            "typefind",
+            "do-timestamp",
+            "wbmode",
+            "saturation",
+            "silent",
+            "exposuretimerange",
+            "gainrange",
+            "ispdigitalgainrange",
+            "timeout",
+            "sensor-id",
+            "sensor-mode",
+            "total-sensor-modes",
+            "tnr-mode",
+            "tnr-strength",
+            "ee-mode",
+            "ee-strength",
+            "aeantibanding",
+            "exposurecompensation",
+            "aelock",
+            "awblock",
+            "aeregion",
+            "bufapi-version",
+            "event-wait",
+        ]
+    ),
+    "nvvidconv": frozenset(
+        [
+            "name",
+            "parent",
+            "qos",
+            "silent",
+            "flip-method",
+            "output-buffers",
+            "interpolation-method",
+            "left",
+            "right",
+            "top",
+            "bottom",
+            "bl-output",
+            "compute-hw",
+            "gpu-id",
+            "nvbuf-memory-type",
+        ]
+    ),
+    "nvv4l2decoder": frozenset(
+        [
+            "name",
+            "parent",
+            "device",
+            "device-name",
+            "device-fd",
+            "output-io-mode",
+            "capture-io-mode",
+            "extra-controls",
+            "skip-frames",
+            "drop-frame-interval",
+            "num-extra-surfaces",
+            "disable-dpb",
+            "enable-full-frame",
+            "enable-frame-type-reporting",
+            "enable-error-check",
+            "enable-max-performance",
+            "mjpeg",
+            "bufapi-version",
+        ]
+    ),
+    "nvv4l2h264enc": frozenset(
+        [
+            "name",
+            "parent",
+            "qos",
+            "min-force-key-unit-interval",
+            "device",
+            "device-name",
+            "device-fd",
+            "output-io-mode",
+            "capture-io-mode",
+            "extra-controls",
+            "control-rate",
+            "bitrate",
+            "peak-bitrate",
+            "ratecontrol-enable",
+            "preset-level",
+            "iframeinterval",
+            "idrinterval",
+            "quant-i-frames",
+            "quant-p-frames",
+            "quant-b-frames",
+            "qp-range",
+            "maxperf-enable",
+            "profile",
+            "insert-vui",
+            "insert-sps-pps",
+            "insert-aud",
+            "num-B-Frames",
+            "num-Ref-Frames",
+            "vbv-size",
+            "poc-type",
+            "disable-cabac",
+            "bit-packetization",
+            "slice-header-spacing",
+            "enable-lossless",
+            "bufapi-version",
+            "MeasureEncoderLatency",
+            "EnableTwopassCBR",
+            "EnableMVBufferMeta",
+            "SliceIntraRefreshInterval",
+        ]
+    ),
+}
+FLIP_METHODS = {
+    "0": "none",
+    "1": "counterclockwise",
+    "2": "rotate-180",
+    "3": "clockwise",
+    "4": "horizontal-flip",
+    "5": "upper-right-diagonal",
+    "6": "vertical-flip",
+    "7": "upper-left-diagonal",
+}
+INTERPOLATIONS = {"0": "Nearest", "1": "Bilinear", "2": "5-Tap", "3": "10-Tap", "4": "Smart", "5": "Nicest"}
