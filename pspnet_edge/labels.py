@@ -5,6 +5,8 @@ Every mask in the package is ``uint8 [H, W]``: class ids from 0, and ``IGNORE`` 
 
 from __future__ import annotations
 
+import colorsys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 IGNORE = 255
+_BACKGROUND_NAMES = frozenset(
+    {"background", "_background_", "__background__", "void", "unlabeled", "unlabelled", "ignore"}
+)
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,16 @@ class LabelSet:
         """
         palette = tuple((int(r), int(g), int(b)) for r, g, b in facts["palette"])
         return LabelSet(str(facts["name"]), tuple(str(name) for name in facts["classes"]), palette)
+
+    @property
+    def background_ids(self) -> tuple[int, ...]:
+        """Classes that name what is not an object, by name or by the colour black: overlays leave them clear."""
+        named = zip(self.classes, self.palette)
+        return tuple(
+            index
+            for index, (name, colour) in enumerate(named)
+            if name.strip().lower() in _BACKGROUND_NAMES or colour == (0, 0, 0)
+        )
 
     def bgr_table(self) -> NDArray[np.uint8]:
         """``uint8 [256, 3]``: the BGR colour of every value a mask can hold; unknown ids and IGNORE are black."""
@@ -102,6 +117,35 @@ def voc_palette(count: int) -> tuple[tuple[int, int, int], ...]:
             bits >>= 3
         colours.append((rgb[0], rgb[1], rgb[2]))
     return tuple(colours)
+
+
+# Okabe and Ito's colours without black (https://jfly.uni-koeln.de/color/), then light and dark relatives of them.
+_BRIGHT = (
+    (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167),
+    (153, 221, 255), (170, 68, 153), (187, 204, 51), (255, 170, 187), (68, 187, 153), (136, 34, 85), (153, 153, 51),
+    (102, 68, 204), (238, 136, 102),
+)  # fmt: skip
+
+
+def bright_palette(classes: Sequence[str]) -> tuple[tuple[int, int, int], ...]:
+    """RGB colours for classes that bring none: bright, and told apart with any colour vision up to 16 classes.
+
+    A background class is black, and overlays leave it clear. Beyond 16 classes hues are spread by the golden ratio.
+    """
+    colours, used = [], 0
+    for name in classes:
+        if name.strip().lower() in _BACKGROUND_NAMES:
+            colours.append((0, 0, 0))
+            continue
+        colours.append(_BRIGHT[used] if used < len(_BRIGHT) else _spread_hue(used))
+        used += 1
+    return tuple(colours)
+
+
+def _spread_hue(index: int) -> tuple[int, int, int]:
+    value = (1.0, 0.8, 0.62)[index % 3]
+    red, green, blue = colorsys.hsv_to_rgb(index * 0.618034 % 1, 0.75, value)
+    return round(255 * red), round(255 * green), round(255 * blue)
 
 
 VOC = LabelSet(

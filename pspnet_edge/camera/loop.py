@@ -44,13 +44,19 @@ class Loop:
         engine: an opened engine; its batch is filled from the sources in turn.
         sinks: where shots go; a picture is drawn when one of them asks for it.
         frames: stop after so many, of all sources together; None runs until every source ends.
+        overlay: draws the pictures; left out, one with the usual opacity and legend.
 
     Raises:
         OptionError: there is no source.
     """
 
     def __init__(
-        self, sources: Sequence[Source], engine: Engine, sinks: Sequence[Sink], frames: int | None = None
+        self,
+        sources: Sequence[Source],
+        engine: Engine,
+        sinks: Sequence[Sink],
+        frames: int | None = None,
+        overlay: Overlay | None = None,
     ) -> None:
         if not sources:
             raise OptionError("the loop has no source: give a camera or an input")
@@ -63,7 +69,7 @@ class Loop:
         # A live picture that waits grows old, so only one does.
         self._outbox: Lanes[Shot] = Lanes([False], 1 if any_live else _DEPTH)
         self._feeds = [Feed(camera, source, self._inbox, engine.size_hw) for camera, source in enumerate(sources)]
-        overlays = [Overlay(engine.info.label_set) for _ in sources]
+        overlays = [overlay or Overlay(engine.info.label_set)] * len(sources)
         self._inference = Inference(engine, self._inbox, self._outbox, overlays, frames, overlaps=not any_live)
         self._overlay, self._output = Durations(), Durations()
         self._age, self._rate = Durations(), Rate()
@@ -185,7 +191,8 @@ class Loop:
                 yield last.again(self._caption(last), f"STALE {age_s:.0f} s: {reason}")
 
     def _caption(self, shot: Shot) -> str:
-        age_ms = 1000 * (time.perf_counter() - shot.captured)
-        info = self._engine.info
-        name = f"{self._feeds[shot.camera].source.name}   " if len(self._feeds) > 1 else ""
-        return f"{name}{self._rate.per_second():5.1f} FPS   age {age_ms:4.0f} ms   {info.precision} {info.runtime}"
+        info, source = self._engine.info, self._feeds[shot.camera].source
+        name = f"{source.name}   " if len(self._feeds) > 1 else ""
+        # A file's frames are as old as they are: their age says nothing.
+        age = f"   age {1000 * (time.perf_counter() - shot.captured):4.0f} ms" if source.live else ""
+        return f"{name}{self._rate.per_second():5.1f} FPS{age}   {info.precision} {info.runtime}"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import glob
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -78,6 +78,10 @@ class Settings:
     """A live source that gives nothing for so long has failed."""
     wait: bool = False
     """Begin without the live sources that cannot be opened yet."""
+    loop: bool = False
+    """Of files, not of live sources: begin again at the end, for ever."""
+    realtime: bool = False
+    """Of files: give each frame when it is due, and drop those that come too fast."""
 
 
 def size_from_text(text: str | None) -> tuple[int, int] | None:
@@ -113,8 +117,9 @@ def open_sources(cameras: Sequence[str], places: Sequence[str], settings: Settin
         for camera in cameras:
             sources.append(_opened_camera(camera, settings))
             undone.callback(sources[-1].close)
-        for place in places:
-            sources.append(open_source(None, place, settings))
+        for place in _group_images(places):
+            opened = _open_place(place, settings) if isinstance(place, str) else _play(ImageSource, place, settings)
+            sources.append(opened)
             undone.callback(sources[-1].close)
         undone.pop_all()
     return sources
@@ -139,17 +144,45 @@ def open_source(camera: int | str | None, place: str | None, settings: Settings 
     if camera is not None:
         return _opened_camera(str(camera), settings)
     assert place is not None
+    return _open_place(place, settings)
+
+
+def _open_place(place: str, settings: Settings) -> Source:
     if place == "demo":
-        return DemoSource()
+        return _play(DemoSource, None, settings)
     scheme, separator, rest = place.partition("://")
     if separator:
         return _opened_url(scheme.lower(), rest, place, settings)
     path = Path(place)
     if path.is_dir() or path.suffix.lower() in SUFFIXES or (not path.exists() and glob.has_magic(place)):
-        return ImageSource(path)
+        return _play(ImageSource, path, settings)
     if not path.exists():
         raise SourceError(f"there is no file or folder {path}: give --input a video, a folder of images, or demo")
-    return VideoSource(path)
+    return _play(VideoSource, path, settings)
+
+
+def _play(kind: Callable[[Any], Source], place: Any, settings: Settings) -> Source:
+    """Open a source that is not live, to be played as the settings say."""
+    source = kind(place)
+    if not (settings.loop or settings.realtime):
+        return source
+    from .playback import Playback
+
+    return Playback(source, lambda: kind(place), loop=settings.loop, realtime=settings.realtime)
+
+
+def _group_images(places: Sequence[str]) -> list[str | list[Path]]:
+    """Neighbouring image files, such as a shell makes of ``*.jpg``, become one source."""
+    groups: list[str | list[Path]] = []
+    for place in places:
+        path = Path(place)
+        if path.suffix.lower() not in SUFFIXES or not path.is_file():
+            groups.append(place)
+        elif groups and isinstance(groups[-1], list):
+            groups[-1].append(path)
+        else:
+            groups.append([path])
+    return groups
 
 
 def _opened_camera(camera: str, settings: Settings) -> Source:
@@ -197,6 +230,8 @@ class VideoSource:
                 f"{path} is not a video that OpenCV can decode: try `ffmpeg -i {path.name} out.mp4` first"
             )
         self.fps = self._capture.get(cv2.CAP_PROP_FPS) or _DEFAULT_FPS
+        self.length = int(max(self._capture.get(cv2.CAP_PROP_FRAME_COUNT), 0)) or None
+        """How many frames the file says it has, for the progress."""
 
     def read(self) -> Frame | None:
         """See ``Source``."""
@@ -213,26 +248,33 @@ class VideoSource:
 
 
 class ImageSource:
-    """One image, or the images of a folder or glob in the order of their names."""
+    """One image, the images of a folder or glob in the order of their names, or those of a list in its order."""
 
     live = False
     fps = 5.0
 
-    def __init__(self, path: Path) -> None:
-        self.name = path.name
+    def __init__(self, place: Path | Sequence[Path]) -> None:
         try:
-            self._paths = ImageFiles(path).paths if path.exists() else _matching(path)
+            if not isinstance(place, Path):
+                self.paths = list(place)
+            elif place.exists():
+                self.paths = ImageFiles(place).paths
+            else:
+                self.paths = _matching(place)
         except DataError as error:
             raise SourceError(str(error)) from error
+        count = len(self.paths)
+        self.name = place.name if isinstance(place, Path) else f"{count} images" if count > 1 else place[0].name
+        self.length = count
         self._position = 0
 
     def read(self) -> Frame | None:
         """See ``Source``."""
-        if self._position == len(self._paths):
+        if self._position == len(self.paths):
             return None
         self._position += 1
         try:
-            return read_image(self._paths[self._position - 1])
+            return read_image(self.paths[self._position - 1])
         except DataError as error:
             raise SourceError(str(error)) from error
 
@@ -247,7 +289,7 @@ class DemoSource:
     live = False
     fps = float(FRAMES_PER_SECOND)
 
-    def __init__(self) -> None:
+    def __init__(self, place: None = None) -> None:
         self._frames = Drive().frames()
 
     def read(self) -> Frame | None:

@@ -4,138 +4,414 @@ from __future__ import annotations
 
 import contextlib
 import signal
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import EngineArgument, ModelOption, PrecisionOption, RuntimeOption, engine_or_default
-from .output import JsonFlag, progress, result, say
+from .options import engine_or_default
+from .output import Advance, JsonFlag, progress, result, say
 
 if TYPE_CHECKING:
     from ..camera.loop import Loop
+    from ..camera.overlay import Overlay
+    from ..camera.picture_folder import PictureFolder
     from ..camera.sinks import Sink
     from ..camera.sources import Source
     from ..engine.engine import EngineInfo
+    from ..labels import LabelSet
+
+_SOURCE, _ENGINE, _VIEW, _OUTPUT, _SERVICE = "Source", "Engine", "View", "Output", "Service"
+_FOR_LIVE = ("size", "fps", "pixels", "stall", "wait")
+_FOR_FILES = ("loop", "realtime")
+_FOR_ENGINE_TO_BUILD = ("model", "precision", "runtime")
+_FOR_PICTURES = ("show", "legend")
+_FOR_SERVER = ("web_host", "web_port", "web_token")
+
+_VIDEOS = frozenset({".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v", ".ts"})
+
+_EXAMPLES = """
+Examples:
+
+  pspnet-edge run --input demo --view web
+
+  pspnet-edge run pspnet.engine --camera 0 --size 720x1280 --fps 30
+
+  pspnet-edge run pspnet.engine drive.mp4 --record overlay.mp4
+
+  pspnet-edge run pspnet.engine photos/ --save-masks masks --save-overlays overlays
+"""
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("run")(run)
+    app.command("run", epilog=_EXAMPLES)(run)
 
 
 def run(
-    engine: EngineArgument = None,
+    context: typer.Context,
+    engine: Annotated[
+        str | None,
+        typer.Argument(metavar="ENGINE", help="Engine file; if left out, a bundled model is built and cached."),
+    ] = None,
+    inputs: Annotated[
+        list[str] | None, typer.Argument(metavar="INPUT", help="Videos, images, folders, URLs or demo, like --input.")
+    ] = None,
+    # --- source
     camera: Annotated[
         list[str] | None,
-        typer.Option(metavar="N|/dev/videoN", help="A camera, by index or device. May be given several times."),
+        typer.Option(metavar="N", help="USB camera: index or /dev/videoN. Repeatable.", rich_help_panel=_SOURCE),
     ] = None,
     place: Annotated[
         list[str] | None,
         typer.Option(
             "--input",
-            metavar="PATH|GLOB|URL|csi://N|demo",
-            help="Video, image, folder or glob of images, rtsp:// or http:// stream, CSI camera, or demo. May be "
-            "given several times.",
+            metavar="INPUT",
+            help="Video, image, folder or glob of images, rtsp:// or http:// stream, csi://N camera, or demo. "
+            "Repeatable.",
+            rich_help_panel=_SOURCE,
         ),
     ] = None,
-    size: Annotated[str | None, typer.Option(metavar="WxH", help="Ask cameras for this size.")] = None,
-    fps: Annotated[float | None, typer.Option(min=0.1, help="Ask cameras for this rate.")] = None,
-    pixels: Annotated[str, typer.Option(metavar="auto|mjpg|raw", help="Ask USB cameras for these pixels.")] = "auto",
-    stall: Annotated[
-        float, typer.Option(metavar="S", min=0.5, max=20, help="A camera or stream silent for so long is opened anew.")
-    ] = 3.0,
-    wait: Annotated[bool, typer.Option("--wait", help="Begin although a camera or stream is not there yet.")] = False,
-    view: Annotated[
-        str, typer.Option(metavar="auto|window|web|none", help="auto: a window where a display is.")
+    size: Annotated[
+        str | None, typer.Option(metavar="WxH", help="Requested camera frame size.", rich_help_panel=_SOURCE)
+    ] = None,
+    fps: Annotated[
+        float | None, typer.Option(min=0.1, metavar="N", help="Requested camera frame rate.", rich_help_panel=_SOURCE)
+    ] = None,
+    pixels: Annotated[
+        str,
+        typer.Option(metavar="FORMAT", help="Pixel format of USB cameras: auto, mjpg or raw.", rich_help_panel=_SOURCE),
     ] = "auto",
-    web_host: Annotated[str, typer.Option(help="Address of the web page.")] = "127.0.0.1",
-    web_port: Annotated[int, typer.Option(min=0, max=65535, help="Its port; 0 takes a free one.")] = 8080,
+    stall: Annotated[
+        float,
+        typer.Option(
+            metavar="S",
+            min=0.5,
+            max=20,
+            help="Reopen a camera or stream after S seconds without a frame.",
+            rich_help_panel=_SOURCE,
+        ),
+    ] = 3.0,
+    wait: Annotated[
+        bool,
+        typer.Option("--wait", help="Start even if a camera or stream is not there yet.", rich_help_panel=_SOURCE),
+    ] = False,
+    loop: Annotated[bool, typer.Option("--loop", help="Play files again and again.", rich_help_panel=_SOURCE)] = False,
+    realtime: Annotated[
+        bool,
+        typer.Option(
+            "--realtime",
+            help="Play files at their own frame rate, dropping frames like a camera.",
+            rich_help_panel=_SOURCE,
+        ),
+    ] = False,
+    frames: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Stop after N frames of all sources together.", rich_help_panel=_SOURCE),
+    ] = None,
+    # --- engine
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Without ENGINE: a bundled name, .onnx or .pt file to build from.",
+            rich_help_panel=_ENGINE,
+        ),
+    ] = None,
+    precision: Annotated[
+        str,
+        typer.Option(
+            metavar="fp32|fp16|int8", help="Without ENGINE: precision of the engine.", rich_help_panel=_ENGINE
+        ),
+    ] = "fp32",
+    runtime: Annotated[
+        str,
+        typer.Option(
+            metavar="RUNTIME",
+            help="Without ENGINE: auto, tensorrt, openvino or onnxruntime; auto prefers them in this order.",
+            rich_help_panel=_ENGINE,
+        ),
+    ] = "auto",
+    # --- view
+    view: Annotated[
+        str,
+        typer.Option(
+            metavar="WHERE",
+            help="window, web or none; auto opens a window if there is a display.",
+            rich_help_panel=_VIEW,
+        ),
+    ] = "auto",
+    show: Annotated[
+        str,
+        typer.Option(
+            metavar="WHAT",
+            help="Draw overlay, mask or side-by-side, in the window and in what is kept.",
+            rich_help_panel=_VIEW,
+        ),
+    ] = "overlay",
+    opacity: Annotated[
+        float, typer.Option(min=0, max=1, metavar="0-1", help="Opacity of the class colours.", rich_help_panel=_VIEW)
+    ] = 0.5,
+    legend: Annotated[
+        bool,
+        typer.Option("--legend/--no-legend", help="Name the classes in a strip at the top.", rich_help_panel=_VIEW),
+    ] = True,
+    hide: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CLASS", help="Leave a class undrawn, by name or id. Repeatable.", rich_help_panel=_VIEW),
+    ] = None,
+    web_host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Address of the web page.", rich_help_panel=_VIEW)
+    ] = "127.0.0.1",
+    web_port: Annotated[
+        int,
+        typer.Option(
+            min=0, max=65535, metavar="PORT", help="Port of the web page; 0 picks a free one.", rich_help_panel=_VIEW
+        ),
+    ] = 8080,
     web_token: Annotated[
         str | None,
-        typer.Option(envvar="PSPNET_EDGE_WEB_TOKEN", help="What it asks for; made up when bound beyond this machine."),
+        typer.Option(
+            envvar="PSPNET_EDGE_WEB_TOKEN",
+            metavar="TOKEN",
+            show_envvar=False,
+            help="Access token, or in $PSPNET_EDGE_WEB_TOKEN; generated when --web-host is not loopback.",
+            rich_help_panel=_VIEW,
+        ),
     ] = None,
-    metrics_port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Without --view web: serve /metrics on this port.")
-    ] = None,
+    # --- output
     record: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Keep the overlay as .mp4; %Y%m%d-%H%M%S becomes the time.")
+        Path | None,
+        typer.Option(
+            metavar="FILE.mp4",
+            help="Record what is drawn. %Y%m%d-%H%M%S in the name becomes the time.",
+            rich_help_panel=_OUTPUT,
+        ),
     ] = None,
-    save_masks: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep the masks as palette PNGs.")] = None,
+    save_masks: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Save masks of class ids as PNG, named after the images.", rich_help_panel=_OUTPUT
+        ),
+    ] = None,
+    save_overlays: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Save what is drawn as JPEG, named after the images.", rich_help_panel=_OUTPUT
+        ),
+    ] = None,
     rtp: Annotated[
         str | None,
-        typer.Option(metavar="HOST:PORT|rtsp://…", help="Send the overlay of the first source as H.264 (GStreamer)."),
+        typer.Option(
+            metavar="TARGET",
+            help="Send the first source's pictures as H.264 to HOST:PORT or an rtsp:// server (needs GStreamer).",
+            rich_help_panel=_OUTPUT,
+        ),
     ] = None,
-    stats: Annotated[Path | None, typer.Option(metavar="FILE", help="Append a line of JSON a second.")] = None,
-    watchdog: Annotated[bool, typer.Option("--watchdog", help="Tell systemd that the loop lives.")] = False,
-    frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many.")] = None,
-    model: ModelOption = None,
-    precision: PrecisionOption = "fp32",
-    runtime: RuntimeOption = "auto",
     as_json: JsonFlag = False,
+    # --- service
+    stats: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Append a line of JSON every second.", rich_help_panel=_SERVICE),
+    ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65535,
+            metavar="PORT",
+            help="Without --view web: serve Prometheus /metrics here.",
+            rich_help_panel=_SERVICE,
+        ),
+    ] = None,
+    watchdog: Annotated[
+        bool,
+        typer.Option(
+            "--watchdog", help="Send systemd watchdog pings while the loop is healthy.", rich_help_panel=_SERVICE
+        ),
+    ] = False,
 ) -> None:
-    """Segment cameras, streams, videos, images or the demo drive; shows class colours, a legend, FPS and age."""
+    """Segment cameras, streams, videos or images, and show, record or save the result."""
     from ..camera.loop import Loop
-    from ..camera.mask_folder import MaskFolder
-    from ..camera.sinks import Window, check_view
+    from ..camera.sinks import check_view
     from ..camera.sources import Settings, open_sources, size_from_text
-    from ..camera.stats import StatsFile
-    from ..camera.systemd import Watchdog
 
+    engine, places = _split_arguments(engine, inputs or [], place or [])
+    if engine is not None:
+        _refuse(context, _FOR_ENGINE_TO_BUILD, f"describes an engine to build, and {engine} is built already")
+    serves = view == "web" or metrics_port is not None
+    if not serves:
+        _refuse(context, _FOR_SERVER, "needs --view web or --metrics-port")
     view = check_view(view)
-    asked = Settings(size_from_text(size), fps, pixels, stall, wait)
+    draws = view == "window" or any(each is not None for each in (record, save_overlays, rtp))
+    if not draws:
+        _refuse(context, _FOR_PICTURES, "needs a window, --record, --save-overlays or --rtp")
+        if view != "web":
+            _refuse(context, ("opacity", "hide"), "needs a window, --view web, --record, --save-overlays or --rtp")
+    asked = Settings(size_from_text(size), fps, pixels, stall, wait, loop, realtime)
     with contextlib.ExitStack() as held:
-        sources = open_sources(camera or [], place or [], asked)
+        sources = open_sources(camera or [], places, asked)
         for source in sources:
             held.callback(source.close)
+        _check_sources(context, sources, places)
         tell_formats(sources)
-        sinks: list[Sink] = []
-        recorded: list[Path] = []
+        outputs = _Outputs(held, sources)
         if record is not None:
-            from ..camera.recorder import Recorder
-
-            recorder = held.enter_context(Recorder(record, sources, say))
-            recorded = recorder.paths
-            sinks.append(recorder)
+            outputs.add_recorder(record)
         if rtp is not None:
-            from ..camera.rtp import RtpOut
-
-            sinks.append(held.enter_context(RtpOut(rtp, sources[0].fps, say)))
-        opened = held.enter_context(engine_or_default(engine, model, precision, runtime))
+            outputs.add_rtp(rtp)
+        opened = held.enter_context(
+            engine_or_default(None if engine is None else Path(engine), model, precision, runtime)
+        )
         info = opened.info
-        if save_masks is not None:
-            sinks.append(MaskFolder(save_masks, info.label_set, len(sources), say))
-        loop = Loop(sources, opened, sinks, frames)
+        overlay = _overlay(info.label_set, opacity, legend, hide or [], show)
+        outputs.add_folders(info.label_set, save_masks, save_overlays)
+        main_loop = Loop(sources, opened, outputs.sinks, frames, overlay)
         if view == "window":
-            sinks.append(held.enter_context(Window([source.name for source in sources])))
-        if view == "web" or metrics_port is not None:
+            outputs.add_window()
+        if serves:
             port = web_port if view == "web" else metrics_port or 0
-            sinks += _served(held, loop, info, web_host, port, web_token, metrics_only=view != "web")
-        for number in (signal.SIGINT, signal.SIGTERM):
-            held.callback(signal.signal, number, signal.signal(number, lambda *_: loop.stop()))
-        advance = held.enter_context(progress(f"run {', '.join(source.name for source in sources)}", frames))
+            outputs.sinks += _served(held, main_loop, info, web_host, port, web_token, metrics_only=view != "web")
         if stats is not None:
-            held.enter_context(StatsFile(stats, loop.summary))
+            outputs.add_stats(stats, main_loop)
+        if not outputs.sinks and stats is None and not _is_given(context, "view"):
+            say(
+                "no display here, so nothing is shown or saved: add --view web, --record FILE.mp4 or "
+                "--save-overlays DIR"
+            )
+        _end_on_signals(held, main_loop)
+        advance = held.enter_context(progress(_title(sources), _count_frames(sources, frames)))
         if watchdog:
-            held.enter_context(Watchdog(loop.stuck, loop.summary))
-        facts = loop.run(advance)
+            from ..camera.systemd import Watchdog
+
+            held.enter_context(Watchdog(main_loop.stuck, main_loop.summary))
+        facts = main_loop.run(_with_rate(main_loop, advance))
     facts |= {
         "source": ", ".join(source.name for source in sources),
         "engine": str(info.path),
         "runtime": info.runtime,
         "precision": info.precision,
-        "record": ", ".join(map(str, recorded)) or None,
+        "record": ", ".join(map(str, outputs.recorded)) or None,
+        "outputs": outputs.paths(),
     }
-    result(facts, as_json, _in_words(facts))
+    result(facts, as_json, _in_words(facts, outputs.in_words(), any(source.live for source in sources)))
 
 
-def tell_formats(sources: list[Source]) -> None:
+class _Outputs:
+    """The sinks of a run, and what they write.
+
+    Args:
+        held: closes them.
+        sources: of the run.
+    """
+
+    def __init__(self, held: contextlib.ExitStack, sources: Sequence[Source]) -> None:
+        self.sinks: list[Sink] = []
+        self.recorded: list[Path] = []
+        self._held = held
+        self._sources = sources
+        self._folders: list[tuple[str, PictureFolder]] = []
+        self._stats: Path | None = None
+
+    def add_recorder(self, path: Path) -> None:
+        from ..camera.recorder import Recorder
+
+        recorder = self._held.enter_context(Recorder(path, self._sources, say))
+        self.recorded = recorder.paths
+        self.sinks.append(recorder)
+
+    def add_rtp(self, place: str) -> None:
+        from ..camera.rtp import RtpOut
+
+        self.sinks.append(self._held.enter_context(RtpOut(place, self._sources[0].fps, say)))
+
+    def add_folders(self, label_set: LabelSet, masks: Path | None, overlays: Path | None) -> None:
+        from ..camera.picture_folder import mask_folder, overlay_folder
+
+        if masks is not None:
+            self._folders.append(("mask", mask_folder(masks, label_set, self._sources, say)))
+        if overlays is not None:
+            self._folders.append(("overlay", overlay_folder(overlays, self._sources, say)))
+        self.sinks += [folder for _, folder in self._folders]
+
+    def add_window(self) -> None:
+        from ..camera.sinks import Window
+
+        self.sinks.append(self._held.enter_context(Window([source.name for source in self._sources])))
+
+    def add_stats(self, path: Path, loop: Loop) -> None:
+        from ..camera.stats import StatsFile
+
+        self._stats = path
+        self._held.enter_context(StatsFile(path, loop.summary))
+
+    def paths(self) -> list[str]:
+        """Every file, and every folder of files, that was written."""
+        written = [path for path in self.recorded if path.exists()]
+        written += [folder.folder for _, folder in self._folders if folder.written]
+        return [str(path) for path in (*written, *([self._stats] if self._stats is not None else []))]
+
+    def in_words(self) -> str:
+        """For the last line."""
+        words = [str(path) for path in self.recorded if path.exists()]
+        words += [f"{count(folder.written, what)} in {folder.folder}" for what, folder in self._folders]
+        words += [str(self._stats)] if self._stats is not None else []
+        return ", ".join(words)
+
+
+def tell_formats(sources: Sequence[Source]) -> None:
     """Say what live sources really give, which need not be what was asked for."""
     from ..camera.sources import LiveSource
 
     for source in sources:
         if isinstance(source, LiveSource):
             say(f"{source.name}: {source.format or 'not there yet, waiting for it'}")
+
+
+def count(number: int, what: str) -> str:
+    """``1 frame``, ``2 frames``."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _split_arguments(engine: str | None, inputs: list[str], places: list[str]) -> tuple[str | None, list[str]]:
+    """ENGINE and every input; a first argument that can only be an input is one."""
+    from ..data.images import SUFFIXES
+
+    if engine is not None:
+        suffix = Path(engine).suffix.lower()
+        if engine == "demo" or "://" in engine or suffix in SUFFIXES | _VIDEOS or Path(engine).is_dir():
+            return None, [engine, *inputs, *places]
+    return engine, [*inputs, *places]
+
+
+def _refuse(context: typer.Context, names: Sequence[str], reason: str) -> None:
+    """Usage error for the first option of ``names`` that was given on the command line."""
+    for parameter in context.command.params:
+        if parameter.name in names and _is_given(context, parameter.name):
+            raise typer.BadParameter(f"it {reason}: leave it out", context, param_hint=parameter.opts[0])
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    # By name: typer brings a click of its own.
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _check_sources(context: typer.Context, sources: Sequence[Source], places: Sequence[str]) -> None:
+    from ..camera.sources import LiveSource
+
+    live = [isinstance(source, LiveSource) for source in sources]
+    if not any(live):
+        _refuse(context, _FOR_LIVE, "is for cameras and streams, and there is none")
+    if all(live) or list(places) == ["demo"]:
+        _refuse(context, _FOR_FILES if all(live) else ("loop",), "is for videos and images, and there is none")
+
+
+def _overlay(label_set: LabelSet, opacity: float, legend: bool, hide: Sequence[str], show: str) -> Overlay:
+    from ..camera.overlay import Overlay, check_show, class_ids
+
+    return Overlay(label_set, opacity, legend=legend, hide=class_ids(label_set, hide), show=check_show(show))
 
 
 def _served(
@@ -166,10 +442,52 @@ def _served(
     return [view]
 
 
-def _in_words(facts: dict[str, Any]) -> str:
+def _end_on_signals(held: contextlib.ExitStack, loop: Loop) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        before = signal.getsignal(number)
+        if number == signal.SIGHUP and before == signal.SIG_IGN:
+            continue  # started with nohup
+        signal.signal(number, lambda *_: loop.stop())
+        held.callback(signal.signal, number, before)
+
+
+def _title(sources: Sequence[Source]) -> str:
+    names = [source.name for source in sources]
+    return f"run {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
+
+
+def _count_frames(sources: Sequence[Source], limit: int | None) -> int | None:
+    """How many frames there will be, as far as files say; None for what does not end."""
+    total = 0
+    for source in sources:
+        length: int | None = getattr(source, "length", None)
+        if length is None:
+            return limit
+        total += length
+    return min(total, limit) if limit is not None else total
+
+
+def _with_rate(loop: Loop, advance: Advance) -> Callable[[int], None]:
+    """Progress with the present rate beside it, which is asked for twice a second."""
+    import time
+
+    asked, note = 0.0, ""
+
+    def on_frame(done: int) -> None:
+        nonlocal asked, note
+        now = time.monotonic()
+        if now - asked > 0.5:
+            asked, note = now, f"{loop.summary()['fps_recent']:.1f} FPS"
+        advance(done, note)
+
+    return on_frame
+
+
+def _in_words(facts: dict[str, Any], outputs: str, live: bool) -> str:
     latency, age = facts["latency_ms"], facts["age_ms"]
-    return (
-        f"{facts['frames']} frames, {facts['dropped']} dropped, {facts['fps']:.1f} FPS; "
-        f"compute p50 {latency['p50']:.1f} p99 {latency['p99']:.1f} ms; "
-        f"age p50 {age['p50']:.1f} p99 {age['p99']:.1f} ms"
-    )
+    words = f"{count(facts['frames'], 'frame')}, {facts['dropped']} dropped, {facts['fps']:.1f} FPS"
+    if facts["frames"]:
+        words += f"; compute p50 {latency['p50']:.1f} p99 {latency['p99']:.1f} ms"
+        if live:
+            words += f"; age p50 {age['p50']:.1f} p99 {age['p99']:.1f} ms"
+    return f"{words}; wrote {outputs}" if outputs else words

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..errors import DataError
-from ..labels import LabelSet, voc_palette
+from ..labels import LabelSet, bright_palette
 from .files import FileSet, files_below, read_lines
 
 SPLITS = ("train", "val", "test")
@@ -133,7 +133,7 @@ def _classes(root: Path) -> tuple[LabelSet, bool]:
         names, colours = _from_text(path) if path == text else _from_json(path)
         if len(set(names)) != len(names):
             raise ValueError("a class is named twice")
-        return LabelSet("folder", tuple(names), tuple(colours) if colours else voc_palette(len(names))), bool(colours)
+        return LabelSet("folder", tuple(names), tuple(colours) if colours else bright_palette(names)), bool(colours)
     except (OSError, ValueError) as error:
         raise DataError(
             f"{path} is not a list of classes ({error}): "

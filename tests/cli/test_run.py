@@ -63,6 +63,82 @@ def test_everything_that_is_kept_is_there(engine: Path, tmp_path: Path, command_
     assert last["frames"] == 20
 
 
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name in ("street.jpg", "yard.jpg", "wall.png"):
+        cv2.imwrite(str(folder / name), np.full((60, 80, 3), 90, np.uint8))
+    return folder
+
+
+def test_images_after_the_engine_keep_their_names_and_the_end_says_what_was_written(
+    engine: Path, images: Path, tmp_path: Path, command_line
+) -> None:
+    masks, overlays = tmp_path / "masks", tmp_path / "overlays"
+    kept = ("--save-masks", masks, "--save-overlays", overlays)
+    done = command_line("run", engine, *sorted(images.iterdir()), *kept, "--no-legend", "--hide", "sky")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("3 frames, 0 dropped")
+    assert done.stdout.rstrip().endswith(f"wrote 3 masks in {masks}, 3 overlays in {overlays}")
+    assert sorted(path.name for path in overlays.iterdir()) == ["street.jpg", "wall.jpg", "yard.jpg"]
+    assert sorted(path.name for path in masks.iterdir()) == ["street.png", "wall.png", "yard.png"]
+    again = command_line("run", engine, images / "yard.jpg", *kept, "--json")
+    assert json.loads(again.stdout)["outputs"] == [f"{masks}-2", f"{overlays}-2"]
+    assert f"{masks} holds masks of an earlier run" in again.stderr
+
+
+def test_nothing_to_show_and_nothing_to_save_is_said(engine: Path, images: Path, command_line) -> None:
+    done = command_line("run", engine, images / "yard.jpg")
+    assert done.returncode == 0
+    assert done.stdout.startswith("1 frame, 0 dropped")
+    assert "--save-overlays DIR" in done.stderr
+    assert "--save-overlays DIR" not in command_line("run", engine, images, "--view", "none").stderr
+
+
+def test_files_play_again_or_at_their_own_rate(engine: Path, images: Path, tmp_path: Path, command_line) -> None:
+    masks = tmp_path / "masks"
+    done = command_line("run", engine, images, "--loop", "--frames", 7, "--save-masks", masks, "--json")
+    assert json.loads(done.stdout)["frames"] == 7
+    assert "street-3.png" in {path.name for path in masks.iterdir()}
+    began = time.monotonic()
+    command_line("run", engine, images, "--realtime", "--view", "none")
+    assert time.monotonic() - began > 0.4  # three images at five per second
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (("--input", "demo", "--precision", "int8"), "--precision"),
+        (("--input", "demo", "--runtime", "openvino"), "--runtime"),
+        (("--input", "demo", "--model", "x.onnx"), "--model"),
+        (("--input", "demo", "--size", "480x640"), "--size"),
+        (("--input", "demo", "--fps", "30"), "--fps"),
+        (("--input", "demo", "--loop"), "--loop"),
+        (("--input", "demo", "--view", "none", "--show", "mask"), "--show"),
+        (("--input", "demo", "--view", "none", "--no-legend"), "--legend"),
+        (("--input", "demo", "--view", "none", "--opacity", "0.2"), "--opacity"),
+        (("--input", "demo", "--view", "none", "--web-port", "1"), "--web-port"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_wrong_usage(
+    engine: Path, command_line, arguments: tuple[str, ...], option: str
+) -> None:
+    done = command_line("run", engine, *arguments)
+    assert done.returncode == 2
+    assert option in done.stderr
+    assert "leave it out" in " ".join(done.stderr.split())
+
+
+def test_help_has_panels_and_an_example_and_fits_80_columns(command_line, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    text = command_line("run", "--help").stdout
+    for panel in ("Source", "Engine", "View", "Output", "Service", "Examples"):
+        assert panel in text
+    assert "pspnet-edge run --input demo --view web" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
 def test_two_sources_at_once(engine: Path, tmp_path: Path, command_line) -> None:
     for folder, count in (("a", 3), ("b", 5)):
         (tmp_path / folder).mkdir()
@@ -96,16 +172,18 @@ def test_a_signal_ends_it_with_the_summary(engine: Path, tmp_path: Path, number:
         ((), "give --camera N or --input PLACE"),
         (("--camera", "63"), "there is no camera /dev/video63"),
         (("--input", "http://user:secret@127.0.0.1:9/"), "http://127.0.0.1:9/ does not answer"),
-        (("--input", "demo", "--size", "big"), "'big' is no size"),
+        (("--camera", "63", "--size", "big"), "'big' is no size"),
         (("--input", "demo", "--watchdog"), "Type=notify"),
         (("--input", "demo", "--rtp", "nowhere"), "--rtp"),
         (("--input", "demo", "--record", "v.gif"), "does not end in .mp4"),
+        (("--input", "demo", "--record", "v.mp4", "--hide", "skye"), "unknown class 'skye'"),
     ],
 )
 def test_what_cannot_be_is_one_sentence(engine: Path, command_line, arguments: tuple[str, ...], message: str) -> None:
     done = command_line("run", engine, *arguments, "--view", "none", "--json")
     assert done.returncode == 1
-    assert message in json.loads(done.stdout)["error"]
+    error = json.loads(done.stdout)["error"]
+    assert message in f"{error['problem']}: {error['fix']}"
     assert "secret" not in done.stderr + done.stdout
     assert "Traceback" not in done.stderr
 

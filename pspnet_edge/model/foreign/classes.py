@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...errors import OptionError
-from ...labels import CAMVID, CITYSCAPES, VOC, LabelSet, voc_palette
+from ...labels import CAMVID, CITYSCAPES, VOC, LabelSet, bright_palette
 
 LABEL_SETS = {label_set.name: label_set for label_set in (CAMVID, CITYSCAPES, VOC)}
 
@@ -68,11 +68,12 @@ def _order(label_set: LabelSet, names: Sequence[str]) -> tuple[int, ...]:
 def _from_names(names: Sequence[str]) -> LabelSet:
     plain = tuple(_plain(name) for name in names)
     known = next((label_set for label_set in LABEL_SETS.values() if label_set.classes == plain), None)
-    return known or LabelSet("imported", tuple(names), voc_palette(len(names)))
+    return known or LabelSet("imported", tuple(names), bright_palette(names))
 
 
 def _numbered(count: int) -> LabelSet:
-    return LabelSet("imported", tuple(f"class {index}" for index in range(count)), voc_palette(count))
+    names = tuple(f"class {index}" for index in range(count))
+    return LabelSet("imported", names, bright_palette(names))
 
 
 def _plain(name: str) -> str:
