@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def model_from_network(
             f"batch {batch} at {size_hw[0]}×{size_hw[1]} cannot be exported: "
             f"give a batch of at least 1 and sides of at least {2 * network.size_multiple // 6}"
         )
-    frames = torch.zeros(batch, *size_hw, 3, dtype=torch.uint8)
+    frames = torch.zeros(batch, *size_hw, network.shape.in_channels, dtype=torch.uint8)
     with scratch_folder() as folder, warnings.catch_warnings(), torch.inference_mode():
         path = folder / "traced.onnx"
         # The tracer warns at every shape that becomes a Python integer, which is what a static graph wants.
@@ -167,7 +168,7 @@ def _readers(network: PSPNet, size_hw: tuple[int, int]) -> list[tuple[int, NDArr
 
     plain = _plain(network)
     with torch.inference_mode(), Pairs(plain.never_quantised(), lambda index, x: x, weight):
-        plain(torch.zeros(1, 3, *size_hw))
+        plain(torch.zeros(1, network.shape.in_channels, *size_hw))
     return found
 
 
@@ -205,11 +206,11 @@ class _FrameToMask(nn.Module):
         super().__init__()
         self._network = _plain(network)
         for name, values in (("mean", network.mean), ("std", network.std)):
-            bgr = torch.tensor(values[::-1], dtype=torch.float32).reshape(1, 3, 1, 1)
+            bgr = torch.tensor(_bgr(values), dtype=torch.float32).reshape(1, -1, 1, 1)
             self.register_buffer(name, bgr if len(set(values)) > 1 else bgr[:, :1])
 
     def forward(self, frames: Tensor) -> Tensor:
-        """``uint8 [N, H, W, 3]`` → ``uint8 [N, H, W]``."""
+        """``uint8 [N, H, W, C]`` → ``uint8 [N, H, W]``."""
         size_hw = (int(frames.shape[1]), int(frames.shape[2]))
         x = (frames.float().permute(0, 3, 1, 2) - self.mean) / self.std
         logits = self._network(x)
@@ -217,10 +218,16 @@ class _FrameToMask(nn.Module):
         return logits.argmax(1).to(torch.uint8)
 
 
-def _take_bgr(network: nn.Module) -> None:
-    """Flip the input channels of the first convolution, so that the graph needs no gather on the colours."""
-    stem = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
-    stem.weight.data = stem.weight.data.flip(1)
+def _take_bgr(network: PSPNet) -> None:
+    """Flip the colours of the convolutions that read the frame, so that the graph needs no gather on them."""
+    for stem in network.input_convolutions():
+        order = _bgr(range(stem.weight.shape[1]))
+        stem.weight.data = stem.weight.data[:, order]
+
+
+def _bgr(rgb: Sequence[Any]) -> list[Any]:
+    """The first three of a sequence turned round; a single channel and a fourth stay where they are."""
+    return [*rgb[2::-1], *rgb[3:]] if len(rgb) >= 3 else list(rgb)
 
 
 def name_by_place(graph: onnx.GraphProto) -> None:

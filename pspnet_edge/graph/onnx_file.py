@@ -43,6 +43,11 @@ class ModelFile:
         batch, height, width, _ = _shape(self.graph.graph.input[0])
         return batch, height, width
 
+    @property
+    def channels(self) -> int:
+        """Of the frames: 3, 1 or 4."""
+        return _shape(self.graph.graph.input[0])[3]
+
     def with_graph(self, graph: onnx.ModelProto) -> ModelFile:
         """The same model computed by another graph, which gets this one's metadata."""
         changed = ModelFile(graph, self.preset, self.label_set, self.facts)
@@ -135,10 +140,10 @@ def _check(graph: onnx.ModelProto, name: str) -> None:
         raise ModelError(f"{name} has {len(inputs)} inputs and {len(outputs)} outputs, expected one of each")
     frames, masks = _shape(inputs[0]), _shape(outputs[0])
     types = (inputs[0].type.tensor_type.elem_type, outputs[0].type.tensor_type.elem_type)
-    if types != (uint8, uint8) or len(frames) != 4 or frames[3] != 3 or frames[:3] != masks or 0 in frames:
+    if types != (uint8, uint8) or len(frames) != 4 or frames[3] not in (1, 3, 4) or frames[:3] != masks or 0 in frames:
         raise ModelError(
-            f"{name} maps {frames} to {masks}, expected static uint8 frames [N, H, W, 3] to uint8 masks [N, H, W]: "
-            f"{_EXPORT_HINT}"
+            f"{name} maps {frames} to {masks}, expected static uint8 frames [N, H, W, C] of 1, 3 or 4 "
+            f"channels to uint8 masks [N, H, W]: {_EXPORT_HINT}"
         )
 
 

@@ -25,8 +25,8 @@ class Backbone(Protocol):
     ``output_stride`` is the stride of the last of them.
     """
 
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     channels: list[int]
     output_stride: int
 
@@ -70,13 +70,17 @@ class EfficientNetLite(nn.Module):
     Input is normalised as ``(rgb - 127) / 128`` with RGB in 0–255.
     """
 
-    mean = (127.0, 127.0, 127.0)
-    std = (128.0, 128.0, 128.0)
+    mean: tuple[float, ...] = (127.0, 127.0, 127.0)
+    std: tuple[float, ...] = (128.0, 128.0, 128.0)
 
-    def __init__(self, variant: str = "lite0", output_stride: int = 16) -> None:
+    def __init__(self, variant: str = "lite0", output_stride: int = 16, in_channels: int = 3) -> None:
         super().__init__()
         self.features = timm.create_model(
-            f"tf_efficientnet_{variant}", features_only=True, output_stride=output_stride, out_indices=(1, 2, 3, 4)
+            f"tf_efficientnet_{variant}",
+            features_only=True,
+            output_stride=output_stride,
+            out_indices=(1, 2, 3, 4),
+            in_chans=in_channels,
         )
         _replace_convolutions(self.features)
         self.channels: list[int] = self.features.feature_info.channels()
@@ -107,13 +111,17 @@ class MobileNetV3(nn.Module):
     Source: A. Howard et al., Searching for MobileNetV3, ICCV 2019, through timm.
     """
 
-    mean = MEAN
-    std = STD
+    mean: tuple[float, ...] = MEAN
+    std: tuple[float, ...] = STD
 
-    def __init__(self, output_stride: int = 16) -> None:
+    def __init__(self, output_stride: int = 16, in_channels: int = 3) -> None:
         super().__init__()
         self.features = timm.create_model(
-            _MOBILENET, features_only=True, output_stride=output_stride, out_indices=(1, 2, 3, 4)
+            _MOBILENET,
+            features_only=True,
+            output_stride=output_stride,
+            out_indices=(1, 2, 3, 4),
+            in_chans=in_channels,
         )
         self.channels: list[int] = self.features.feature_info.channels()
         self.output_stride = output_stride

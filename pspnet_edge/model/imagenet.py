@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import timm
+import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError
 
-MEAN = (123.675, 116.28, 103.53)
-STD = (58.395, 57.12, 57.375)
+MEAN: tuple[float, ...] = (123.675, 116.28, 103.53)
+STD: tuple[float, ...] = (58.395, 57.12, 57.375)
 """RGB in 0–255, as torchvision's and timm's ResNet and VGG weights expect it."""
 
 
@@ -48,6 +49,30 @@ def load_in_order(target: nn.Module, source: Mapping[str, Tensor], name: str) ->
     """
     own = target.state_dict()
     renamed = dict(zip(own, source.values()))
+    first = next(iter(own))
+    if first in renamed and renamed[first].ndim == 4:
+        renamed[first] = for_channels(renamed[first], own[first].shape[1])
     if len(renamed) < len(own) or any(renamed[key].shape != own[key].shape for key in own):
         raise ModelError(f"the weights in {name} do not fit this backbone: report this")
     target.load_state_dict(renamed)
+
+
+def for_channels(stem: Tensor, channels: int) -> Tensor:
+    """The weights of a stem for frames of other channels.
+
+    One channel sees the sum of the three, which is what three equal channels would give. A fourth starts as the mean
+    of the three, and all are scaled by 3/4.
+    """
+    if stem.shape[1] != 3 or channels == 3:
+        return stem
+    if channels == 1:
+        return stem.sum(1, keepdim=True)
+    return torch.cat([stem, stem.mean(1, keepdim=True)], dim=1) * 0.75
+
+
+def values_for(channels: int, rgb: Sequence[float]) -> tuple[float, ...]:
+    """Means or deviations of RGB for frames of other channels: their mean for a grey one and for a fourth."""
+    if len(rgb) == channels:
+        return tuple(rgb)
+    grey = round(sum(rgb) / len(rgb), 4)
+    return (grey,) if channels == 1 else (*rgb[:3], *[grey] * (channels - 3))

@@ -16,10 +16,15 @@ from torch import Tensor, nn
 
 from ..errors import OptionError
 from .backbone import Backbone, EfficientNetLite, MobileNetV3
+from .imagenet import MEAN, STD, values_for
+from .node_graph import GraphBackbone, NodeGraph
 from .pyramid import GlobalContext, PyramidPooling, conv_bn_relu, decoder_convolution, resize
 from .quantiser import Quantiser
 from .resnet import DEPTHS, ResNet
 from .vgg import Vgg16
+
+CHANNELS = (1, 3, 4)
+"""What a frame can have: grey or thermal, BGR, BGR and a fourth."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,21 @@ class Preset:
     dilate_second: bool = True
     average_shortcut: bool = False
     project_first: bool = False
-    """These six are the ResNet's, see ``resnet.ResNet``."""
+    strides: tuple[int, ...] = ()
+    dilations: tuple[int, ...] = ()
+    stride_first: bool = False
+    groups: int = 1
+    group_width: int = 64
+    """These eleven are the ResNet's, see ``resnet.ResNet``."""
+    in_channels: int = 3
+    """Of the frames: 3, 1 (grey, thermal) or 4 (a fourth beside the colours)."""
+    pyramid_relu: bool = True
+    """Whether the branches of the pyramid end with a ReLU."""
+    nodes: tuple[Mapping[str, Any], ...] = ()
+    features: tuple[int, ...] = ()
+    """The backbone ``graph``, see ``node_graph``: its nodes, and those that are its features."""
+    neck: tuple[Mapping[str, Any], ...] = ()
+    """What an imported decoder computes between the fusion and the classifier, as nodes; the last is its result."""
 
 
 def _light(backbone: str) -> Preset:
@@ -77,6 +96,9 @@ PRESETS = {
     "pspnet_r101": Preset("resnet101", 512, 512, 256),
     "pspnet_vgg16": Preset("vgg16", 128, 512, 128),
 }
+IMPORTED = "pspnet_imported"
+"""What a network that no preset describes is called: it exists only as an imported checkpoint, with all its fields."""
+_IMPORTED = Preset("graph", 512, 512, 0)
 
 
 _FEATURE_AT = {4: 0, 8: 1, 16: 2}
@@ -105,13 +127,15 @@ class PSPNet(nn.Module):
         self.classes = classes
         self.shape = shape = _shape(preset, changes or {})
         self.backbone = _backbone(shape)
-        self.mean = shape.mean or self.backbone.mean
-        self.std = shape.std or self.backbone.std
+        self.mean = shape.mean or values_for(shape.in_channels, self.backbone.mean)
+        self.std = shape.std or values_for(shape.in_channels, self.backbone.std)
         self.align_corners = shape.align_corners
         channels = self.backbone.channels
         self.pyramid: PyramidPooling | GlobalContext
         if shape.context == "pyramid":
-            self.pyramid = PyramidPooling(channels[-1], shape.pyramid_width, shape.bins, shape.align_corners)
+            self.pyramid = PyramidPooling(
+                channels[-1], shape.pyramid_width, shape.bins, shape.align_corners, shape.pyramid_relu
+            )
         else:
             self.pyramid = GlobalContext(channels[-1], shape.pyramid_width * len(shape.bins))
         self.fuse = conv_bn_relu(self.pyramid.channels, shape.fuse_width, shape.fuse_kernel)
@@ -120,6 +144,10 @@ class PSPNet(nn.Module):
             self.add_module(f"lateral{stride}", conv_bn_relu(channels[_FEATURE_AT[stride]], lateral, 1))
             self.add_module(f"fuse{stride}", decoder_convolution(width + lateral, wide, shape.decoder_kernel))
             width = wide
+        self.neck: NodeGraph | None = None
+        if shape.neck:
+            self.neck = NodeGraph(shape.neck, [len(shape.neck) - 1])
+            width = self.neck.channels_of[-1]
         self.dropout = nn.Dropout2d(0.1)
         kernel = shape.classifier_kernel
         self.classifier = nn.Conv2d(width, classes, kernel, padding=kernel // 2)
@@ -136,7 +164,7 @@ class PSPNet(nn.Module):
     @property
     def architecture(self) -> dict[str, Any]:
         """What differs from the preset, as JSON values; ``changes`` of a network that is built the same."""
-        own, usual = asdict(self.shape), asdict(PRESETS[self.preset])
+        own, usual = asdict(self.shape), asdict(PRESETS.get(self.preset, _IMPORTED))
         return {
             key: list(value) if isinstance(value, tuple) else value for key, value in own.items() if value != usual[key]
         }
@@ -144,6 +172,8 @@ class PSPNet(nn.Module):
     @property
     def logits_stride(self) -> int:
         """Pixels of the input per value of the logits."""
+        if self.neck is not None:
+            return self.neck.stride_of[-1]
         steps = self._decoder_steps()
         return steps[-1][0] if steps else self.backbone.output_stride
 
@@ -154,7 +184,7 @@ class PSPNet(nn.Module):
         return math.lcm(*bins) * self.backbone.output_stride
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalised RGB ``float [N, 3, H, W]`` → logits ``float [N, classes, ⌈H/s⌉, ⌈W/s⌉]``.
+        """Normalised RGB ``float [N, C, H, W]`` → logits ``float [N, classes, ⌈H/s⌉, ⌈W/s⌉]``.
 
         ``s`` is ``logits_stride``.
         """
@@ -170,6 +200,12 @@ class PSPNet(nn.Module):
             features = self.backbone(x)
             logits = self._decode(features)
             return logits, logits if self.aux_head is None else self.aux_head(features[-2])
+
+    def input_convolutions(self) -> list[nn.Conv2d]:
+        """The convolutions that read the frame, whose weights know its colour order."""
+        if isinstance(self.backbone, NodeGraph):
+            return list(self.backbone.input_convolutions())
+        return [next(module for module in self.modules() if isinstance(module, nn.Conv2d))]
 
     def never_quantised(self) -> Iterator[nn.Parameter]:
         """The weights of the convolutions that stay in higher precision: those of the classifier and the aux head."""
@@ -191,27 +227,38 @@ class PSPNet(nn.Module):
             feature = features[_FEATURE_AT[stride]]
             lateral = getattr(self, f"lateral{stride}")(feature)
             x = getattr(self, f"fuse{stride}")(torch.cat([_resize_like(x, feature), lateral], dim=1))
+        if self.neck is not None:
+            (x,) = self.neck(x)
         logits: Tensor = self.classifier(self.dropout(x))
         return logits
 
 
 def _shape(preset: str, changes: Mapping[str, Any]) -> Preset:
-    if preset not in PRESETS:
+    if preset not in PRESETS and not (preset == IMPORTED and changes):
         raise OptionError(f"there is no model {preset!r}: choose one of {', '.join(sorted(PRESETS))}")
     known = {field.name for field in fields(Preset)}
     unknown = sorted(set(changes) - known)
     if unknown:
         raise OptionError(f"this version knows no {', '.join(unknown)} in a model: upgrade pspnet-edge")
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in changes.items()}
-    shape = replace(PRESETS[preset], **values)
+    shape = replace(PRESETS.get(preset, _IMPORTED), **values)
     if shape.context not in ("pyramid", "global"):
         raise OptionError(f"there is no context head {shape.context!r}: choose pyramid or global")
     if not shape.bins or min(shape.bins) < 1:
         raise OptionError(f"bins of {shape.bins} cannot pool: give whole numbers of at least 1")
+    if shape.in_channels not in CHANNELS:
+        raise OptionError(f"in_channels of {shape.in_channels} is unknown: choose one of 1, 3 and 4")
+    for numbers in (shape.mean, shape.std):
+        if numbers and len(numbers) != shape.in_channels:
+            raise OptionError(
+                f"{len(numbers)} values to normalize with do not fit {shape.in_channels} channels: give one per channel"
+            )
     return shape
 
 
 def _backbone(shape: Preset) -> Backbone:
+    if shape.backbone == "graph":
+        return GraphBackbone(shape.nodes, shape.features, MEAN, STD)
     if shape.backbone in DEPTHS:
         return ResNet(
             shape.backbone,
@@ -222,12 +269,18 @@ def _backbone(shape: Preset) -> Backbone:
             dilate_second=shape.dilate_second,
             average_shortcut=shape.average_shortcut,
             project_first=shape.project_first,
+            in_channels=shape.in_channels,
+            strides=shape.strides,
+            dilations=shape.dilations,
+            stride_first=shape.stride_first,
+            groups=shape.groups,
+            group_width=shape.group_width,
         )
     if shape.backbone == "vgg16":
-        return Vgg16()
+        return Vgg16(shape.in_channels)
     if shape.backbone == "mobilenetv3":
-        return MobileNetV3(shape.output_stride)
-    return EfficientNetLite(shape.backbone, shape.output_stride)
+        return MobileNetV3(shape.output_stride, shape.in_channels)
+    return EfficientNetLite(shape.backbone, shape.output_stride, shape.in_channels)
 
 
 def _resize_like(x: Tensor, like: Tensor) -> Tensor:

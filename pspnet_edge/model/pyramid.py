@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def conv_bn_relu(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
+def conv_bn_relu(inputs: int, outputs: int, kernel: int, relu: bool = True) -> nn.Sequential:
     """Convolution with 'same' padding, BatchNorm, ReLU."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False),
         nn.BatchNorm2d(outputs),
-        nn.ReLU(inplace=True),
+        nn.ReLU(inplace=True) if relu else nn.Identity(),
     )
 
 
@@ -82,12 +82,17 @@ class PyramidPooling(nn.Module):
     """
 
     def __init__(
-        self, inputs: int, width: int, bins: Sequence[int] = (1, 2, 3, 6), align_corners: bool = False
+        self,
+        inputs: int,
+        width: int,
+        bins: Sequence[int] = (1, 2, 3, 6),
+        align_corners: bool = False,
+        relu: bool = True,
     ) -> None:
         super().__init__()
         self.bins = tuple(bins)
         self.align_corners = align_corners
-        self.stages = nn.ModuleList(conv_bn_relu(inputs, width, 1) for _ in self.bins)
+        self.stages = nn.ModuleList(conv_bn_relu(inputs, width, 1, relu) for _ in self.bins)
         self.channels = inputs + width * len(self.bins)
 
     def forward(self, x: Tensor) -> Tensor:

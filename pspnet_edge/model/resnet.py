@@ -22,6 +22,7 @@ DEPTHS = {
     "resnet34": (False, (3, 4, 6, 3)),
     "resnet50": (True, (3, 4, 6, 3)),
     "resnet101": (True, (3, 4, 23, 3)),
+    "resnet152": (True, (3, 8, 36, 3)),
 }
 """Of each variant: whether its blocks are bottlenecks, and how many each stage has."""
 
@@ -46,13 +47,19 @@ class ResNet(nn.Module):
         dilate_second: in a basic block both convolutions dilate rather than the first alone.
         average_shortcut: a shortcut of stride 2 averages 2×2 pixels rather than skipping three of the four.
         project_first: the first block has a convolution in its shortcut even where the widths already agree.
+        in_channels: of the input.
+        strides: of the stages, where they do not follow from ``output_stride``; the first is 1.
+        dilations: of the stages, given together with ``strides``.
+        stride_first: in a bottleneck the first 1×1 convolution has the stride (Caffe's style) rather than the 3×3 one.
+        groups: of the 3×3 convolution of a bottleneck (ResNeXt).
+        group_width: channels per group at a stage width of 64; 64 for a plain ResNet.
 
     Raises:
         OptionError: values outside of these.
     """
 
-    mean = MEAN
-    std = STD
+    mean: tuple[float, ...] = MEAN
+    std: tuple[float, ...] = STD
 
     def __init__(
         self,
@@ -65,6 +72,12 @@ class ResNet(nn.Module):
         dilate_second: bool = True,
         average_shortcut: bool = False,
         project_first: bool = False,
+        in_channels: int = 3,
+        strides: Sequence[int] = (),
+        dilations: Sequence[int] = (),
+        stride_first: bool = False,
+        groups: int = 1,
+        group_width: int = 64,
     ) -> None:
         super().__init__()
         if variant not in DEPTHS or output_stride not in (8, 16, 32) or stages not in (2, 3, 4):
@@ -74,28 +87,30 @@ class ResNet(nn.Module):
             )
         self._timm_name = variant + _TIMM_SUFFIX.get((tuple(stem_widths), average_shortcut), " with this stem")
         bottleneck, counts = DEPTHS[variant]
-        self.stem = _stem(stem_widths)
+        self.stem = _stem(stem_widths, in_channels)
         self.stages = stages
         self.channels: list[int] = []
-        inputs, stride, dilation = (stem_widths[-1] if stem_widths else 64), 4, 1
-        for stage in range(stages):
-            step = 2 if stage > 0 and stride < output_stride else 1
-            stride, previous = stride * step, dilation
-            dilation *= 2 if stage > 0 and step == 1 else 1
+        inputs, stride = (stem_widths[-1] if stem_widths else 64), 4
+        steps, spreads = _steps(output_stride, strides, dilations)
+        for stage, (step, dilation) in enumerate(zip(steps[:stages], spreads)):
+            stride *= step
             width = 64 << stage
             outputs = 4 * width if bottleneck else width
             blocks: list[nn.Module] = []
             for index in range(counts[stage]):
                 first = index == 0
                 block_step = step if first else 1
-                spread = previous if first and contract_dilation else dilation
-                project = first and (inputs != outputs or project_first)
+                spread = max(dilation // 2, 1) if first and contract_dilation else dilation
+                project = first and (inputs != outputs or block_step > 1 or project_first)
                 shortcut = _Shortcut(inputs, outputs, block_step, average_shortcut) if project else None
                 if bottleneck:
-                    blocks.append(_Bottleneck(inputs, width, block_step, spread, shortcut))
+                    inner = width * group_width // 64 * groups
+                    blocks.append(
+                        _Bottleneck(inputs, inner, outputs, block_step, spread, shortcut, stride_first, groups)
+                    )
                 else:
-                    dilations = (spread, dilation if dilate_second else 1)
-                    blocks.append(_BasicBlock(inputs, width, block_step, dilations, shortcut))
+                    spread_pair = (spread, dilation if dilate_second else 1)
+                    blocks.append(_BasicBlock(inputs, width, block_step, spread_pair, shortcut))
                 inputs = outputs
             self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
             self.channels.append(inputs)
@@ -115,17 +130,45 @@ class ResNet(nn.Module):
         load_in_order(self, timm_weights(self._timm_name), f"timm's {self._timm_name}")
 
 
-class _Bottleneck(nn.Module):
-    """1×1, 3×3 and 1×1 convolutions beside a shortcut; the 3×3 one has the stride and the dilation."""
+def _steps(output_stride: int, strides: Sequence[int], dilations: Sequence[int]) -> tuple[list[int], list[int]]:
+    """The stride and the dilation of every stage; a stage that would go beyond the output stride dilates instead."""
+    if strides or dilations:
+        if len(strides) != 4 or len(dilations) != 4 or strides[0] != 1 or min(*strides, *dilations) < 1:
+            raise OptionError(
+                f"strides of {tuple(strides)} and dilations of {tuple(dilations)} do not make a ResNet: "
+                "give four whole numbers of at least 1 each, the first stride 1"
+            )
+        return list(strides), list(dilations)
+    steps, spreads, stride = [1], [1], 4
+    for _ in range(3):
+        steps.append(2 if stride < output_stride else 1)
+        stride *= steps[-1]
+        spreads.append(spreads[-1] * (1 if steps[-1] == 2 else 2))
+    return steps, spreads
 
-    def __init__(self, inputs: int, width: int, stride: int, dilation: int, shortcut: nn.Module | None) -> None:
+
+class _Bottleneck(nn.Module):
+    """1×1, 3×3 and 1×1 convolutions beside a shortcut; the 3×3 one has the dilation, it or the first the stride."""
+
+    def __init__(
+        self,
+        inputs: int,
+        width: int,
+        outputs: int,
+        stride: int,
+        dilation: int,
+        shortcut: nn.Module | None,
+        stride_first: bool,
+        groups: int,
+    ) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(inputs, width, 1, bias=False)
+        first, second = (stride, 1) if stride_first else (1, stride)
+        self.conv1 = nn.Conv2d(inputs, width, 1, first, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, stride, dilation, dilation, bias=False)
+        self.conv2 = nn.Conv2d(width, width, 3, second, dilation, dilation, groups, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
-        self.conv3 = nn.Conv2d(width, 4 * width, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(4 * width)
+        self.conv3 = nn.Conv2d(width, outputs, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(outputs)
         self.downsample = shortcut
 
     def forward(self, x: Tensor) -> Tensor:
@@ -171,12 +214,12 @@ class _Shortcut(nn.Sequential):
         return y
 
 
-def _stem(widths: Sequence[int]) -> nn.Sequential:
+def _stem(widths: Sequence[int], in_channels: int) -> nn.Sequential:
     """To stride 2: one 7×7 convolution, or three of 3×3."""
     if not widths:
-        return nn.Sequential(nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True))
+        return nn.Sequential(nn.Conv2d(in_channels, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True))
     layers: list[nn.Module] = []
-    for inputs, outputs, stride in zip((3, *widths), widths, (2, 1, 1)):
+    for inputs, outputs, stride in zip((in_channels, *widths), widths, (2, 1, 1)):
         layers += [
             nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False),
             nn.BatchNorm2d(outputs),

@@ -19,14 +19,20 @@ class Vgg16(nn.Module):
     The poolings after the third stage are left out, and the fifth stage dilates in place of the one before it.
     """
 
-    mean = MEAN
-    std = STD
+    mean: tuple[float, ...] = MEAN
+    std: tuple[float, ...] = STD
 
-    def __init__(self) -> None:
+    def __init__(self, in_channels: int = 3) -> None:
         super().__init__()
         self.stages = nn.ModuleList(
             _stage(*sizes)
-            for sizes in ((3, 64, 2, 1), (64, 128, 2, 1), (128, 256, 3, 1), (256, 512, 3, 1), (512, 512, 3, 2))
+            for sizes in (
+                (in_channels, 64, 2, 1),
+                (64, 128, 2, 1),
+                (128, 256, 3, 1),
+                (256, 512, 3, 1),
+                (512, 512, 3, 2),
+            )
         )
         self.channels = [256, 512, 512]
         self.output_stride = 8
