@@ -17,13 +17,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from samplers import balanced_by_area, balanced_by_presence, stratified
 
 from pspnet_edge.artifact import write_bytes
 from pspnet_edge.cli.output import progress
 from pspnet_edge.data.calibration_list import image_id, list_text
 from pspnet_edge.data.datasets import FileSet, open_files
 from pspnet_edge.data.files import read_lines
-from pspnet_edge.data.subset import balanced_by_area, balanced_by_presence, stratified
 from pspnet_edge.errors import DataError, OptionError, PspnetEdgeError
 
 IMAGES = {"camvid": 128, "cityscapes": 500, "voc": 500}
@@ -58,7 +58,7 @@ def camvid(lists: Path | None, root: Path | None) -> str:
     comments = (
         f"{IMAGES['camvid']} of CamVid's {len(dataset)} training images, balanced by class.",
         "Greedy: each image taken adds the most to the sum over the 11 classes of log(area so far), starting from an",
-        "average image; pspnet_edge.data.subset.balanced_by_area. Poles, signs, fences, pedestrians and",
+        "average image; balanced_by_area of calibration/samplers.py. Poles, signs, fences, pedestrians and",
         "bicyclists get 1.4 to 2.1 times their usual share of the pixels.",
         "remake: python calibration/make.py camvid --root CamVid",
     )
@@ -75,7 +75,7 @@ def cityscapes(lists: Path | None, root: Path | None) -> str:
     comments = (
         f"{IMAGES['cityscapes']} of Cityscapes' {len(ids)} training images (fine annotations), stratified by city.",
         "Each of the 18 cities gives its proportion, evenly spaced over its ids in order;",
-        "pspnet_edge.data.subset.stratified.",
+        "stratified of calibration/samplers.py.",
         "remake: python calibration/make.py cityscapes --lists LISTS, or --root CITYSCAPES",
     )
     return list_text(stratified({name: name.partition("_")[0] for name in ids}, IMAGES["cityscapes"]), comments)
@@ -88,7 +88,7 @@ def voc(lists: Path | None, root: Path | None) -> str:
         f"{IMAGES['voc']} of the {len(classes)} images of PASCAL VOC 2012's train_aug, balanced by class.",
         "The 20 classes take turns: the one that is in the fewest images so far takes the next image that holds it, in",
         "the order of the ids' SHA-256, but none that would bring another class above 50 images;",
-        "pspnet_edge.data.subset.balanced_by_presence.",
+        "balanced_by_presence of calibration/samplers.py.",
         "remake: python calibration/make.py voc --lists LISTS, or --root VOC2012 (with SegmentationClassAug)",
     )
     return list_text(balanced_by_presence(classes, IMAGES["voc"]), comments)

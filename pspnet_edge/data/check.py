@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from ..labels import IGNORE
 from . import camvid, cityscapes, folder, voc
-from .datasets import REPEATED_MEND, FileSet, ensure_on_disk, open_files
+from .datasets import REPEATED_FIX, FileSet, ensure_on_disk, open_files
 from .files import unreadable_folder
 from .progress import Advance, Progress, silent
 
@@ -71,7 +71,11 @@ def check_dataset(name: str, root: Path, progress: Progress = silent) -> Finding
     splits: dict[str, SplitCount] = {}
     defects: list[Defect] = []
     first_seen: dict[Path, str] = {}
-    for split in _splits(name, root):
+    try:
+        stored = _splits(name, root)
+    except DataError as error:
+        return Findings({}, (Defect("", root, str(error)),))
+    for split in stored:
         try:
             dataset = open_files(name, root, split)
         except DataError as error:
@@ -102,7 +106,7 @@ def _splits(name: str, root: Path) -> tuple[str, ...]:
 def _repeats(dataset: FileSet, split: str, first_seen: dict[Path, str]) -> list[Defect]:
     """Files in two pairs of the split, and images that an earlier split has too."""
     defects = [
-        Defect(split, path, f"{path} stands in split {split} more than once: {REPEATED_MEND}")
+        Defect(split, path, f"{path} is in split {split} more than once: {REPEATED_FIX}")
         for path in dataset.repeated()
     ]
     for image in dict.fromkeys(image for image, _ in dataset.pairs):

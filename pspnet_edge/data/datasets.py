@@ -1,33 +1,36 @@
-"""Labelled data sets as sequences of (image, mask) numpy pairs.
+"""Sets of images, and labelled data sets as sequences of (image, mask) numpy pairs.
 
-An image is ``uint8 [H, W, 3]`` BGR; a mask is ``uint8 [H, W]`` with the class ids of the set's ``LabelSet`` and 255
-where the label says nothing.
+An image is ``uint8 [H, W, C]``, BGR where it has colours; a mask is ``uint8 [H, W]`` with the class ids of the set's
+``LabelSet`` and 255 where the label says nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..labels import CAMVID, LabelSet
+from ..pixels import PixelFormat
 from .camvid import camvid
 from .cityscapes import cityscapes
 from .files import FileSet, Image, Mask, read_image, read_mask, unreadable_folder
 from .folder import folder
+from .image_file import DEFAULT_PIXELS
 from .scenes import Drive
 from .voc import voc
 
 __all__ = [
     "NAMES",
-    "REPEATED_MEND",
+    "REPEATED_FIX",
     "Dataset",
     "FileSet",
     "Image",
+    "ImageSet",
     "Mask",
     "SceneSet",
     "camvid",
@@ -35,6 +38,7 @@ __all__ = [
     "class_frequencies",
     "ensure_on_disk",
     "folder",
+    "is_labelled",
     "iterate",
     "open_dataset",
     "open_files",
@@ -50,59 +54,76 @@ _ON_DISK: dict[str, Callable[[Path, str], FileSet]] = {
     "folder": folder,
 }
 NAMES = (*_ON_DISK, "scenes")
-REPEATED_MEND = "list each image once, and give no two images the same name but for the suffix"
+REPEATED_FIX = "list each image once, and give no two images the same name but for the suffix"
 
 
-class Dataset(Protocol):
-    """A finite, indexable set of labelled images."""
+class ImageSet(Protocol):
+    """A finite, indexable set of images."""
+
+    @property
+    def pixels(self) -> PixelFormat:
+        """The channels of the images, and the range that deep ones are scaled by."""
+
+    def __len__(self) -> int:
+        """How many images there are."""
+
+    def image(self, index: int) -> Image:
+        """One image ``uint8 [H, W, C]``, read or drawn now."""
+
+    def name(self, index: int) -> str:
+        """What to call the image in messages and lists."""
+
+
+class Dataset(ImageSet, Protocol):
+    """Images with masks."""
 
     @property
     def label_set(self) -> LabelSet:
         """The classes that the masks use."""
 
-    def __len__(self) -> int:
-        """How many pairs there are."""
+    def mask(self, index: int) -> Mask:
+        """The mask ``uint8 [H, W]`` of one image."""
 
     def __getitem__(self, index: int) -> tuple[Image, Mask]:
         """One pair, read or drawn now."""
 
-    def image(self, index: int) -> Image:
-        """The image of one pair; its mask is not read."""
 
-    def name(self, index: int) -> str:
-        """What to call the pair in messages and lists."""
+def is_labelled(images: ImageSet) -> TypeGuard[Dataset]:
+    """Whether a set of images has masks."""
+    return hasattr(images, "label_set")
 
 
-def open_dataset(name: str, root: Path | None, split: str) -> Dataset:
+def open_dataset(name: str, root: Path | None, split: str, pixels: PixelFormat = DEFAULT_PIXELS) -> Dataset:
     """Open a data set by its command-line name.
 
     Args:
         name: one of ``NAMES``.
         root: its folder; ``scenes`` needs none.
         split: ``train``, ``val``, ``test`` or ``trainval``, as far as the set has them; of ``folder`` also ``all``.
+        pixels: the channels to read images with, and the range of deep images; measured on the set where it is None.
 
     Raises:
         DataError: unknown name or split, no such folder, a list or folder that is missing or empty, or a file that
-            stands in two pairs.
+            is in two pairs.
     """
     if name == "scenes":
-        return SceneSet(split)
-    dataset = open_files(name, root, split)
+        return SceneSet(split, pixels)
+    dataset = open_files(name, root, split, pixels)
     repeated = dataset.repeated()
     if repeated:
-        raise DataError(f"{repeated[0]} stands in split {split} more than once: {REPEATED_MEND}")
+        raise DataError(f"{repeated[0]} is in split {split} more than once: {REPEATED_FIX}")
     return dataset
 
 
-def open_files(name: str, root: Path | None, split: str) -> FileSet:
-    """Open a data set that is made of files as it stands, even where files stand in two pairs.
+def open_files(name: str, root: Path | None, split: str, pixels: PixelFormat = DEFAULT_PIXELS) -> FileSet:
+    """Open a data set that is made of files as it is, even where files are in two pairs.
 
     Raises:
         DataError: as ``open_dataset``.
     """
     folder_of_set = ensure_on_disk(name, root)
     try:
-        return _ON_DISK[name](folder_of_set, split)
+        return _ON_DISK[name](folder_of_set, split).with_pixels(pixels)
     except OSError as error:
         raise unreadable_folder(error) from error
 
@@ -110,11 +131,11 @@ def open_files(name: str, root: Path | None, split: str) -> FileSet:
 def ensure_on_disk(name: str, root: Path | None) -> Path:
     """The root, or ``DataError`` if no data set of files has that name or the root is not a folder."""
     if name not in _ON_DISK:
-        raise DataError(f"there is no data set {name!r}: choose one of {', '.join(NAMES)}")
+        raise DataError(f"unknown data set {name!r}: choose one of {', '.join(NAMES)}")
     if root is None:
         raise DataError(f"data set {name} needs its folder: give --root DIR, or use --dataset scenes, which needs none")
     if not root.is_dir():
-        raise DataError(f"the data root {root} is not a folder: give --root the place where {name} was unpacked")
+        raise DataError(f"the data root {root} is not a folder: give --root the folder of your data set")
     return root
 
 
@@ -130,9 +151,12 @@ class SceneSet:
     _FRAMES_A_STREET = 5
     _FRAMES_APART = 73
 
-    def __init__(self, split: str) -> None:
+    def __init__(self, split: str, pixels: PixelFormat = DEFAULT_PIXELS) -> None:
         if split not in self._STREETS:
             raise DataError(f"scenes has no split {split!r}: choose train, val or test")
+        if pixels.channels == 4:
+            raise DataError("scenes has 3 channels: give --dataset a set of images with four")
+        self.pixels = pixels
         self._streets = self._STREETS[split]
 
     def __len__(self) -> int:
@@ -143,10 +167,13 @@ class SceneSet:
             raise IndexError(index)
         seed, frame_index = self._place(index)
         frame = Drive(seed, self.size_hw).frame(frame_index)
-        return frame.image, frame.mask
+        return self.pixels.frame(frame.image), frame.mask
 
     def image(self, index: int) -> Image:
         return self[index][0]
+
+    def mask(self, index: int) -> Mask:
+        return self[index][1]
 
     def name(self, index: int) -> str:
         seed, frame_index = self._place(index)

@@ -1,6 +1,6 @@
-"""Image and mask files, the pairs of them that make a data set, and the lists that name the pairs.
+"""The pairs of image and mask files that make a data set, and the folders and lists that name them.
 
-Every error is one sentence with the file's path, the likely cause and the mend.
+Every error is one sentence with the file's path, the likely cause and the fix.
 """
 
 from __future__ import annotations
@@ -8,20 +8,37 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..labels import IGNORE, LabelSet
-from .png import has_palette, indexed_image, is_cut_short
+from ..pixels import PixelFormat, measured_range, sampled
+from .image_file import DEFAULT_PIXELS, Image, as_frame, decode, may_be_deep, read_encoded, read_image
+from .mask_file import Colours, Mask, read_mask
+from .reading import read_text, reason_of
 
-Image = NDArray[np.uint8]
-Mask = NDArray[np.uint8]
-Colours = Sequence[tuple[int, int, int]]
+__all__ = [
+    "FileSet",
+    "Image",
+    "Mask",
+    "files_below",
+    "is_litter",
+    "parts_of",
+    "pixels_of_files",
+    "read_image",
+    "read_lines",
+    "read_mask",
+    "unreadable_folder",
+]
+
+MEASURED_IMAGES = 64
+"""How many images, evenly spaced, the range of a deep set is measured on."""
+_MOST_FILES = 5_000_000
+_LITTER = frozenset({"thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin"})
 
 
 @dataclass(frozen=True)
@@ -35,7 +52,11 @@ class FileSet:
     id_table: tuple[int, ...] | None = None
     """The class id, or IGNORE, of each id in the files; None where the files hold class ids."""
     palette: Colours | None = None
-    """The RGB colours that a palette PNG must have for its ids; None where its palette means nothing."""
+    """The RGB colour of each id in the files; None where colours mean nothing."""
+    note: str = ""
+    """Which of several files was taken as masks, for people; empty where there is no choice."""
+    wanted_pixels: PixelFormat = DEFAULT_PIXELS
+    """The channels that images are read with, and the range of deep ones where it is known."""
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -50,8 +71,19 @@ class FileSet:
         return self.pairs[index][0].name
 
     def image(self, index: int) -> Image:
-        """The image of one pair."""
-        return read_image(self.pairs[index][0])
+        """The image of one pair, ``uint8 [H, W, C]`` in the set's pixel format."""
+        path = self.pairs[index][0]
+        decoded = decode(path, read_encoded(path), self.wanted_pixels.channels)
+        return as_frame(path, decoded, self.pixels if decoded.dtype != np.uint8 else self.wanted_pixels)
+
+    @cached_property
+    def pixels(self) -> PixelFormat:
+        """The pixel format with the range of a deep set measured, where none was given."""
+        return pixels_of_files([image for image, _ in self.pairs], self.wanted_pixels)
+
+    def with_pixels(self, pixels: PixelFormat) -> FileSet:
+        """The same pairs, read in another pixel format."""
+        return replace(self, wanted_pixels=pixels)
 
     def mask(self, index: int) -> Mask:
         """The mask of one pair."""
@@ -79,71 +111,53 @@ class FileSet:
         return [path for counts in (images, masks) for path, count in counts.items() if count > 1]
 
 
-def read_image(path: Path) -> Image:
-    """Read a colour image as BGR ``uint8 [H, W, 3]``.
+def pixels_of_files(paths: Sequence[Path], wanted: PixelFormat) -> PixelFormat:
+    """``wanted`` with the range of a set of images that are deeper than 8 bits, measured if it has none.
 
-    Raises:
-        DataError: missing, cut short or not an image.
+    Files that cannot be read are passed over: reading them later reports it.
     """
-    return _decoded(path, _read(path), cv2.IMREAD_COLOR)
+    if wanted.pixel_range is not None:
+        return wanted
+    count = min(MEASURED_IMAGES, len(paths))
+    samples = []
+    for path in (paths[position * len(paths) // count] for position in range(count)):
+        try:
+            if path.is_file() and may_be_deep(_head(path)):
+                samples.append(sampled(decode(path, read_encoded(path), wanted.channels)))
+        except (DataError, OSError):
+            continue
+    return replace(wanted, pixel_range=measured_range(samples))
 
 
-def read_mask(path: Path, classes: int, void_id: int | None = None, palette: Colours | None = None) -> Mask:
-    """Read a mask of class ids ``uint8 [H, W]`` from a grey image or a palette PNG, whose indices are the ids.
-
-    Args:
-        path: the file.
-        classes: how many ids there are, from 0; 255 is IGNORE and always allowed.
-        void_id: an id in the file that becomes IGNORE.
-        palette: the RGB colour that each id must have in a palette PNG; None accepts any.
-
-    Raises:
-        DataError: unreadable, in colour, not 8-bit, another palette, or an id that the label set does not know.
-    """
-    encoded = _read(path)
-    if has_palette(encoded):
-        mask = _indices(path, encoded, classes, palette)
-    else:
-        mask = _decoded(path, encoded, cv2.IMREAD_UNCHANGED)
-        if mask.ndim != 2:
-            raise DataError(
-                f"{path} is a colour image, and a mask holds one class id a pixel: "
-                f"save it as an 8-bit grey or palette PNG"
-            )
-        if mask.dtype != np.uint8:
-            raise DataError(f"{path} has 16 bits a pixel, and class ids need 8: save it as an 8-bit grey PNG")
-    if void_id is not None:
-        mask[mask == void_id] = IGNORE
-    unknown = np.flatnonzero(np.bincount(mask.ravel(), minlength=256)[classes:IGNORE]) + classes
-    if unknown.size:
-        ids = ", ".join(map(str, unknown[:5])) + (", …" if unknown.size > 5 else "")
-        raise DataError(
-            f"{path} holds id {ids}, and the label set has ids 0 to {classes - 1}, and 255 for ignore: "
-            f"correct the mask or the list of classes"
-        )
-    return mask
+def _head(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        return stream.read(64)
 
 
 def read_lines(listing: Path) -> list[str]:
-    """The lines of a split list that hold something, stripped.
+    """The lines of a split list that hold something, stripped; UTF-8 or UTF-16, with any line ends.
 
     Raises:
         DataError: missing, unreadable or empty.
     """
     try:
-        lines = [line.strip() for line in listing.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"the split list {listing} cannot be read ({_reason(error)}): --root must be the folder that holds it"
-        ) from error
+        text = read_text(listing)
+    except DataError as error:
+        raise DataError(f"the split list {error}; --root must be the folder that holds it") from error
+    lines = [line.strip() for line in text.splitlines()]
     lines = [line for line in lines if line]
     if not lines:
-        raise DataError(f"the split list {listing} is empty: restore it from the data set's archive")
+        raise DataError(f"the split list {listing} is empty: write one image per line, or remove the list")
     return lines
 
 
+def is_litter(name: str) -> bool:
+    """Whether a file or folder is one that operating systems leave behind: hidden, ``Thumbs.db``, ``__MACOSX``…"""
+    return name.startswith(".") or name.lower() in _LITTER
+
+
 def files_below(folder: Path) -> list[Path]:
-    """Every file below ``folder``, sorted, hidden ones left out.
+    """Every file below ``folder``, sorted; hidden ones and what operating systems leave behind are skipped.
 
     Raises:
         DataError: the folder, or one in it, is missing or cannot be read.
@@ -151,8 +165,13 @@ def files_below(folder: Path) -> list[Path]:
     found: list[Path] = []
     try:
         for place, folders, names in os.walk(folder, onerror=_raise, followlinks=True):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            found += [Path(place, name) for name in names if not name.startswith(".")]
+            folders[:] = [name for name in folders if not is_litter(name)]
+            found += [Path(place, name) for name in names if not is_litter(name)]
+            if len(found) > _MOST_FILES:
+                raise DataError(
+                    f"{folder} holds more than {_MOST_FILES} files or a link to itself: give the data set its own "
+                    f"folder"
+                )
     except OSError as error:
         raise unreadable_folder(error) from error
     return sorted(found)
@@ -161,7 +180,7 @@ def files_below(folder: Path) -> list[Path]:
 def unreadable_folder(error: OSError) -> DataError:
     """The sentence for a folder that the system would not open."""
     return DataError(
-        f"the folder {error.filename} cannot be read ({_reason(error)}): restore it or its permissions, "
+        f"the folder {error.filename} cannot be read ({reason_of(error)}): restore it or its permissions, "
         f"or give --root the folder that holds the data set"
     )
 
@@ -177,51 +196,6 @@ def parts_of(split: str, known: tuple[str, ...], data_set: str) -> tuple[str, ..
     if split not in known:
         raise DataError(f"{data_set} has no split {split!r}: choose one of {', '.join((*known, 'trainval'))}")
     return (split,)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        encoded = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({_reason(error)}): restore it from the data set's archive") from error
-    if not encoded or is_cut_short(encoded):
-        raise DataError(f"{path} is cut short after {len(encoded)} bytes: restore it from the data set's archive")
-    return encoded
-
-
-def _decoded(path: Path, encoded: bytes, flags: int) -> NDArray[np.uint8]:
-    try:
-        decoded = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
-    except cv2.error:
-        # OpenCV refuses a size that a damaged header declares.
-        decoded = None
-    if decoded is None:
-        raise DataError(f"{path} is not an image that OpenCV can decode: restore it from the data set's archive")
-    return np.asarray(decoded)
-
-
-def _indices(path: Path, encoded: bytes, classes: int, palette: Colours | None) -> Mask:
-    try:
-        image = indexed_image(encoded)
-    except (ValueError, cv2.error) as error:
-        raise DataError(f"{path} is a damaged palette PNG ({error}): restore it from the data set's archive") from error
-    if palette is not None:
-        for index in np.unique(image.indices):
-            if index < classes and tuple(image.palette[index]) != tuple(palette[index]):
-                raise DataError(
-                    f"{path} has another palette than its data set (id {index} is RGB {_triple(image.palette[index])}, "
-                    f"not {_triple(palette[index])}), so its indices may not be class ids: "
-                    f"restore it, or save the ids as an 8-bit grey PNG"
-                )
-    return image.indices
-
-
-def _triple(colour: Sequence[int] | NDArray[np.uint8]) -> str:
-    return ",".join(str(int(channel)) for channel in colour)
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)
 
 
 def _raise(error: OSError) -> None:

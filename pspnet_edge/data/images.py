@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import overload
 
-from ..errors import DataError
-from .files import Image, read_image
+import numpy as np
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
+from ..errors import DataError
+from ..pixels import PixelFormat
+from .files import Image, is_litter, pixels_of_files
+from .image_file import DEFAULT_PIXELS, as_frame, decode, read_encoded
+from .reading import reason_of
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
 
 
 class ImageFiles(Sequence[Image]):
@@ -17,22 +23,41 @@ class ImageFiles(Sequence[Image]):
 
     Args:
         place: a folder or an image file.
+        pixels: the channels to read images with, and the range of deep images; measured on them where it is None.
 
     Raises:
         DataError: it cannot be read, or holds no image.
     """
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, place: Path, pixels: PixelFormat = DEFAULT_PIXELS) -> None:
         try:
             entries = sorted(place.iterdir()) if place.is_dir() else [place]
-        except OSError as error:
-            raise DataError(f"the folder {place} cannot be read ({error.strerror}): check its permissions") from error
-        self.paths = [entry for entry in entries if entry.suffix.lower() in SUFFIXES and entry.is_file()]
+            paths = [entry for entry in entries if entry.suffix.lower() in SUFFIXES and entry.is_file()]
+        except (OSError, ValueError) as error:
+            raise DataError(f"the folder {place} cannot be read ({reason_of(error)}): check its permissions") from error
+        # A hidden file that is named by itself is meant.
+        self.paths = [path for path in paths if path == place or not is_litter(path.name)]
+        self._wanted = pixels
         if not self.paths:
             raise DataError(f"{place} holds no image: put PNG or JPEG files there or name another folder")
 
+    @cached_property
+    def pixels(self) -> PixelFormat:
+        """See ``ImageSet``."""
+        return pixels_of_files(self.paths, self._wanted)
+
     def __len__(self) -> int:
         return len(self.paths)
+
+    def image(self, index: int) -> Image:
+        """See ``ImageSet``."""
+        path = self.paths[index]
+        decoded = decode(path, read_encoded(path), self._wanted.channels)
+        return as_frame(path, decoded, self.pixels if decoded.dtype != np.uint8 else self._wanted)
+
+    def name(self, index: int) -> str:
+        """See ``ImageSet``."""
+        return self.paths[index].name
 
     @overload
     def __getitem__(self, index: int) -> Image: ...
@@ -42,5 +67,5 @@ class ImageFiles(Sequence[Image]):
 
     def __getitem__(self, index: int | slice) -> Image | Sequence[Image]:
         if isinstance(index, slice):
-            return [read_image(path) for path in self.paths[index]]
-        return read_image(self.paths[index])
+            return [self.image(position) for position in range(len(self.paths))[index]]
+        return self.image(index)

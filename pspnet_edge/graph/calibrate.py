@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from ..data.datasets import Dataset
 from ..data.geometry import frame_at
-from ..data.histogram import ensure_method
 from ..errors import CalibrationError, DataError, OptionError
+from ..histogram import ensure_method
 from ..lazy import require
 from .calibration_state import Measured, Purpose, read_state, write_state
 from .calibration_table import CalibrationTable, weights_fingerprint

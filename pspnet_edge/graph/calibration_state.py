@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from ..artifact import atomic_path
-from ..data.histogram import Histogram
 from ..errors import CalibrationError
+from ..histogram import Histogram
 
 _FORMAT_VERSION = 1
 

@@ -18,7 +18,7 @@ import cv2
 
 from .. import __version__
 from ..artifact import atomic_path, sha256_of
-from ..data.images import ImageFiles
+from ..data.datasets import is_labelled
 from ..data.progress import Advance
 from ..data.scenes import FRAMES_PER_SECOND, Drive
 from ..engine.backends import read_info
@@ -201,7 +201,7 @@ def _score(
     key = {**_identity(entry), "images": protocol.images}
     task: Task = {"engine": str(entry.subject.engine), "images": protocol.images}
     classes = read_info(entry.subject.engine).label_set.classes
-    if not isinstance(images, ImageFiles) and images.label_set.classes == classes:
+    if is_labelled(images) and images.label_set.classes == classes:
         entry.score = _kept(store, {"score": key}, lambda: run({"kind": "score", **task}, steps.part))
     else:
         exact = exact_of(entry.subject, [other.subject for other in measured])

@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..artifact import write_bytes
-from ..data.datasets import Dataset
+from ..data.datasets import ImageSet, is_labelled
 from ..data.geometry import frame_at, mask_at
-from ..data.images import ImageFiles
 from ..engine.engine import Engine
 from ..labels import IGNORE, LabelSet
 
@@ -31,7 +30,7 @@ class _Found:
 
 
 def write_samples(
-    exact: Engine, other: Engine, images: Dataset | ImageFiles, folder: Path, *, count: int
+    exact: Engine, other: Engine, images: ImageSet, folder: Path, *, count: int
 ) -> list[dict[str, Any]]:
     """Write JPEG pictures of some images and say what they show.
 
@@ -66,13 +65,13 @@ def write_samples(
             write_bytes(folder / names[kind], _jpeg(picture))
         changed = round(entry.changed, 5)
         samples.append(
-            {"name": _name(images, entry.index), "changed": changed, "why": f"{why} of {len(found)}", "pictures": names}
+            {"name": images.name(entry.index), "changed": changed, "why": f"{why} of {len(found)}", "pictures": names}
         )
     return samples
 
 
 def _masks(
-    exact: Engine, other: Engine, images: Dataset | ImageFiles, index: int
+    exact: Engine, other: Engine, images: ImageSet, index: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8] | None]:
     """Both engines' masks and the label, all at the image's own size."""
     image, label = _pair(images, index)
@@ -80,15 +79,8 @@ def _masks(
     return _mask(exact, image, size_hw), _mask(other, image, size_hw), label
 
 
-def _pair(images: Dataset | ImageFiles, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
-    if isinstance(images, ImageFiles):
-        return images[index], None
-    image, label = images[index]
-    return image, label
-
-
-def _name(images: Dataset | ImageFiles, index: int) -> str:
-    return images.paths[index].name if isinstance(images, ImageFiles) else images.name(index)
+def _pair(images: ImageSet, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+    return images[index] if is_labelled(images) else (images.image(index), None)
 
 
 def _mask(engine: Engine, image: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[np.uint8]:
@@ -103,12 +95,12 @@ def _changed(exact: NDArray[np.uint8], other: NDArray[np.uint8], label: NDArray[
     return float(different.mean())
 
 
-def _pictures(exact: Engine, other: Engine, images: Dataset | ImageFiles, index: int) -> dict[str, NDArray[np.uint8]]:
+def _pictures(exact: Engine, other: Engine, images: ImageSet, index: int) -> dict[str, NDArray[np.uint8]]:
     image, _ = _pair(images, index)
     first, second, label = _masks(exact, other, images, index)
     labels = exact.info.label_set
     # The set's label is drawn only where its classes are the engine's: other ids would get the wrong colours.
-    known = getattr(images, "label_set", labels).classes == labels.classes
+    known = is_labelled(images) and images.label_set.classes == labels.classes
     pictures = {"image": image}
     if label is not None and known and label.shape == image.shape[:2]:
         pictures["label"] = _coloured(image, label, labels)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..camera.sources import Source, open_source
-from ..data.datasets import Dataset, open_dataset
+from ..data.datasets import ImageSet, is_labelled, open_dataset
 from ..data.geometry import frame_at
 from ..data.images import ImageFiles
 from ..engine.backends import open_engine
@@ -78,7 +78,7 @@ def perform(task: dict[str, Any], on_done: Callable[[int], None]) -> dict[str, A
             return {"open_s": round(opened_s, 3), **_time(engine, task)}
         images = images_of(task["images"])
         if kind == "score":
-            assert not isinstance(images, ImageFiles)
+            assert is_labelled(images)
             return evaluate_engine(engine, images, on_image=on_done)
         with open_engine(Path(task["exact"])) as exact:
             if kind == "agree":
@@ -86,7 +86,7 @@ def perform(task: dict[str, Any], on_done: Callable[[int], None]) -> dict[str, A
             return {"samples": write_samples(exact, engine, images, Path(task["folder"]), count=task["count"])}
 
 
-def images_of(place: dict[str, Any]) -> Dataset | ImageFiles:
+def images_of(place: dict[str, Any]) -> ImageSet:
     """Open the images that a task names: a labelled ``dataset``, or the images below ``root``."""
     root = Path(place["root"]) if place["root"] else None
     if place["dataset"] is None:
@@ -124,12 +124,12 @@ def _time(engine: Engine, task: dict[str, Any]) -> dict[str, Any]:
 
 
 def _agree(
-    exact: Engine, engine: Engine, images: Dataset | ImageFiles, on_done: Callable[[int], None]
+    exact: Engine, engine: Engine, images: ImageSet, on_done: Callable[[int], None]
 ) -> dict[str, Any]:
     """The share of pixels that get the class that FP32 gives them."""
     matrix = ConfusionMatrix(len(exact.info.label_set))
     for index in range(len(images)):
-        image = images[index] if isinstance(images, ImageFiles) else images.image(index)
+        image = images.image(index)
         masks = []
         for opened in (exact, engine):
             frames = np.repeat(frame_at(image, opened.size_hw)[None], opened.info.shape_nhw[0], axis=0)

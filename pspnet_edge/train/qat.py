@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from ..data.datasets import Dataset
-from ..data.histogram import Histogram
 from ..data.subset import evenly_spaced
+from ..histogram import Histogram
 from ..model.pspnet import PSPNet
 from ..model.quantiser import Pairs, Quantiser
 from .validate import prediction

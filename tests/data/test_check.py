@@ -66,20 +66,20 @@ def duplicate_name(voc: Voc) -> None:
 
 
 def mask_of_16_bits(voc: Voc) -> None:
-    write_grey(voc.mask, np.zeros((HEIGHT, WIDTH), np.uint16))
+    write_grey(voc.mask, np.full((HEIGHT, WIDTH), 300, np.uint16))
 
 
 BROKEN: list[tuple[Callable[[Voc], None], str, str]] = [
     (bad_palette, "v0.png", "has another palette than its data set"),
-    (coloured_mask, "v0.png", "is a colour image, and a mask holds one class id a pixel"),
+    (coloured_mask, "v0.png", "which no class has"),
     (truncated_png, "v0.png", "is cut short after 150 bytes"),
     (missing_split_file, "val.txt", "cannot be read (No such file or directory)"),
-    (id_out_of_range, "v0.png", "holds id 21, and the label set has ids 0 to 20"),
+    (id_out_of_range, "v0.png", "holds id 21, first at pixel x=3, y=3, and the label set has ids 0 to 20"),
     (size_mismatch, "v0.png", "is 17×11 and its image v0.jpg is 17×12"),
     (empty_split, "val.txt", "is empty"),
     (unreadable_folder, "SegmentationClassAug", "cannot be read (Permission denied)"),
-    (duplicate_name, "v0.jpg", "stands in split val more than once"),
-    (mask_of_16_bits, "v0.png", "has 16 bits a pixel, and class ids need 8"),
+    (duplicate_name, "v0.jpg", "is in split val more than once"),
+    (mask_of_16_bits, "v0.png", "holds id 300, first at pixel x=0, y=0"),
 ]
 
 

@@ -75,7 +75,7 @@ def test_cityscapes_train_ids_are_read_as_they_are(cityscapes_root: Path) -> Non
 def test_cityscapes_label_ids_beyond_33_are_an_error(cityscapes_root: Path) -> None:
     path = min((cityscapes_root / "gtFine" / "val").rglob("*.png"))
     write_grey(path, np.full((12, 17), 34, np.uint8))
-    with pytest.raises(DataError, match=r"holds id 34, and the label set has ids 0 to 33"):
+    with pytest.raises(DataError, match=r"holds id 34, first at pixel x=0, y=0, and the label set has ids 0 to 33"):
         open_dataset("cityscapes", cityscapes_root, "val")[0]
 
 

@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from pspnet_edge.data.png import has_palette, indexed_image, is_cut_short
+from pspnet_edge.data.image_file import is_cut_short
+from pspnet_edge.data.png import has_palette, indexed_image
 from pspnet_edge.labels import voc_palette
 
 from .conftest import indexed_png, some_ids

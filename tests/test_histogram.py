@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pspnet_edge.data.histogram import METHODS, Histogram
 from pspnet_edge.errors import CalibrationError, OptionError
+from pspnet_edge.histogram import METHODS, Histogram
 
 
 def filled(*batches: np.ndarray) -> Histogram:

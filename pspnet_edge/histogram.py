@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CalibrationError, OptionError
+from .errors import CalibrationError, OptionError
 
 METHODS = ("minmax", "percentile", "entropy", "mse")
 _BINS = 2048
@@ -17,7 +17,7 @@ _PERCENTILE = 0.99995
 def ensure_method(method: str) -> None:
     """Raise ``OptionError`` if there is no such method, before long work and not after."""
     if method not in METHODS:
-        raise OptionError(f"there is no calibration method {method!r}: choose one of {', '.join(METHODS)}")
+        raise OptionError(f"unknown calibration method {method!r}: choose one of {', '.join(METHODS)}")
 
 
 class Histogram:
@@ -38,7 +38,7 @@ class Histogram:
         magnitudes = np.abs(values).reshape(1, -1)
         largest = float(magnitudes.max())
         if not np.isfinite(largest):
-            raise CalibrationError("an activation is NaN or infinite: the model is damaged, export it anew")
+            raise CalibrationError("an activation is NaN or infinite: the model is damaged, export it again")
         self.largest = max(self.largest, largest)
         if self.limit == 0.0:
             if largest == 0.0:

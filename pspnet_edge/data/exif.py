@@ -1,0 +1,90 @@
+"""The orientation that a camera wrote into a picture, and pictures turned as it says.
+
+The values are those of EXIF tag 0x0112: 1 is upright, 3 is upside down, 6 and 8 lie on their side, and 2, 4, 5 and 7
+are mirrored besides. Layouts: EXIF 2.32 section 4.6, https://www.w3.org/TR/png-3/#eXIf,
+https://developers.google.com/speed/webp/docs/riff_container.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+UPRIGHT = 1
+SWAPS_SIDES = (5, 6, 7, 8)
+_PNG = b"\x89PNG\r\n\x1a\n"
+_TAG = 0x0112
+
+
+def orientation_of(encoded: bytes) -> int:
+    """The EXIF orientation of a JPEG, PNG or WebP file, 1 to 8; 1 where there is none or it is damaged."""
+    try:
+        if encoded.startswith(b"\xff\xd8"):
+            block = _of_jpeg(encoded)
+        elif encoded.startswith(_PNG):
+            block = _chunk(encoded, len(_PNG), ">", b"eXIf", before=4, after=4)
+        elif encoded[:4] == b"RIFF" and encoded[8:12] == b"WEBP":
+            block = _webp(encoded)
+        else:
+            return UPRIGHT
+        return _in_tiff(block) if block else UPRIGHT
+    except (struct.error, IndexError):
+        return UPRIGHT
+
+
+def turned(picture: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """A picture ``[H, W, …]`` as the orientation says it should be seen; a copy where it is not upright."""
+    if orientation in SWAPS_SIDES:
+        picture = picture.swapaxes(0, 1)
+    # After the transposition of 5 to 8: which of the axes are mirrored.
+    if orientation in (3, 4, 7, 8):
+        picture = picture[::-1]
+    if orientation in (2, 3, 6, 7):
+        picture = picture[:, ::-1]
+    return np.ascontiguousarray(picture)
+
+
+def _of_jpeg(encoded: bytes) -> bytes | None:
+    place = 2
+    while encoded[place] == 0xFF and encoded[place + 1] != 0xDA:
+        (length,) = struct.unpack_from(">H", encoded, place + 2)
+        if encoded[place + 1] == 0xE1 and encoded[place + 4 : place + 10] == b"Exif\0\0":
+            return encoded[place + 10 : place + 2 + length]
+        place += 2 + length
+    return None
+
+
+def _chunk(encoded: bytes, place: int, order: str, wanted: bytes, *, before: int, after: int) -> bytes | None:
+    """The content of a PNG chunk."""
+    while place + 8 <= len(encoded):
+        (length,) = struct.unpack_from(f"{order}I", encoded, place)
+        if encoded[place + before : place + before + 4] == wanted:
+            return encoded[place + 8 : place + 8 + length]
+        place += 8 + length + after
+    return None
+
+
+def _webp(encoded: bytes) -> bytes | None:
+    place = 12
+    while place + 8 <= len(encoded):
+        (length,) = struct.unpack_from("<I", encoded, place + 4)
+        if encoded[place : place + 4] == b"EXIF":
+            return encoded[place + 8 : place + 8 + length].removeprefix(b"Exif\0\0")
+        place += 8 + length + length % 2
+    return None
+
+
+def _in_tiff(block: bytes) -> int:
+    order = {b"II": "<", b"MM": ">"}.get(block[:2])
+    if order is None:
+        return UPRIGHT
+    (directory,) = struct.unpack_from(f"{order}I", block, 4)
+    (entries,) = struct.unpack_from(f"{order}H", block, directory)
+    for entry in range(entries):
+        tag, kind, _, value = struct.unpack_from(f"{order}HHIH", block, directory + 2 + 12 * entry)
+        if tag == _TAG and kind == 3:
+            return int(value) if 1 <= value <= 8 else UPRIGHT
+    return UPRIGHT

@@ -1,0 +1,138 @@
+"""Where a folder of one's own keeps images and masks, and which mask belongs to which image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from .files import files_below, is_litter
+
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".webp", ".jpg", ".jpeg")
+"""In the order of preference where a name is there more than once."""
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "img_dir", "jpegimages", "pictures", "input")
+MASK_FOLDERS = (
+    "masks", "mask", "labels", "label", "annotations", "annotation", "ann_dir", "segmentationclass", "gt",
+    "groundtruth",
+)  # fmt: skip
+MASK_ENDINGS = ("_mask", "-mask", "_masks", "_label", "_labels", "_L", "_gt", "_seg", "_segmentation")
+SPLITS: Mapping[str, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
+"""Each split and the folder or list names that mean it."""
+
+
+@dataclass
+class Layout:
+    """The images and masks of a folder, by their path below their own folder without suffix.
+
+    ``root/images/a/1.jpg`` has the key ``a/1``; ``root/train/images/1.jpg`` the key ``train/1``.
+    """
+
+    root: Path
+    image_folders: dict[str, Path]
+    """Key prefix (empty, or ``train/``) → folder."""
+    mask_folders: dict[str, Path]
+    images: dict[str, list[Path]] = field(default_factory=dict)
+    masks: dict[str, list[Path]] = field(default_factory=dict)
+
+    def mask_of(self, key: str) -> Path:
+        """The mask of an image; where there is none, the path at which it is expected."""
+        for name in (key, *(f"{key}{ending}" for ending in MASK_ENDINGS)):
+            if name in self.masks:
+                return min(self.masks[name], key=_preference)
+        prefix = next((prefix for prefix in self.mask_folders if key.startswith(prefix)), "")
+        folder = self.mask_folders.get(prefix, self.root / "masks")
+        return folder / f"{key.removeprefix(prefix)}.png"
+
+    def masks_without_image(self) -> list[Path]:
+        """The masks whose name no image has."""
+        used = {self.mask_of(key) for key in self.images}
+        same_name = {key for key in self.masks if key in self.images}
+        return sorted(
+            path for key, paths in self.masks.items() for path in paths if path not in used and key not in same_name
+        )
+
+    def keys_below(self, split: str) -> list[str]:
+        """The keys of the images in the folders that mean a split."""
+        prefixes = tuple(f"{name}/" for name in SPLITS.get(split, ()))
+        return [key for key in self.images if key.lower().startswith(prefixes)]
+
+    def has_folder(self, split: str) -> bool:
+        """Whether a folder means this split."""
+        if any(prefix.rstrip("/").lower() in SPLITS[split] for prefix in self.image_folders):
+            return True
+        return any(is_split(entry.name, split) for entry in self.subfolders())
+
+    def subfolders(self) -> Iterator[Path]:
+        """The folders directly below the image folder."""
+        for prefix, folder in self.image_folders.items():
+            if not prefix:
+                yield from (entry for entry in folder.iterdir() if entry.is_dir())
+
+    def other_masks(self) -> list[Path]:
+        """Files in the mask folders that are not images of any kind."""
+        return [path for folder in self.mask_folders.values() for path in files_below(folder) if not _is_mask(path)]
+
+
+def is_split(name: str, split: str) -> bool:
+    """Whether a folder or list of this name means the split."""
+    return name.lower() in SPLITS[split]
+
+
+def layout_of(root: Path) -> Layout:
+    """Find the images and masks of a folder.
+
+    Raises:
+        DataError: a folder cannot be read.
+        OSError: the root cannot be read.
+    """
+    folders = {entry.name: entry for entry in sorted(root.iterdir()) if entry.is_dir() and not is_litter(entry.name)}
+    images = _named(folders, IMAGE_FOLDERS)
+    layout = Layout(root, {}, {})
+    if images is not None:
+        layout.image_folders[""] = images
+        masks = _named({name: path for name, path in folders.items() if path != images}, MASK_FOLDERS)
+        if masks is not None:
+            layout.mask_folders[""] = masks
+    else:
+        for name, folder in folders.items():
+            if any(is_split(name, split) for split in SPLITS):
+                below = {entry.name: entry for entry in sorted(folder.iterdir()) if entry.is_dir()}
+                images, masks = _named(below, IMAGE_FOLDERS), _named(below, MASK_FOLDERS)
+                if images is not None:
+                    layout.image_folders[f"{name}/"] = images
+                if masks is not None:
+                    layout.mask_folders[f"{name}/"] = masks
+    for prefix, folder in layout.image_folders.items():
+        _index(layout.images, prefix, folder, IMAGE_SUFFIXES)
+    for prefix, folder in layout.mask_folders.items():
+        _index(layout.masks, prefix, folder, MASK_SUFFIXES)
+    return layout
+
+
+def key_of(path: PurePosixPath | Path) -> str:
+    """The key of a path relative to its folder: only the last suffix goes, so ``a.rf.123.jpg`` is ``a.rf.123``."""
+    return path.with_suffix("").as_posix()
+
+
+def _index(into: dict[str, list[Path]], prefix: str, folder: Path, suffixes: tuple[str, ...]) -> None:
+    for path in files_below(folder):
+        if path.suffix.lower() in suffixes:
+            into.setdefault(prefix + key_of(path.relative_to(folder)), []).append(path)
+
+
+def _named(folders: dict[str, Path], names: tuple[str, ...]) -> Path | None:
+    by_lower = {name.lower(): path for name, path in reversed(folders.items())}
+    return next((by_lower[name] for name in names if name in by_lower), None)
+
+
+def _is_mask(path: Path) -> bool:
+    return path.suffix.lower() in MASK_SUFFIXES
+
+
+def _preference(path: Path) -> tuple[int, str]:
+    return MASK_SUFFIXES.index(path.suffix.lower()), path.name

@@ -1,0 +1,238 @@
+"""What a folder is: one of the data sets that are read as they are, or the export of a labelling tool to convert."""
+
+from __future__ import annotations
+
+import itertools
+import shlex
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import DataError
+from .files import is_litter
+from .layout import IMAGE_FOLDERS, IMAGE_SUFFIXES, MASK_FOLDERS, layout_of
+
+_LOOKED_AT = 2000
+"""Most entries that are looked at to recognise a folder."""
+_HEAD_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """A layout that ``data import`` reads; ``title`` completes the sentence "this folder is …"."""
+
+    format: str
+    title: str
+
+    def command(self, root: Path) -> str:
+        """The command that converts it."""
+        return f"pspnet-edge data import {shlex.quote(str(root))} --format {self.format} -o my_data"
+
+
+def recognized(root: Path) -> str:
+    """The name of the data set that a folder holds: ``voc``, ``cityscapes``, ``camvid`` or ``folder``.
+
+    Raises:
+        DataError: it is not a folder, or none of these; an export of a labelling tool is named with its command.
+    """
+    if not root.is_dir():
+        raise DataError(f"the data root {root} is not a folder: give --root the folder of your data set")
+    try:
+        if (root / "classes.txt").exists() or (root / "classes.json").exists():
+            return "folder"
+        if _is_cityscapes(root):
+            return "cityscapes"
+        if _is_voc(root) and not (root / "labelmap.txt").is_file():
+            return "voc"
+        if _is_segnet_camvid(root) or _is_segnet_camvid(root / "CamVid"):
+            return "camvid"
+        other = foreign_layout(root)
+        if other is not None:
+            raise DataError(f"{root} is {other.title}: convert it with `{other.command(root)}`")
+        layout = layout_of(root)
+        if layout.image_folders and layout.mask_folders:
+            return "folder"
+        there = ", ".join(sorted(entry.name for entry in root.iterdir() if not is_litter(entry.name))[:8])
+    except OSError as error:
+        raise DataError(
+            f"the folder {error.filename} cannot be read ({error.strerror}): restore its permissions"
+        ) from error
+    raise DataError(
+        f"{root} is not a data set that is known (it has {there or 'nothing'}): put images into images/, masks of the "
+        f"same names into masks/ and one class per line into classes.txt"
+    )
+
+
+def foreign_layout(root: Path) -> Foreign | None:
+    """The layout of a labelling tool or another data set that ``data import`` reads; None where there is no sign
+    of one."""
+    for format_name, (title, test) in _FOREIGN.items():
+        if test(root):
+            return Foreign(format_name, title)
+    return None
+
+
+def entries_below(root: Path, depth: int = 3) -> Iterator[Path]:
+    """Files at most ``depth`` folders down, at most 2000 entries in all, in no order that matters."""
+
+    def walk(folder: Path, left: int) -> Iterator[Path]:
+        try:
+            entries = sorted(folder.iterdir())
+        except OSError:
+            return
+        for entry in entries:
+            if is_litter(entry.name):
+                continue
+            if entry.is_dir():
+                if left:
+                    yield from walk(entry, left - 1)
+            else:
+                yield entry
+
+    return itertools.islice(walk(root, depth), _LOOKED_AT)
+
+
+def json_head(path: Path) -> str:
+    """The beginning of a file as text; empty where it cannot be read."""
+    try:
+        if not path.is_file():
+            return ""
+        with path.open("rb") as stream:
+            return stream.read(_HEAD_BYTES).decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _is_cityscapes(root: Path) -> bool:
+    return (root / "leftImg8bit").is_dir() and (root / "gtFine").is_dir() and not (root / "label_colors.txt").is_file()
+
+
+def _is_voc(root: Path) -> bool:
+    return any(
+        (folder / "ImageSets" / "Segmentation").is_dir()
+        for folder in (root, root / "VOC2012", root / "VOCdevkit" / "VOC2012")
+    )
+
+
+def _is_segnet_camvid(root: Path) -> bool:
+    return (root / "trainannot").is_dir() and (root / "train.txt").is_file()
+
+
+def _is_cvat_masks(root: Path) -> bool:
+    return (root / "labelmap.txt").is_file() and (root / "SegmentationClass").is_dir()
+
+
+def _is_camvid_export(root: Path) -> bool:
+    if not any((root / name).is_file() for name in ("label_colors.txt", "class_dict.csv")):
+        return False
+    if (root / "gtFine").is_dir():
+        return False
+    return any(
+        (entry.is_dir() and entry.name.lower().endswith(("annot", "_labels", "labels")))
+        or "label" in entry.name.lower()
+        for entry in root.iterdir()
+    )
+
+
+def _is_cvat_cityscapes(root: Path) -> bool:
+    return (root / "gtFine").is_dir() and (root / "label_colors.txt").is_file()
+
+
+def _is_roboflow(root: Path) -> bool:
+    return (root / "_classes.csv").is_file() or any(
+        (root / name / "_classes.csv").is_file() for name in ("train", "valid", "test")
+    )
+
+
+def _is_voc_tree(root: Path) -> bool:
+    return (root / "JPEGImages").is_dir() and any(
+        (root / name).is_dir() for name in ("SegmentationClass", "SegmentationClassPNG", "SegmentationClassNpy")
+    )
+
+
+def _is_supervisely(root: Path) -> bool:
+    head = json_head(root / "meta.json").replace(" ", "")
+    return '"classes"' in head and any((entry / "ann").is_dir() for entry in (root, *root.iterdir()) if entry.is_dir())
+
+
+def _is_ade20k(root: Path) -> bool:
+    for folder in (root, root / "ADEChallengeData2016"):
+        if (folder / "annotations" / "training").is_dir() and (folder / "images" / "training").is_dir():
+            return True
+    return False
+
+
+def _is_yolo(root: Path) -> bool:
+    if (root / "data.yaml").is_file() or (root / "data.yml").is_file():
+        return True
+    labels = [root / "labels", *(root / name / "labels" for name in ("train", "valid", "val", "test"))]
+    folders = [folder for folder in labels if folder.is_dir()]
+    if not folders:
+        return False
+    files = [path for folder in folders for path in entries_below(folder, 1)]
+    return bool(files) and all(path.suffix.lower() in (".txt", ".cache") for path in files)
+
+
+def _is_coco(root: Path) -> bool:
+    for path in entries_below(root, 2):
+        if path.suffix.lower() == ".json":
+            head = json_head(path)
+            if ('"annotations"' in head and '"images"' in head) or (
+                '"segmentation"' in head and '"category_id"' in head
+            ):
+                return True
+            if path.name.startswith(("instances_", "_annotations.coco")):
+                return True
+    return False
+
+
+def _is_labelme(root: Path) -> bool:
+    heads = (json_head(path) for path in _some_json(root))
+    return any('"shapes"' in head and ('"imagePath"' in head or '"points"' in head) for head in heads)
+
+
+def _is_label_studio(root: Path) -> bool:
+    marks = ("brushlabels", "polygonlabels", '"annotations"', "rectanglelabels", "labelstudio")
+    for path in _some_json(root):
+        head = json_head(path).replace(" ", "").lower()
+        if head.startswith("[") and '"result"' in head and any(mark in head for mark in marks):
+            return True
+        if head.startswith("[") and any(f'"{mark}"' in head for mark in ("brushlabels", "polygonlabels")):
+            return True
+    return False
+
+
+def _some_json(root: Path) -> list[Path]:
+    return [path for path in entries_below(root, 2) if path.suffix.lower() == ".json"][:20]
+
+
+def _has_colour_list(root: Path) -> bool:
+    """Images and masks of one's own beside a list of colours in one of the usual forms."""
+    names = ("class_dict.csv", "label_colors.txt", "labelmap.txt", "colors.txt", "palette.txt", "class_dict_seg.csv")
+    if not any((root / name).is_file() for name in names):
+        return False
+    folders = {entry.name.lower() for entry in root.iterdir() if entry.is_dir()}
+    return bool(folders & set(IMAGE_FOLDERS)) and bool(folders & set(MASK_FOLDERS))
+
+
+def _is_flat_pairs(root: Path) -> bool:
+    """Images and masks side by side in one folder, told apart by an ending such as ``_mask``."""
+    names = {path.stem for path in entries_below(root, 0) if path.suffix.lower() in IMAGE_SUFFIXES}
+    return any(name.endswith("_mask") and name.removesuffix("_mask") in names for name in names)
+
+
+_FOREIGN: dict[str, tuple[str, Callable[[Path], bool]]] = {
+    "roboflow": ("a Roboflow export of semantic masks", _is_roboflow),
+    "cvat": ("a CVAT export of segmentation masks", _is_cvat_masks),
+    "cvat-cityscapes": ("a CVAT export in Cityscapes' layout", _is_cvat_cityscapes),
+    "ade20k": ("ADE20K of the scene parsing benchmark", _is_ade20k),
+    "supervisely": ("a Supervisely project", _is_supervisely),
+    "voc": ("a tree in PASCAL VOC's layout with its own classes", _is_voc_tree),
+    "colours": ("a data set of colour masks with a list of colours", _has_colour_list),
+    "camvid": ("a CamVid export with colour masks", _is_camvid_export),
+    "coco": ("a COCO data set", _is_coco),
+    "labelme": ("a folder of labelme annotations", _is_labelme),
+    "label-studio": ("a Label Studio export", _is_label_studio),
+    "yolo": ("a data set of YOLO polygons", _is_yolo),
+    "pairs": ("a folder with images and masks side by side", _is_flat_pairs),
+}
