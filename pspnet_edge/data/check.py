@@ -106,8 +106,7 @@ def _splits(name: str, root: Path) -> tuple[str, ...]:
 def _repeats(dataset: FileSet, split: str, first_seen: dict[Path, str]) -> list[Defect]:
     """Files in two pairs of the split, and images that an earlier split has too."""
     defects = [
-        Defect(split, path, f"{path} is in split {split} more than once: {REPEATED_FIX}")
-        for path in dataset.repeated()
+        Defect(split, path, f"{path} is in split {split} more than once: {REPEATED_FIX}") for path in dataset.repeated()
     ]
     for image in dict.fromkeys(image for image, _ in dataset.pairs):
         earlier = first_seen.setdefault(image, split)

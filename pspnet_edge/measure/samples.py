@@ -29,9 +29,7 @@ class _Found:
     """Share of the labelled pixels whose class differs between the two engines; of all where there is no label."""
 
 
-def write_samples(
-    exact: Engine, other: Engine, images: ImageSet, folder: Path, *, count: int
-) -> list[dict[str, Any]]:
+def write_samples(exact: Engine, other: Engine, images: ImageSet, folder: Path, *, count: int) -> list[dict[str, Any]]:
     """Write JPEG pictures of some images and say what they show.
 
     Of at most 24 images, evenly spaced over the set, those are taken whose masks differ most, in the middle, and least,

@@ -123,9 +123,7 @@ def _time(engine: Engine, task: dict[str, Any]) -> dict[str, Any]:
     return facts
 
 
-def _agree(
-    exact: Engine, engine: Engine, images: ImageSet, on_done: Callable[[int], None]
-) -> dict[str, Any]:
+def _agree(exact: Engine, engine: Engine, images: ImageSet, on_done: Callable[[int], None]) -> dict[str, Any]:
     """The share of pixels that get the class that FP32 gives them."""
     matrix = ConfusionMatrix(len(exact.info.label_set))
     for index in range(len(images)):
