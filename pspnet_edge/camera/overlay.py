@@ -78,7 +78,7 @@ class Overlay:
             picture = np.concatenate([frame, picture], axis=1)
             size_hw = (size_hw[0], 2 * size_hw[1])
         bottom = _write(picture, [caption], 0, _PAPER) if caption else 0
-        if self._legends is not None:
+        if self._legends is not None and bottom < size_hw[0]:
             legend = self._legend_at(size_hw)[: size_hw[0] - bottom]
             strip = picture[bottom : bottom + legend.shape[0]]
             strip[:] = cv2.addWeighted(strip, 0.35, legend, 0.65, 0).reshape(strip.shape)

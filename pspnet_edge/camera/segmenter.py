@@ -2,89 +2,252 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
-from collections.abc import Generator, Iterable
+import inspect
+import logging
+import threading
+import time
+import weakref
+from collections.abc import Generator, Iterable, Sequence
+from numbers import Integral
+from os import PathLike
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import bundled
 from ..data.geometry import frame_at, mask_at
 from ..engine.backends import open_engine
+from ..engine.build import cached_engine, choose_runtime, find_model
 from ..engine.engine import Engine
-from ..errors import EngineError
+from ..errors import EngineError, OptionError
+from .frames import Frame, FrameLike, FrameSource, as_frame
 from .loop import Loop
+from .overlay import Overlay, Show, check_show, class_ids
+from .regions import Regions, regions_of
 from .sources import Settings, Source, open_source
 
-Frame = NDArray[np.uint8]
 Mask = NDArray[np.uint8]
+Stream = Generator[tuple[Frame, Mask], None, None]
+
+_log = logging.getLogger(__name__)
+_EXIT_S = 5.0
+"""How long the end of the program waits for a thread that is inside a runtime."""
 
 
 class Segmenter:
-    """Segments single frames and streams of them::
+    """Segments images, frames and streams of them.
 
-        with Segmenter("pspnet.engine") as segmenter:
-            for frame, mask in segmenter.stream(0):
-                ...
+    >>> import pspnet_edge
+    >>> with pspnet_edge.Segmenter() as segmenter:  # the bundled model; or "pspnet.engine", "my.onnx", "best.pt"
+    ...     for frame, mask in segmenter.stream("demo"):  # or 0 for a camera, a path, a URL
+    ...         picture = segmenter.overlay(frame, mask)
+    ...         break
+    >>> mask.shape == frame.shape[:2]
+    True
+
+    Any number of threads may use one ``Segmenter``, and any number of streams may be open at once: they take turns at
+    the runtime. For more throughput than one runtime has, give each thread a ``Segmenter``.
 
     Args:
-        engine: an opened engine, which stays the caller's, or the path of one, which ``close`` closes.
+        engine: an engine file, a bundled name, a ``.onnx`` or a ``.pt`` (built into the user's cache first), or an
+            opened ``Engine``, which stays the caller's. Left out, the default bundled model.
+        precision: for what is built here: ``fp32``, ``fp16``, ``int8``, or ``auto``, which takes INT8 where the model
+            has a calibration table, else FP16 on a GPU, else FP32.
+        runtime: for what is built here; see ``choose_runtime``.
 
     Raises:
         EngineError: there is no such engine or it does not fit this machine.
+        ModelError, CalibrationError, BuildError: the engine cannot be built.
+        OptionError: ``engine`` is none of these, or a precision or runtime was given for an engine that is built.
     """
 
-    def __init__(self, engine: Engine | Path | str) -> None:
-        self._held = contextlib.ExitStack()
-        self.engine = engine if isinstance(engine, Engine) else self._held.enter_context(open_engine(Path(engine)))
+    def __init__(
+        self,
+        engine: Engine | str | PathLike[str] | None = None,
+        *,
+        precision: str = "auto",
+        runtime: str = "auto",
+    ) -> None:
+        self._lock = threading.RLock()
+        self._streams: weakref.WeakKeyDictionary[Stream, list[Loop]] = weakref.WeakKeyDictionary()
+        self._closed = False
+        self._opened: Engine | None = None
+        if isinstance(engine, Engine):
+            if (precision, runtime) != ("auto", "auto"):
+                raise OptionError("an opened engine has its precision and runtime", "leave them out")
+            self.engine = engine.share()
+        else:
+            self._opened = _open(engine, precision, runtime)
+            self.engine = self._opened.share()
         batch, height, width = self.engine.info.shape_nhw
         self._frames = np.zeros((batch, height, width, 3), np.uint8)
+        _living.add(self)
 
-    def __call__(self, frame: Frame) -> Mask:
-        """Segment one frame: BGR ``uint8 [H, W, 3]`` → class ids ``uint8 [H, W]``, the caller's own.
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, by id."""
+        return self.engine.info.label_set.classes
 
-        Raises:
-            EngineError: it is no such frame, or the runtime failed.
-        """
-        if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
-            raise EngineError(
-                f"a frame is BGR uint8 [H, W, 3], got {frame.dtype} {list(frame.shape)}: convert it first"
-            )
-        size_hw = (frame.shape[0], frame.shape[1])
-        self._frames[0] = frame_at(frame, self.engine.size_hw)
-        mask = self.engine.infer(self._frames)[0]
-        # Stretching makes a new array; an equal size does not.
-        return mask.copy() if mask.shape == size_hw else mask_at(mask, size_hw)
+    @property
+    def palette(self) -> NDArray[np.uint8]:
+        """``uint8 [256, 3]`` RGB by class id: ``segmenter.palette[mask]`` is a picture for matplotlib."""
+        return np.ascontiguousarray(self.engine.info.label_set.bgr_table()[:, ::-1])
 
-    def stream(
-        self, source: Source | int | str | Path | Iterable[Frame], settings: Settings | None = None
-    ) -> Generator[tuple[Frame, Mask], None, None]:
-        """Frames and their masks at the frame's size, as they are made; capture and inference go on meanwhile.
+    @overload
+    def __call__(self, frame: FrameLike) -> Mask: ...
 
-        Of a live source every frame given is the newest there is, and a lost one is waited for; of others every frame
-        is given, in order.
+    @overload
+    def __call__(self, frame: list[FrameLike] | tuple[FrameLike, ...]) -> list[Mask]: ...
+
+    def __call__(self, frame: FrameLike | list[FrameLike] | tuple[FrameLike, ...]) -> Mask | list[Mask]:
+        """Segment a frame or a batch of them.
 
         Args:
-            source: index of a camera, anything that ``--input`` takes, a ``Source``, or any iterable of frames. What
-                is opened here is closed at the end; a ``Source`` stays open.
-            settings: for a camera or stream that is opened here.
+            frame: BGR ``uint8 [H, W, 3]``, the path of an image, a PIL image, a list of such, or an array
+                ``[N, H, W, 3]``.
+
+        Returns:
+            Class ids ``uint8 [H, W]`` at the frame's size, the caller's own; a list of them for a list, and
+            ``[N, H, W]`` for an array of frames.
+
+        Raises:
+            OptionError: it is not a frame.
+            DataError: an image cannot be read.
+            EngineError: the segmenter was closed, or the runtime failed.
+        """
+        if isinstance(frame, np.ndarray) and frame.ndim == 4:
+            masks = self._segment([as_frame(each) for each in frame])
+            return np.stack(masks) if masks else np.zeros(frame.shape[:3], np.uint8)
+        if isinstance(frame, (list, tuple)):
+            return self._segment([as_frame(each) for each in frame])
+        return self._segment([as_frame(frame)])[0]
+
+    def stream(
+        self, source: Source | int | str | PathLike[str] | Iterable[FrameLike], settings: Settings | None = None
+    ) -> Stream:
+        """Frames and their masks at the frame's size, as they are made; capture and inference continue meanwhile.
+
+        Of a live source each frame is the newest there is, and a lost source is waited for; of others every frame is
+        yielded, in order. Leaving the ``for`` loop ends it, as does ``close``.
+
+        Args:
+            source: index of a camera, anything that ``--input`` takes, a ``Source``, or any iterable of frames or
+                paths of images. What is opened here is closed at the end; a ``Source`` stays open.
+            settings: for what is opened here.
 
         Raises:
             SourceError: it cannot be opened or read.
-            EngineError: the runtime failed.
+            OptionError: it is not a source.
+            EngineError: the segmenter was closed, or the runtime failed.
         """
+        loops: list[Loop] = []
+        stream = self._stream(source, settings or Settings(), loops)
+        self._streams[stream] = loops
+        return stream
+
+    def overlay(
+        self,
+        frame: Frame,
+        mask: Mask,
+        *,
+        opacity: float = 0.5,
+        legend: bool = True,
+        hide: Sequence[str] = (),
+        show: Show = "overlay",
+    ) -> Frame:
+        """Draw the classes over a frame.
+
+        Args:
+            frame: BGR ``uint8 [H, W, 3]``.
+            mask: ``uint8`` class ids of any size; it is stretched over the frame.
+            opacity: of the class colours, 0–1.
+            legend: whether to name the classes in a strip at the top.
+            hide: names of classes to leave undrawn; a background class always is.
+            show: ``overlay``, ``mask`` or ``side-by-side``.
+
+        Returns:
+            A new picture, BGR ``uint8``; ``picture[..., ::-1]`` is what matplotlib shows.
+
+        Raises:
+            OptionError: it is not a frame, or there is no such class.
+        """
+        label_set = self.engine.info.label_set
+        drawing = Overlay(label_set, opacity, legend=legend, hide=class_ids(label_set, hide), show=check_show(show))
+        return drawing.draw(as_frame(frame), mask, "")
+
+    def regions(self, mask: Mask, *, split: bool = False, smallest: int = 1) -> Regions:
+        """Cut a mask into boolean regions: ``supervision.Detections(**segmenter.regions(mask).to_dict())``.
+
+        Args:
+            mask: ``uint8 [H, W]``.
+            split: one region per connected part instead of one per class.
+            smallest: regions of fewer pixels are left out.
+        """
+        return regions_of(mask, self.classes, split=split, smallest=smallest)
+
+    def close(self) -> None:
+        """End the streams, and close the engine if it was opened here. Closing again does nothing."""
+        self._end_streams()
+        with self._lock:
+            self._closed = True
+            if self._opened is not None:
+                self._opened.close()
+
+    def _segment(self, frames: Sequence[Frame]) -> list[Mask]:
+        masks: list[Mask] = []
+        batch = len(self._frames)
+        with self._lock:
+            self._ensure_open()
+            for start in range(0, len(frames), batch):
+                some = frames[start : start + batch]
+                for row, frame in zip(self._frames, some):
+                    row[:] = frame_at(frame, self.engine.size_hw)
+                found = self.engine.infer(self._frames)
+                for frame, mask in zip(some, found):
+                    size_hw = (frame.shape[0], frame.shape[1])
+                    # Stretching makes a new array; an equal size does not.
+                    masks.append(mask.copy() if mask.shape == size_hw else mask_at(mask, size_hw))
+        return masks
+
+    def _stream(self, source: object, settings: Settings, loops: list[Loop]) -> Stream:
+        self._ensure_open()
         with contextlib.ExitStack() as held:
-            opened = _opened(source, settings or Settings())
+            opened = _open_source(source, settings)
             if opened is not source:
                 held.callback(opened.close)
-            shots = held.enter_context(contextlib.closing(Loop([opened], self.engine, []).shots()))
-            for shot in shots:
+            loop = Loop([opened], self.engine.share(), [])
+            loops.append(loop)
+            for shot in held.enter_context(contextlib.closing(loop.shots())):
                 if not shot.banner:
                     yield shot.frame, mask_at(shot.mask, (shot.frame.shape[0], shot.frame.shape[1]))
 
-    def close(self) -> None:
-        """Close the engine, if it was opened here."""
-        self._held.close()
+    def _end_streams(self) -> None:
+        for stream, loops in list(self._streams.items()):
+            try:
+                stream.close()
+            except ValueError:  # another thread is waiting for its next frame
+                for loop in loops:
+                    loop.stop()
+                give_up = time.monotonic() + _EXIT_S
+                while inspect.getgeneratorstate(stream) != inspect.GEN_CLOSED and time.monotonic() < give_up:
+                    time.sleep(0.01)
+
+    def _ensure_open(self) -> None:
+        if self._closed:
+            raise EngineError(f"{self!r} was closed", "open another, or use it inside its with block")
+
+    def __repr__(self) -> str:
+        info = self.engine.info
+        _, height, width = info.shape_nhw
+        closed = ", closed" if self._closed else ""
+        return (
+            f"<Segmenter {info.path.name}: {info.precision} {info.runtime}, {height}x{width}, "
+            f"{len(self.classes)} classes{closed}>"
+        )
 
     def __enter__(self) -> Segmenter:
         return self
@@ -93,30 +256,48 @@ class Segmenter:
         self.close()
 
 
-class _Frames:
-    """An iterable of frames as a ``Source``."""
-
-    name = "frames"
-    live = False
-    fps = 30.0
-
-    def __init__(self, frames: Iterable[Frame]) -> None:
-        self._frames = iter(frames)
-
-    def read(self) -> Frame | None:
-        """See ``Source``."""
-        return next(self._frames, None)
-
-    def close(self) -> None:
-        """See ``Source``."""
+_living: weakref.WeakSet[Segmenter] = weakref.WeakSet()
 
 
-def _opened(source: Source | int | str | Path | Iterable[Frame], settings: Settings) -> Source:
-    if isinstance(source, int):
-        return open_source(source, None, settings)
-    if isinstance(source, (str, Path)):
-        place = str(source)
-        return open_source(place, None, settings) if place.startswith("/dev/") else open_source(None, place, settings)
+@atexit.register
+def _end_all() -> None:
+    """Before the interpreter ends, no thread may be inside a runtime: one that comes back later aborts the process."""
+    for segmenter in list(_living):
+        segmenter._end_streams()
+        # Held for good: a daemon thread that wants the next mask waits here until the process is gone.
+        segmenter._lock.acquire(timeout=_EXIT_S)
+
+
+def _open(engine: object, precision: str, runtime: str) -> Engine:
+    if engine is not None and not isinstance(engine, (str, PathLike)):
+        raise OptionError(
+            f"an engine is a path, the name of a bundled model or an opened Engine, not {type(engine).__name__}",
+            "leave it out for the default model",
+        )
+    name = None if engine is None else str(engine)
+    if name is not None and name not in bundled.names() and Path(name).suffix not in (".onnx", ".pt"):
+        if (precision, runtime) != ("auto", "auto"):
+            raise OptionError(f"{name} has its precision and runtime", "leave them out, or give a model to build from")
+        return open_engine(Path(name))
+    model, chosen = find_model(name), choose_runtime(runtime)
+    if precision == "auto":
+        precision = "int8" if model.table_path is not None else "fp16" if chosen == "tensorrt" else "fp32"
+    path, was_built = cached_engine(model, precision, chosen)
+    _log.info("%s %s, %s, %s: %s", "built" if was_built else "using", model.name, precision, chosen, path)
+    return open_engine(path)
+
+
+def _open_source(source: object, settings: Settings) -> Source:
     if isinstance(source, Source):
         return source
-    return _Frames(source)
+    if isinstance(source, Integral):
+        return open_source(int(source), None, settings)
+    if isinstance(source, (str, PathLike)):
+        place = str(source)
+        return open_source(place, None, settings) if place.startswith("/dev/") else open_source(None, place, settings)
+    if not isinstance(source, Iterable):
+        raise OptionError(
+            f"a source is the index of a camera, a path, a URL, 'demo' or an iterable of frames, not {source!r}",
+            "give one of these",
+        )
+    return FrameSource(source)

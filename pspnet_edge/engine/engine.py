@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ..errors import EngineError
 from ..labels import LabelSet
 from .session import OverlappingSession, Session
+from .sharing import ClosedSession, Share, SharedSession
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Engine:
     def __init__(self, info: EngineInfo, session: Session) -> None:
         self.info = info
         self._session = session
+        self._closed = False
         self._expected = (*info.shape_nhw, 3)
         self._checked = False
 
@@ -83,9 +85,22 @@ class Engine:
         """
         return self._overlapping().take()
 
+    def share(self) -> Engine:
+        """Another handle on the same runtime, for one more thread or stream.
+
+        The handles, this one included, take turns; each gets its own masks, in arrays that are its own. Closing any of
+        them closes the runtime for all.
+        """
+        if not isinstance(self._session, Share):
+            self._session = SharedSession(self._session, self.info.path.name).open_share()
+        return Engine(self.info, self._session.open_another())
+
     def close(self) -> None:
-        """Free the runtime."""
-        self._session.close()
+        """Free the runtime. Closing again does nothing; using a closed engine raises ``EngineError``."""
+        if not self._closed:
+            self._closed = True
+            session, self._session = self._session, ClosedSession(self.info.path.name)
+            session.close()
 
     def _check(self, frames: NDArray[np.uint8]) -> None:
         if self._checked:

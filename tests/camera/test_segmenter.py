@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import gc
+import os
+import threading
 from pathlib import Path
 
 import cv2
@@ -7,10 +10,13 @@ import numpy as np
 import pytest
 
 import pspnet_edge
+from pspnet_edge.camera.regions import regions_of
 from pspnet_edge.camera.segmenter import Segmenter
+from pspnet_edge.data.scenes import Drive
 from pspnet_edge.engine.backends import open_engine
 from pspnet_edge.engine.build import build_engine, find_model
-from pspnet_edge.errors import EngineError, SourceError
+from pspnet_edge.errors import SourceError
+from pspnet_edge.labels import CAMVID
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +51,117 @@ def test_a_mask_of_the_engines_size_is_the_callers_own(engine_path: Path) -> Non
     np.testing.assert_array_equal(mask, kept)
 
 
-@pytest.mark.parametrize("frame", [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 3), np.float32)])
-def test_what_is_no_frame_is_refused(engine_path: Path, frame: np.ndarray) -> None:
-    with Segmenter(engine_path) as segmenter, pytest.raises(EngineError, match="a frame is BGR uint8"):
-        segmenter(frame)
+def test_lists_arrays_paths_and_pil_images_are_segmented_alike(engine_path: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    first, second = (rng.integers(0, 255, (96, 120, 3)).astype(np.uint8) for _ in range(2))
+    cv2.imwrite(str(tmp_path / "a.png"), first)
+    with Segmenter(engine_path) as segmenter:
+        wanted = [segmenter(first), segmenter(second)]
+        for masks in (segmenter([first, second]), segmenter((first, second)), segmenter(np.stack([first, second]))):
+            np.testing.assert_array_equal(masks, wanted)
+        assert isinstance(segmenter(np.stack([first, second])), np.ndarray)
+        assert segmenter([]) == []
+        np.testing.assert_array_equal(segmenter(tmp_path / "a.png"), wanted[0])
+        np.testing.assert_array_equal(segmenter(str(tmp_path / "a.png")), wanted[0])
+        pil = pytest.importorskip("PIL.Image", reason="Pillow comes with the training extra")
+        np.testing.assert_array_equal(segmenter(pil.fromarray(first[..., ::-1])), wanted[0])
+
+
+def test_threads_and_streams_take_turns_and_each_gets_its_own_masks(engine_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    frames = [rng.integers(0, 255, (96, 120, 3)).astype(np.uint8) for _ in range(6)]
+    with Segmenter(engine_path) as segmenter:
+        wanted = [segmenter(frame) for frame in frames]
+        right: list[bool] = []
+
+        def work(offset: int) -> None:
+            for index in range(10):
+                place = (index + offset) % len(frames)
+                right.append(bool((segmenter(frames[place]) == wanted[place]).all()))
+
+        threads = [threading.Thread(target=work, args=(offset,)) for offset in range(3)]
+        for thread in threads:
+            thread.start()
+        backwards = segmenter.stream(frames[::-1])
+        for index, ((frame, mask), (_, other)) in enumerate(zip(segmenter.stream(frames), backwards)):
+            np.testing.assert_array_equal(frame, frames[index])
+            # Two in flight run the same kernels on fewer threads; a pixel on an edge may differ.
+            assert (mask == wanted[index]).mean() > 0.999
+            assert (other == wanted[-1 - index]).mean() > 0.999
+        for thread in threads:
+            thread.join()
+        assert len(right) == 30
+        assert all(right)
+
+
+def test_a_segmenter_without_an_engine_is_the_bundled_model_and_says_what_it_is() -> None:
+    with Segmenter() as segmenter, Segmenter("pspnet_lite0_camvid", precision="int8") as named:
+        assert segmenter.classes == CAMVID.classes
+        assert segmenter.engine.info.precision == "int8"
+        assert named.engine.info.path == segmenter.engine.info.path
+        assert "int8" in repr(segmenter)
+        assert "11 classes" in repr(segmenter)
+    assert "closed" in repr(segmenter)
+
+
+def test_overlay_palette_and_regions_are_what_drawing_libraries_take(engine_path: Path) -> None:
+    frame = Drive().frame(30).image
+    with Segmenter(engine_path) as segmenter:
+        mask = segmenter(frame)
+        picture = segmenter.overlay(frame, mask, hide=["sky"], legend=False)
+        assert picture.shape == frame.shape
+        np.testing.assert_array_equal(picture[mask == 0], frame[mask == 0])
+        assert segmenter.palette[mask].shape == frame.shape
+        assert tuple(segmenter.palette[3]) == CAMVID.palette[3]
+        regions = segmenter.regions(mask)
+    assert regions.class_name == tuple(CAMVID.classes[index] for index in np.unique(mask))
+    np.testing.assert_array_equal(regions.mask.sum(axis=0), np.ones_like(mask))
+    left, top, right, bottom = regions.xyxy[0].astype(int)
+    assert regions.mask[0][top:bottom, left:right].sum() == regions.mask[0].sum()
+    supervision = pytest.importorskip("supervision", reason="supervision is not installed: pip install supervision")
+    detections = supervision.Detections(**regions.to_dict())
+    assert len(detections) == len(regions)
+    assert list(detections["class_name"]) == list(regions.class_name)
+    annotated = supervision.MaskAnnotator().annotate(frame.copy(), detections)
+    assert (annotated != frame).any()
+
+
+def test_regions_are_cut_apart_where_asked_and_small_ones_left_out() -> None:
+    mask = np.zeros((20, 30), np.uint8)
+    mask[2:5, 2:8], mask[10:18, 10:20], mask[19, 29] = 1, 1, 1
+    names = ("background", "blob")
+    assert regions_of(mask, names).class_id.tolist() == [0, 1]
+    parts = regions_of(mask, names, split=True, smallest=2)
+    assert parts.class_name == ("background", "blob", "blob")
+    assert parts.xyxy.tolist()[1:] == [[2, 2, 8, 5], [10, 10, 20, 18]]
+    nothing = regions_of(np.full((4, 5), 255, np.uint8), names)
+    assert nothing.mask.shape == (0, 4, 5)
+    assert nothing.xyxy.shape == (0, 4)
+
+
+@pytest.mark.slow
+def test_a_thousand_openings_leave_nothing_behind(engine_path: Path) -> None:
+    frame = np.zeros((60, 80, 3), np.uint8)
+
+    def open_and_close(count: int) -> None:
+        for _ in range(count):
+            with Segmenter(engine_path) as segmenter:
+                segmenter(frame)
+
+    open_and_close(100)
+    before = resources()
+    open_and_close(900)
+    after = resources()
+    assert after[:2] == before[:2], "threads and descriptors"
+    assert after[2] - before[2] < 10_000_000, "bytes of memory"
+
+
+def resources() -> tuple[int, int, int]:
+    """Threads, descriptors and resident bytes of this process."""
+    gc.collect()
+    own = Path("/proc/self")
+    resident = int((own / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return len(list((own / "task").iterdir())), len(list((own / "fd").iterdir())), resident
 
 
 def test_a_stream_gives_every_frame_with_its_mask(engine_path: Path, tmp_path: Path) -> None:

@@ -1,0 +1,86 @@
+"""What a caller of the Python API may hand over as a frame, and the sentence for everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.files import read_image
+from ..errors import OptionError
+
+Frame = NDArray[np.uint8]
+FrameLike = Frame | str | PathLike[str]
+"""A frame, or the path of an image."""
+
+_CONVERSIONS = {
+    1: "cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR)",
+    4: "cv2.cvtColor(frame, cv2.COLOR_BGRA2BGR)",
+}
+
+
+def as_frame(given: Any) -> Frame:
+    """Return a frame BGR ``uint8 [H, W, 3]``: an array as it is, the image at a path, or a PIL image converted.
+
+    Raises:
+        OptionError: it is none of them.
+        DataError: the image cannot be read.
+    """
+    if isinstance(given, (str, PathLike)):
+        return read_image(Path(given))
+    if given is None:
+        raise OptionError(
+            "the frame is None", "check the path it was read from: cv2.imread returns None for what it cannot read"
+        )
+    if type(given).__module__.startswith("PIL."):
+        return np.ascontiguousarray(np.asarray(given.convert("RGB"), np.uint8)[..., ::-1])
+    if not isinstance(given, np.ndarray):
+        raise OptionError(
+            f"a frame is an array BGR uint8 [H, W, 3] or the path of an image, not {_kind_of(given)}",
+            "convert it with numpy.asarray",
+        )
+    if given.ndim != 3 or given.shape[2] != 3 or given.dtype != np.uint8 or 0 in given.shape:
+        raise OptionError(f"a frame is BGR uint8 [H, W, 3], got {given.dtype} {list(given.shape)}", _conversion(given))
+    return given
+
+
+def _conversion(given: NDArray[Any]) -> str:
+    if 0 in given.shape:
+        return "an empty picture has no pixels to segment"
+    if given.dtype != np.uint8:
+        return "convert it with (255 * frame).astype(numpy.uint8) if it holds 0 to 1, else with astype(numpy.uint8)"
+    channels = given.shape[2] if given.ndim == 3 else 1
+    if given.ndim == 3 and given.shape[0] == 3:
+        return "put the channels last with frame.transpose(1, 2, 0)"
+    if given.ndim in (2, 3) and channels in _CONVERSIONS:
+        return f"convert it with {_CONVERSIONS[channels]}"
+    return "give one frame, a list of frames or an array [N, H, W, 3]"
+
+
+def _kind_of(given: Any) -> str:
+    kind = type(given)
+    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
+
+
+class FrameSource:
+    """Any iterable of frames, or of paths of images, as a ``Source``."""
+
+    name = "frames"
+    live = False
+    fps = 30.0
+
+    def __init__(self, frames: Iterable[FrameLike]) -> None:
+        self._frames: Iterator[FrameLike] = iter(frames)
+
+    def read(self) -> Frame | None:
+        """See ``Source``."""
+        for frame in self._frames:
+            return as_frame(frame)
+        return None
+
+    def close(self) -> None:
+        """See ``Source``."""

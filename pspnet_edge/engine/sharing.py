@@ -1,0 +1,143 @@
+"""One runtime for several threads and streams.
+
+Runtimes work for one thread at a time, and those that overlap batches return masks in the order in which batches were
+submitted, whoever asks. So users take turns at a lock, and whoever waits for its mask puts aside those of the others.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import EngineError
+from .session import IN_FLIGHT, OverlappingSession, Session
+
+Masks = NDArray[np.uint8]
+
+
+class SharedSession:
+    """Owns a session and gives out shares of it.
+
+    Args:
+        session: closed with any share.
+        name: of the engine, for errors.
+    """
+
+    def __init__(self, session: Session, name: str) -> None:
+        self._lock = threading.RLock()
+        self._session: Session = session
+        self._overlapping = session if isinstance(session, OverlappingSession) else None
+        self._name = name
+        self._flying: deque[Share] = deque()
+
+    def open_share(self) -> Share:
+        """One more user; one that overlaps if the session does."""
+        return Share(self) if self._overlapping is None else OverlappingShare(self)
+
+    def infer(self, frames: NDArray[np.uint8]) -> Masks:
+        """See ``Session``; the array is the caller's own."""
+        with self._lock:
+            # Some runtimes refuse to infer while batches are in flight.
+            while self._flying:
+                self._land()
+            masks = self._session.infer(frames)
+            return masks.copy() if self._session.output_is_reused else masks
+
+    def submit(self, share: Share, frames: NDArray[np.uint8]) -> None:
+        """Begin a batch of one user, after putting aside the oldest of others if there is no room."""
+        with self._lock:
+            session = self._overlap()
+            while len(self._flying) >= IN_FLIGHT:
+                self._land()
+            session.submit(frames)
+            self._flying.append(share)
+
+    def take(self, share: Share) -> Masks:
+        """The oldest masks of one user.
+
+        Raises:
+            EngineError: it has no batch in flight.
+        """
+        with self._lock:
+            while not share.landed:
+                self._overlap()
+                if share not in self._flying:
+                    raise EngineError("no frame is in flight", "submit one before taking a mask")
+                self._land()
+            return share.landed.popleft()
+
+    def close(self) -> None:
+        """Close the session, once nobody is in it; all shares are closed then."""
+        with self._lock:
+            session, self._session = self._session, ClosedSession(self._name)
+            self._overlapping = None
+            self._flying.clear()
+            session.close()
+
+    def _land(self) -> None:
+        """Wait for the oldest batch in flight and keep its masks for whom they belong to."""
+        session = self._overlap()
+        share = self._flying.popleft()
+        share.landed.append(session.take().copy())
+
+    def _overlap(self) -> OverlappingSession:
+        if self._overlapping is None:
+            raise _closed(self._name)
+        return self._overlapping
+
+
+class Share:
+    """A session for one user of a ``SharedSession``."""
+
+    output_is_reused = False
+
+    def __init__(self, shared: SharedSession) -> None:
+        self.landed: deque[Masks] = deque()
+        self._shared = shared
+
+    def open_another(self) -> Share:
+        """For one more user."""
+        return self._shared.open_share()
+
+    def infer(self, frames: NDArray[np.uint8]) -> Masks:
+        """See ``Session``."""
+        return self._shared.infer(frames)
+
+    def close(self) -> None:
+        """See ``Session``."""
+        self._shared.close()
+
+
+class OverlappingShare(Share):
+    """A share of a session that overlaps batches."""
+
+    def submit(self, frames: NDArray[np.uint8]) -> None:
+        """See ``OverlappingSession``."""
+        self._shared.submit(self, frames)
+
+    def take(self) -> Masks:
+        """See ``OverlappingSession``; the array is the caller's own."""
+        return self._shared.take(self)
+
+
+class ClosedSession:
+    """What is left of a session that was closed."""
+
+    output_is_reused = False
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def infer(self, frames: NDArray[np.uint8]) -> Masks:
+        """See ``Session``."""
+        raise _closed(self._name)
+
+    def close(self) -> None:
+        """See ``Session``."""
+
+
+def _closed(name: str) -> EngineError:
+    return EngineError(f"{name} was closed", "open it again, or use it inside its with block")

@@ -1,0 +1,113 @@
+"""Scripts that use the Python API wrongly, or end while it is at work: each in a process of its own, as a user's is."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from pspnet_edge.engine.build import build_engine, find_model
+
+SETUP = """
+import sys, threading, time
+import cv2, numpy as np
+from pspnet_edge.camera.segmenter import Segmenter
+from pspnet_edge.engine.backends import open_engine
+from pathlib import Path
+engine = Path(sys.argv[1])
+image = sys.argv[2]
+frame = np.zeros((60, 80, 3), np.uint8)
+s = Segmenter(engine)
+"""
+
+ENDED_EARLY = {
+    "a generator that was begun": "g = s.stream('demo'); next(g)",
+    "two streams of one engine": "for a, b in zip(s.stream('demo'), s.stream('demo')): break",
+    "a daemon thread that calls": "threading.Thread(target=lambda: [s(frame) for _ in range(10**6)], daemon=True)."
+    "start(); time.sleep(0.5)",
+    "a daemon thread that streams": "threading.Thread(target=lambda: list(s.stream('demo')), daemon=True).start(); "
+    "time.sleep(1)",
+    "a thread that is waited for": "t = threading.Thread(target=lambda: [s(frame) for _ in range(20)]); t.start()",
+    "sys.exit in a loop": "for f, m in s.stream('demo'): sys.exit()",
+    "an engine that stays open": "e = open_engine(engine); q = Segmenter(e); g = q.stream('demo'); next(g)",
+    "a reference circle": "s.me = s; g = s.stream('demo'); next(g); s.g = g; del s, g",
+    "a stream that was never begun": "g = s.stream('demo')",
+    "the segmenter is gone and its stream is not": "g = s.stream('demo'); next(g); del s; next(g)",
+    "closed twice": "s.close(); s.close(); print(s)",
+    "closed below its stream": "g = s.stream('demo'); next(g); s.close(); assert list(g) == []",
+    "nested loops": "for f, m in s.stream([frame] * 3):\n    for _ in s.stream([frame] * 3): s(f)",
+    "nothing at all": "",
+}
+
+WRONG = {
+    "None": ("s(None)", "the frame is None: check the path"),
+    "no such image": ("s('typo.png')", "typo.png"),
+    "floats": ("s(np.zeros((60, 80, 3)))", "astype(numpy.uint8)"),
+    "grey": ("s(np.zeros((60, 80), np.uint8))", "COLOR_GRAY2BGR"),
+    "four channels": ("s(np.zeros((60, 80, 4), np.uint8))", "COLOR_BGRA2BGR"),
+    "channels first": ("s(np.zeros((3, 60, 80), np.uint8))", "transpose(1, 2, 0)"),
+    "no pixels": ("s(np.zeros((0, 80, 3), np.uint8))", "has no pixels"),
+    "a list with None": ("s([frame, None])", "the frame is None"),
+    "a number": ("s(3)", "not int"),
+    "closed": ("s.close(); s(frame)", "was closed: open another"),
+    "a stream of a closed one": ("s.close(); next(s.stream('demo'))", "was closed: open another"),
+    "an engine closed below": ("e = open_engine(engine); q = Segmenter(e); e.close(); q(frame)", "was closed: open"),
+    "an engine closed before": ("e = open_engine(engine); e.close(); Segmenter(e)(frame)", "was closed: open"),
+    "a stream of None": ("next(s.stream(None))", "a source is the index of a camera"),
+    "a stream of None frames": ("next(s.stream([None]))", "the frame is None"),
+    "no such camera": ("next(s.stream(63))", "/dev/video63"),
+    "no such file": ("next(s.stream('typo.mp4'))", "typo.mp4"),
+    "no such engine": ("Segmenter('typo.engine')", "typo.engine"),
+    "not an engine": ("Segmenter(3)", "not int"),
+    "a precision for an engine": ("Segmenter(engine, precision='int8')", "leave them out"),
+    "no such class": ("s.overlay(frame, s(frame), hide=['skye'])", "unknown class 'skye'"),
+}
+
+
+@pytest.fixture(scope="module", params=["openvino", "onnxruntime"])
+def engine_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("engine") / "int8.engine"
+    build_engine(find_model(None), "int8", request.param, path)
+    return path
+
+
+def run(script: str, engine: Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    image = folder / "image.png"
+    cv2.imwrite(str(image), np.zeros((60, 80, 3), np.uint8))
+    command = [sys.executable, "-c", SETUP + script, str(engine), str(image)]
+    return subprocess.run(command, cwd=folder, env=os.environ, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ENDED_EARLY)
+def test_a_script_that_ends_early_ends_well(engine_path: Path, tmp_path: Path, name: str) -> None:
+    done = run(ENDED_EARLY[name], engine_path, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_a_stream_is_a_keyboard_interrupt(engine_path: Path, tmp_path: Path) -> None:
+    done = run("import signal\nfor f, m in s.stream('demo'): signal.raise_signal(signal.SIGINT)", engine_path, tmp_path)
+    assert done.returncode in (130, -2)
+    assert done.stderr.rstrip().endswith("KeyboardInterrupt")
+
+
+def test_wrong_use_is_one_sentence(engine_path: Path, tmp_path: Path) -> None:
+    """All in one process, which also shows that none of them spoils the next."""
+    script = "from pspnet_edge.errors import PspnetEdgeError\n"
+    for code, _ in WRONG.values():
+        script += f"s = Segmenter(engine)\ntry:\n    {code}\n    print('no error')\n"
+        script += "except PspnetEdgeError as error:\n    print(error)\n"
+    done = run(script, engine_path, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    said = done.stdout.splitlines()
+    assert len(said) == len(WRONG), said
+    for (name, (_, expected)), sentence in zip(WRONG.items(), said):
+        assert expected in sentence, name
