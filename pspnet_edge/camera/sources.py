@@ -17,6 +17,7 @@ from ..data.files import read_image
 from ..data.images import SUFFIXES, ImageFiles
 from ..data.scenes import FRAMES_PER_SECOND, Drive
 from ..errors import DataError, OptionError, SourceError
+from ..inputs import check_file
 from .devices import Wanted
 from .remote_source import RemoteSource
 
@@ -156,8 +157,7 @@ def _open_place(place: str, settings: Settings) -> Source:
     path = Path(place)
     if path.is_dir() or path.suffix.lower() in SUFFIXES or (not path.exists() and glob.has_magic(place)):
         return _play(ImageSource, path, settings)
-    if not path.exists():
-        raise SourceError(f"there is no file or folder {path}: give --input a video, a folder of images, or demo")
+    check_file(path, "video", SourceError, "give --input a video, a folder of images, or demo")
     return _play(VideoSource, path, settings)
 
 

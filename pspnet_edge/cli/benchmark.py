@@ -130,7 +130,7 @@ def _measured(
     from ..report.render import PICTURES
     from ..report.rows import rows_of
     from ..report.tables import BUSY, busy_sentence
-    from .export import parse_size
+    from .options import parse_size
 
     for name in precisions:
         check_precision(name)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..records import counted
 from .options import (
     DatasetOption,
     EngineArgument,
@@ -32,15 +33,15 @@ def evaluate(
     engine: EngineArgument = None,
     dataset: DatasetOption = "scenes",
     root: RootOption = None,
-    split: Annotated[str, typer.Option(help="train, val or test; of a folder also all.")] = "test",
+    split: Annotated[str, typer.Option(help="train, val or test; for a folder also all.")] = "test",
     model: ModelOption = None,
-    precision: PrecisionOption = "fp32",
+    precision: PrecisionOption = "auto",
     runtime: RuntimeOption = "auto",
     as_json: JsonFlag = False,
 ) -> None:
-    """Measure mIoU at the label's own resolution, from one confusion matrix over the split.
+    """Measure mIoU of an engine at the resolution of the labels, from one confusion matrix over the split.
 
-    On several processes or machines: torchrun --nproc-per-node N -m pspnet_edge evaluate …
+    To use several processes or machines: torchrun --nproc-per-node N -m pspnet_edge evaluate …
     """
     from ..measure.processes import started_processes
 
@@ -48,14 +49,16 @@ def evaluate(
         facts = _evaluated(processes, engine, dataset, root, split, model, precision, runtime)
     if processes.rank != 0:
         return
-    lines = [f"mIoU {facts['miou']:.4f}, pixel accuracy {facts['pixel_accuracy']:.4f}, {facts['images']} images"]
+    lines = [
+        f"mIoU {facts['miou']:.4f}, pixel accuracy {facts['pixel_accuracy']:.4f}, {counted(facts['images'], 'image')}"
+    ]
     lines += [f"  {name:<14}{iou:.4f}" for name, iou in facts["per_class_iou"].items()]
     result(facts, as_json, "\n".join(lines))
 
 
 def _evaluated(
     processes: Processes,
-    engine: Path | None,
+    engine: str | None,
     dataset: str,
     root: Path | None,
     split: str,
@@ -63,7 +66,7 @@ def _evaluated(
     precision: str,
     runtime: str,
 ) -> dict[str, Any]:
-    """What was measured and on what, in every process."""
+    """The measured figures, and what they were measured on; the same in every process."""
     from ..data.datasets import open_dataset
     from ..measure.evaluate import evaluate_engine
 
@@ -82,9 +85,9 @@ def _evaluated(
 
 
 def _progress(processes: Processes, images: int) -> AbstractContextManager[Advance]:
-    """The first process shows how far its share is, the others nothing."""
+    """The first process shows the progress of its share, the others nothing."""
     return progress("evaluate", len(processes.share(images))) if processes.rank == 0 else nullcontext(_nothing)
 
 
 def _nothing(done: int, note: str = "") -> None:
-    """Progress of a process that shows none."""
+    """Ignore progress."""

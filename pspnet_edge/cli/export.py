@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from .options import parse_size
 from .output import JsonFlag, result
 
 
@@ -44,13 +45,3 @@ def export(
         as_json,
         summary + (f"; {calibration}: the ranges that training learned" if calibration else ""),
     )
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """``"384x480"`` → ``(384, 480)``."""
-    from ..errors import OptionError
-
-    height, cross, width = text.lower().partition("x")
-    if not (cross and height.isdecimal() and width.isdecimal() and int(height) and int(width)):
-        raise OptionError(f"{text!r} is not a size: give height and width in pixels, such as 384x480")
-    return int(height), int(width)

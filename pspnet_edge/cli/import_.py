@@ -122,11 +122,9 @@ def _parse_bins(text: str | None) -> list[int] | None:
 
 
 def _read_names(path: Path | None) -> list[str] | None:
-    from ..errors import DataError
+    from ..inputs import read_text
 
     if path is None:
         return None
-    try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read ({error}): give a text file with one class name a line") from error
+    text = read_text(path, "list of classes", fix="give a text file with one class name per line")
+    return [line.strip() for line in text.splitlines() if line.strip()]

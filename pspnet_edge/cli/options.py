@@ -1,7 +1,8 @@
-"""Options that several commands share, and the engine that is meant when none is named."""
+"""Options that several commands share, how a size is written, and which engine an ENGINE argument means."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,55 +11,113 @@ import typer
 from .output import say
 
 if TYPE_CHECKING:
+    from ..engine.build import Model
     from ..engine.engine import Engine
 
 EngineArgument = Annotated[
-    Path | None, typer.Argument(metavar="[ENGINE]", help="An engine file; left out, the default one is built.")
+    str | None,
+    typer.Argument(
+        metavar="[ENGINE]",
+        help="An engine file, or a model (bundled name, .onnx, .pt), which is built first. Default: the bundled model.",
+    ),
 ]
 ModelOption = Annotated[
     str | None,
-    typer.Option("--model", metavar="MODEL", help="Without ENGINE: a bundled name, .onnx or .pt to build from."),
+    typer.Option("--model", metavar="MODEL", help="Without ENGINE: the model to build from.", hidden=True),
 ]
-PrecisionOption = Annotated[str, typer.Option(metavar="fp32|fp16|int8", help="Precision of the engine.")]
+PrecisionOption = Annotated[
+    str,
+    typer.Option(metavar="auto|fp32|fp16|int8", help="auto: int8 with a calibration table, else fp16 on a GPU."),
+]
 RuntimeOption = Annotated[
     str,
     typer.Option(
         metavar="auto|tensorrt|openvino|onnxruntime|tensorrt-rtx",
-        help="auto: TensorRT where a GPU is, else OpenVINO, else ONNX Runtime. tensorrt-rtx builds without a GPU.",
+        help="auto: TensorRT with a GPU, else OpenVINO, else ONNX Runtime. tensorrt-rtx builds without a GPU.",
     ),
 ]
-DlaOption = Annotated[int | None, typer.Option(metavar="CORE", min=0, help="TensorRT: run what can on this DLA core.")]
+DlaOption = Annotated[
+    int | None, typer.Option(metavar="CORE", min=0, help="TensorRT: run supported layers on this DLA core.")
+]
 VersionCompatibleFlag = Annotated[
-    bool, typer.Option("--version-compatible", help="TensorRT: a plan that later releases of this major open too.")
+    bool,
+    typer.Option("--version-compatible", help="TensorRT: a plan that later releases of this major open."),
 ]
 HardwareCompatibleFlag = Annotated[
-    bool, typer.Option("--hardware-compatible", help="TensorRT: a plan for every GPU from Ampere on, not on Jetson.")
+    bool, typer.Option("--hardware-compatible", help="TensorRT: a plan for every GPU since Ampere; not on Jetson.")
 ]
 CapabilityOption = Annotated[
     str | None,
-    typer.Option(metavar="X.Y", help="TensorRT-RTX: the one GPU to build for. Default: every one that it knows."),
+    typer.Option(
+        metavar="X.Y", help="TensorRT-RTX: build only for this compute capability. Default: all."
+    ),
 ]
 TailOption = Annotated[
     str,
     typer.Option("--tail", metavar="graph|kernel", help="TensorRT: upsampling and argmax in the plan or in a kernel."),
 ]
 WorkspaceOption = Annotated[
-    int | None, typer.Option("--workspace", metavar="MIB", min=1, help="TensorRT: scratch memory a layer may take.")
+    int | None, typer.Option("--workspace", metavar="MIB", min=1, help="TensorRT: scratch memory per layer.")
 ]
-DatasetOption = Annotated[
-    str, typer.Option(metavar="camvid|voc|cityscapes|folder|scenes", help="Which labelled data set.")
-]
-RootOption = Annotated[Path | None, typer.Option(metavar="DIR", help="Its folder; scenes needs none.")]
+DatasetOption = Annotated[str, typer.Option(metavar="camvid|voc|cityscapes|folder|scenes", help="Labelled data set.")]
+RootOption = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the data set; scenes needs none.")]
 
 
-def engine_or_default(path: Path | None, model: str | None, precision: str, runtime: str) -> Engine:
-    """Open the engine that was named, or build the default one into the user's cache and say so."""
+def parse_size(text: str, option: str = "--size") -> tuple[int, int]:
+    """``"384x480"`` → ``(384, 480)``: height and width in pixels.
+
+    Raises:
+        OptionError: it is not a size, or larger than any network takes.
+    """
+    from ..errors import OptionError
+
+    height, cross, width = text.lower().replace("×", "x").partition("x")
+    if not (cross and all(_is_side(side) for side in (height, width))):
+        raise OptionError(f"{text!r} is not a size", f"give {option} as HEIGHTxWIDTH in pixels, such as 384x480")
+    return int(height), int(width)
+
+
+def _is_side(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= 5 and 1 <= int(text) <= 65_536
+
+
+def names_model(name: str | os.PathLike[str]) -> bool:
+    """Whether an ENGINE argument is a model to build from: a bundled name, or an ``.onnx``, ``.pt`` or ``.pspnet``."""
+    from .. import bundled
+
+    text = os.fspath(name)
+    return text in bundled.names() or Path(text).suffix.lower() in (".onnx", ".pt", ".pspnet")
+
+
+def _choose_precision(wanted: str, model: Model, runtime: str) -> str:
+    from ..engine.backends import TENSORRT_RUNTIMES
+    from ..engine.build import check_precision
+
+    if wanted != "auto":
+        check_precision(wanted)
+        return wanted
+    if model.table_path is not None:
+        return "int8"
+    return "fp16" if runtime in TENSORRT_RUNTIMES else "fp32"
+
+
+def engine_or_default(engine: str | os.PathLike[str] | None, model: str | None, precision: str, runtime: str) -> Engine:
+    """Open an engine file, or build one into the user's cache and say so.
+
+    Args:
+        engine: an engine file, or a model to build from; None takes ``model``.
+        model: without ``engine``, the model to build from; None is the default bundled model.
+        precision: of an engine that is built, ``auto`` included.
+        runtime: of an engine that is built, ``auto`` included.
+    """
     from ..engine.backends import open_engine
-    from ..engine.build import cached_engine, check_precision, choose_runtime, find_model
+    from ..engine.build import cached_engine, choose_runtime, find_model
 
-    if path is None:
-        check_precision(precision)
-        source, chosen = find_model(model), choose_runtime(runtime)
-        path, was_built = cached_engine(source, precision, chosen)
-        say(f"{'built' if was_built else 'using'} {source.name}, {precision}, {chosen}: {path}")
+    if engine is not None and not names_model(engine):
+        return open_engine(Path(engine))
+    source, chosen = find_model(os.fspath(engine) if engine is not None else model), choose_runtime(runtime)
+    chosen_precision = _choose_precision(precision, source, chosen)
+    path, was_built = cached_engine(source, chosen_precision, chosen)
+    how = f"{chosen_precision} (auto)" if precision == "auto" else chosen_precision
+    say(f"{'built' if was_built else 'using'} {source.name}, {how}, {chosen}: {path}")
     return open_engine(path)

@@ -144,7 +144,7 @@ def train(
     from ..data.datasets import open_dataset
     from ..labels import CAMVID
     from ..lazy import require
-    from .export import parse_size
+    from .options import parse_size
 
     epochs = epochs or (_QAT_EPOCHS if qat else _EPOCHS)
     if learning_rate is None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DataError
+from ..inputs import read_text
 from .datasets import Dataset
 from .subset import Subset
 
@@ -71,13 +72,8 @@ def read_list(path: Path) -> CalibrationList:
     Raises:
         DataError: unreadable, without ids, with an id twice, or changed since its fingerprint was taken.
     """
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise DataError(
-            f"the calibration list {path} cannot be read ({reason}): give a text file with one image id a line"
-        ) from error
+    text = read_text(path, "calibration list", DataError, "give a text file with one image id per line")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     ids = tuple(image_id(line) for line in lines if not line.startswith("#"))
     if not ids:
         raise DataError(f"the calibration list {path} names no image: write one id a line")

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from ..inputs import check_folder
 from ..labels import CAMVID, LabelSet
 from ..pixels import PixelFormat
 from .camvid import camvid
@@ -134,8 +135,7 @@ def ensure_on_disk(name: str, root: Path | None) -> Path:
         raise DataError(f"unknown data set {name!r}: choose one of {', '.join(NAMES)}")
     if root is None:
         raise DataError(f"data set {name} needs its folder: give --root DIR, or use --dataset scenes, which needs none")
-    if not root.is_dir():
-        raise DataError(f"the data root {root} is not a folder: give --root the folder of your data set")
+    check_folder(root, "data set", DataError, "give --root the folder of your data set")
     return root
 
 

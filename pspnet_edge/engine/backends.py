@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..artifact import read_sidecar
 from ..errors import EngineError, ModelError
+from ..inputs import check_file
 from ..labels import LabelSet
 from ..lazy import require
 from .engine import Engine, EngineInfo
@@ -63,8 +64,7 @@ def read_info(path: Path) -> EngineInfo:
     Raises:
         EngineError: no such file, or a sidecar that is missing, damaged or of another file.
     """
-    if not path.is_file():
-        raise EngineError(f"there is no engine {path}: build one with `{REBUILD}`")
+    check_file(path, "engine", EngineError, "build one", REBUILD)
     try:
         facts = read_sidecar(path, "engine", REBUILD)
         label_set = LabelSet.from_facts(facts["label_set"])

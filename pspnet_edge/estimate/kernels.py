@@ -18,6 +18,7 @@ from onnx import TensorProto
 
 from ..errors import ModelError
 from ..graph.quantize import quantised_convolutions
+from ..inputs import check_file
 
 _NOTHING = frozenset(
     ("Identity", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "QuantizeLinear", "DequantizeLinear")
@@ -69,8 +70,7 @@ def read_graph(path: Path) -> onnx.ModelProto:
     Raises:
         ModelError: missing or not ONNX.
     """
-    if not path.is_file():
-        raise ModelError(f"there is no model {path}: make one with `pspnet-edge export CHECKPOINT`")
+    check_file(path, "model", ModelError, "make one", "pspnet-edge export CHECKPOINT")
     try:
         graph = onnx.load_model_from_string(path.read_bytes())
     except DecodeError as error:

@@ -21,10 +21,12 @@ from google.protobuf.message import DecodeError
 
 from ..artifact import write_bytes
 from ..errors import ModelError
+from ..inputs import check_file
 from ..labels import LabelSet
 
 _KEY = "pspnet_edge"
 _FORMAT_VERSION = 1
+_MOST_BYTES = (1 << 31) - 1  # what protobuf can hold
 _EXPORT_HINT = "make one with `pspnet-edge export CHECKPOINT`"
 
 
@@ -73,8 +75,7 @@ def read_model(path: Path) -> ModelFile:
     Raises:
         ModelError: missing, not ONNX, without this package's metadata, or with another input or output.
     """
-    if not path.is_file():
-        raise ModelError(f"there is no model {path}: `pspnet-edge models` lists the bundled names, or {_EXPORT_HINT}")
+    check_file(path, "model", ModelError, "list the bundled ones", "pspnet-edge models", most_bytes=_MOST_BYTES)
     try:
         graph = onnx.load_model_from_string(path.read_bytes())
         onnx.checker.check_model(graph)

@@ -23,6 +23,7 @@ import torch
 from ..artifact import atomic_path
 from ..document import LABEL_SET, Anything, Map, Record, Text, Unfit, check_value
 from ..errors import ModelError
+from ..inputs import check_file
 from ..labels import LabelSet
 from .pspnet import PSPNet
 from .quantiser import Quantiser
@@ -73,8 +74,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises:
         ModelError: missing, damaged, not one of ours, or weights that do not fit the network it names.
     """
-    if not path.is_file():
-        raise ModelError(f"there is no checkpoint {path}: train one with `pspnet-edge train`")
+    check_file(path, "checkpoint", ModelError, "train one", "pspnet-edge train")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds here, from zipfile's to pickle's

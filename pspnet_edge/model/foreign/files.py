@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ...errors import ModelError
+from ...inputs import check_file
 
 _ZIP = b"PK\x03\x04"
 # The first thing in PyTorch's files from before 1.6: the pickle of a magic number.
@@ -46,8 +47,7 @@ def read_stored(path: Path) -> StoredCheckpoint:
     Raises:
         ModelError: missing, damaged, asking for more than tensors, or without a state dict.
     """
-    if not path.is_file():
-        raise ModelError(f"there is no checkpoint {path}: give the path of the file that the other project saved")
+    check_file(path, "checkpoint", ModelError, "give the path of the file that the other project saved")
     with path.open("rb") as stream:
         start = stream.read(len(_OLD_TORCH))
     of_torch = start.startswith((_ZIP, _OLD_TORCH))

@@ -1,0 +1,94 @@
+"""Files and folders that a user names: checked before anything reads them.
+
+A device, FIFO or socket where a file is meant would be read without end, so it is refused here, once for every reader.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from .errors import DataError, PspnetEdgeError
+from .records import printable
+
+LONGEST_TEXT_BYTES = 16 << 20
+
+
+def check_file(
+    path: Path,
+    what: str,
+    error: type[PspnetEdgeError] = DataError,
+    fix: str | None = None,
+    command: str | None = None,
+    *,
+    most_bytes: int | None = None,
+) -> None:
+    """Raise ``error`` unless ``path`` is an ordinary file that can be read, or a link to one.
+
+    Args:
+        path: what the user named.
+        what: what errors call it, such as ``"checkpoint"``.
+        error: the class of the error.
+        fix: what to do where there is no such file.
+        command: a command that does it.
+        most_bytes: how large it may be.
+    """
+    status = _status(path, what, error, fix, command)
+    shown = _shown(path)
+    if stat.S_ISDIR(status.st_mode):
+        raise error(f"{shown} is a folder, not a {what}", f"give the file of a {what}")
+    if not stat.S_ISREG(status.st_mode):
+        raise error(f"{shown} is a device, FIFO or socket, not a {what}", f"give the file of a {what}")
+    if not os.access(path, os.R_OK):
+        raise error(f"the {what} {shown} cannot be read (permission denied)", "change its permissions")
+    if most_bytes is not None and status.st_size > most_bytes:
+        raise error(f"the {what} {shown} is larger than {most_bytes >> 20} MiB", f"give a {what} of a usual size")
+
+
+def check_folder(path: Path, what: str, error: type[PspnetEdgeError] = DataError, fix: str | None = None) -> None:
+    """Raise ``error`` unless ``path`` is a folder, or a link to one."""
+    status = _status(path, what, error, fix, None)
+    if not stat.S_ISDIR(status.st_mode):
+        raise error(f"{_shown(path)} is not a folder", f"give the folder of the {what}")
+
+
+def read_text(
+    path: Path,
+    what: str,
+    error: type[PspnetEdgeError] = DataError,
+    fix: str | None = None,
+    *,
+    most_bytes: int = LONGEST_TEXT_BYTES,
+) -> str:
+    """The content of a UTF-8 text file; a byte order mark at its beginning is left out.
+
+    Raises:
+        error: it is missing, not an ordinary file, too large, or not UTF-8 text.
+    """
+    check_file(path, what, error, fix, most_bytes=most_bytes)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as reason:
+        raise error(f"the {what} {_shown(path)} cannot be read ({reason})", fix or "give a UTF-8 text file") from reason
+    if "\0" in text:
+        raise error(f"the {what} {_shown(path)} is not text", fix or "give a UTF-8 text file")
+    return text
+
+
+def _status(
+    path: Path, what: str, error: type[PspnetEdgeError], fix: str | None, command: str | None
+) -> os.stat_result:
+    shown = _shown(path)
+    try:
+        return path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise error(f"there is no {what} {shown}", fix, command) from None
+    except (OSError, ValueError, RuntimeError) as reason:
+        text = getattr(reason, "strerror", None) or str(reason)
+        raise error(f"the {what} {shown} cannot be read ({text})", fix, command) from reason
+
+
+def _shown(path: Path) -> str:
+    text = printable(str(path)).replace("\0", "\\0")
+    return text if len(text) <= 200 else f"{text[:80]}…"
