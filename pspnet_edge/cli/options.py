@@ -48,9 +48,7 @@ HardwareCompatibleFlag = Annotated[
 ]
 CapabilityOption = Annotated[
     str | None,
-    typer.Option(
-        metavar="X.Y", help="TensorRT-RTX: build only for this compute capability. Default: all."
-    ),
+    typer.Option(metavar="X.Y", help="TensorRT-RTX: build only for this compute capability. Default: all."),
 ]
 TailOption = Annotated[
     str,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import engine_or_default
+from .options import engine_or_default, names_model
 from .output import Advance, JsonFlag, progress, result, say
 
 if TYPE_CHECKING:
@@ -122,9 +122,9 @@ def run(
     precision: Annotated[
         str,
         typer.Option(
-            metavar="fp32|fp16|int8", help="Without ENGINE: precision of the engine.", rich_help_panel=_ENGINE
+            metavar="auto|fp32|fp16|int8", help="Without ENGINE: precision of the engine.", rich_help_panel=_ENGINE
         ),
-    ] = "fp32",
+    ] = "auto",
     runtime: Annotated[
         str,
         typer.Option(
@@ -238,7 +238,7 @@ def run(
     from ..camera.sources import Settings, open_sources, size_from_text
 
     engine, places = _split_arguments(engine, inputs or [], place or [])
-    if engine is not None:
+    if engine is not None and not names_model(engine):
         _refuse(context, _FOR_ENGINE_TO_BUILD, f"describes an engine to build, and {engine} is built already")
     serves = view == "web" or metrics_port is not None
     if not serves:
@@ -261,9 +261,7 @@ def run(
             outputs.add_recorder(record)
         if rtp is not None:
             outputs.add_rtp(rtp)
-        opened = held.enter_context(
-            engine_or_default(None if engine is None else Path(engine), model, precision, runtime)
-        )
+        opened = held.enter_context(engine_or_default(engine, model, precision, runtime))
         info = opened.info
         overlay = _overlay(info.label_set, opacity, legend, hide or [], show)
         outputs.add_folders(info.label_set, save_masks, save_overlays)

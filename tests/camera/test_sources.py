@@ -67,7 +67,7 @@ def broken_video(folder: Path) -> str:
     ("place", "message"),
     [
         (lambda folder: str(folder), "holds no image"),
-        (lambda folder: str(folder / "absent.mp4"), "there is no file or folder"),
+        (lambda folder: str(folder / "absent.mp4"), "there is no video"),
         (broken_video, "is not a video"),
         (broken_image, "is not an image"),
     ],

@@ -50,7 +50,7 @@ def test_cityscapes_ids_find_their_images(tmp_path: Path, cityscapes_root: Path)
         ("a\nb\na.png\n", "names a more than once"),
         (list_text(["a", "b"], []).replace("b\n", "c\n"), "was changed since its fingerprint"),
         (b"\xff\xfe\x00", "cannot be read"),
-        (None, "cannot be read"),
+        (None, "there is no calibration list"),
     ],
 )
 def test_a_list_that_cannot_be_used_is_refused(tmp_path: Path, content: str | bytes | None, message: str) -> None:

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pspnet_edge import bundled
+from pspnet_edge.cli.options import names_model, parse_size
+from pspnet_edge.errors import OptionError
+
+
+def test_a_size_is_height_and_width() -> None:
+    assert parse_size("384x480") == (384, 480)
+    assert parse_size("384X480") == (384, 480)
+    assert parse_size("384×480") == (384, 480)
+
+
+NO_SIZES = ("", "384", "x480", "384x", "0x480", "384x480x3", "-1x5", "1.5x2", "9" * 5000 + "x1", "²x2", "70000x1")
+
+
+@pytest.mark.parametrize("text", NO_SIZES)
+def test_what_is_not_a_size_is_named(text: str) -> None:
+    with pytest.raises(OptionError, match="give --crop as HEIGHTxWIDTH"):
+        parse_size(text, "--crop")
+
+
+def test_models_are_told_from_engines() -> None:
+    assert all(map(names_model, (bundled.DEFAULT, "a.onnx", "b/c.PT", Path("d.pspnet"))))
+    assert not any(map(names_model, ("a.engine", "onnx", "model", "a.json")))
+
+
+def test_engine_may_be_a_model_and_what_auto_chose_is_said(command_line, tmp_path: Path) -> None:
+    for arguments in (("evaluate", bundled.DEFAULT), ("evaluate", bundled.onnx_path(bundled.DEFAULT))):
+        done = command_line(*arguments, "--dataset", "scenes", "--split", "val", "--json")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["precision"] == "int8"
+        assert "int8 (auto)" in done.stderr
