@@ -25,10 +25,12 @@ class Tail:
     logits_hw: tuple[int, int]
     """Height and width of the logits."""
     align_corners: bool
+    dtype: str
+    """Of the logits: ``float32`` or ``float16``."""
 
 
 def without_tail(model: ModelFile) -> tuple[ModelFile, Tail]:
-    """Cut off Resize, ArgMax and Cast: the graph then gives ``float32 [N, classes, h, w]`` logits in any precision.
+    """Cut off Resize, ArgMax and Cast: the graph then gives ``[N, classes, h, w]`` logits in the type it computes in.
 
     Raises:
         BuildError: the graph does not end so.
@@ -39,12 +41,13 @@ def without_tail(model: ModelFile) -> tuple[ModelFile, Tail]:
             "the graph does not end in a linear Resize and ArgMax, which the kernel replaces: build with --tail graph"
         )
     shape = found.shape_nchw
-    last = helper.make_node("Cast", [found.logits], ["logits"], "logits", to=TensorProto.FLOAT)
+    kind = helper.np_dtype_to_tensor_dtype(found.dtype)
+    last = helper.make_node("Cast", [found.logits], ["logits"], "logits", to=kind)
     cut = _replaced(model, found, [last], [])
     del cut.graph.output[:]
-    cut.graph.output.append(helper.make_tensor_value_info("logits", TensorProto.FLOAT, shape))
+    cut.graph.output.append(helper.make_tensor_value_info("logits", kind, shape))
     onnx.checker.check_model(cut)
-    return model.with_graph(cut), Tail(shape[1], shape[2:], found.align_corners)
+    return model.with_graph(cut), Tail(shape[1], shape[2:], found.align_corners, found.dtype.name)
 
 
 def tail_by_class(model: ModelFile) -> ModelFile:

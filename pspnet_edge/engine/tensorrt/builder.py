@@ -17,10 +17,11 @@ from ...errors import BuildError, OptionError, OutputError
 from ...graph.onnx_file import ModelFile
 from ...graph.tail import without_tail
 from .gpu import Gpu, find_gpu, free_memory_bytes
+from .kernels import kernels_for
 from .layers import convolution_precisions
 from .log import Log, Report, logger_for, monitor_for
 from .parser import parse_graph
-from .tail import compiled_kernels, tail_facts
+from .tail import tail_facts
 from .versions import (
     Api,
     check_dla,
@@ -265,7 +266,7 @@ def _kernels(options: BuildOptions, gpu: Gpu | None) -> bytes:
     capability = options.compute_capability or (gpu.compute_capability if gpu else None)
     if capability is None:
         raise BuildError("--tail kernel compiles for one GPU and none is here: give --compute-capability X.Y")
-    return compiled_kernels(capability)
+    return kernels_for(capability)
 
 
 def _workspace_limits(wanted: int | None) -> list[int]:

@@ -1,54 +1,66 @@
-"""Recording work on a stream and replaying it, through cuda-python. Not run here, for want of a GPU."""
+"""Recording work on a stream and replaying it in one call."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
-from typing import Any
 
-from ...errors import EngineError
-from ...lazy import require
+from .driver import Driver, DriverError
+
+_THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: what other threads do meanwhile does not spoil the recording
+_log = logging.getLogger(__name__)
 
 
 class CudaGraph:
-    """Recorded work, instantiated on a stream."""
+    """Recorded work, ready to be replayed on the stream that it was recorded on."""
 
-    def __init__(self, runtime: Any, executable: Any, stream: int) -> None:
-        self._runtime = runtime
+    def __init__(self, driver: Driver, executable: int, stream: int) -> None:
+        self._driver = driver
         self._executable = executable
         self._stream = stream
 
     def launch(self) -> None:
         """See ``memory.Replay``."""
-        _checked(self._runtime.cudaGraphLaunch(self._executable, self._stream))
+        self._driver.call("cuGraphLaunch", self._executable, self._stream)
 
     def free(self) -> None:
         """See ``memory.Replay``."""
-        _checked(self._runtime.cudaGraphExecDestroy(self._executable))
+        self._driver.call("cuGraphExecDestroy", self._executable)
 
 
-def capture(stream: int, enqueue: Callable[[], None]) -> CudaGraph | None:
-    """Record what ``enqueue`` puts on a stream; None when something in it cannot be recorded."""
-    runtime = require("cuda.bindings.runtime", "replay CUDA graphs")
-    _checked(runtime.cudaStreamBeginCapture(stream, runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal))
-    refused = False
+def capture(driver: Driver, stream: int, enqueue: Callable[[], None]) -> CudaGraph | None:
+    """Record what ``enqueue`` puts on a stream.
+
+    Returns:
+        None when something in it cannot be recorded, or when the driver has no graphs; nothing has run then, and the
+        stream is as it was.
+    """
+    try:
+        driver.call("cuStreamBeginCapture_v2", stream, _THREAD_LOCAL)
+    except DriverError as error:
+        _log.info("no CUDA graph: %s", error)
+        return None
+    failure: Exception | None = None
+    graph = 0
     try:
         enqueue()
-    except EngineError:
-        refused = True
+    except Exception as error:  # whatever it is, running the same work without a recording decides whether it matters
+        failure = error
     finally:
-        # Ended in every case, because a stream left in capture is of no more use.
-        status, graph = runtime.cudaStreamEndCapture(stream)
-    if refused or int(status) != 0:
+        # In every case, because a stream left in capture is useless.
+        try:
+            graph = driver.handle_of_capture(stream)
+        except DriverError as error:
+            failure = failure or error
+    if failure is not None or not graph:
+        _log.info("no CUDA graph: %s", failure)
+        if graph:
+            driver.call("cuGraphDestroy", graph)
         return None
     try:
-        (executable,) = _checked(runtime.cudaGraphInstantiate(graph, 0))
+        return CudaGraph(driver, driver.handle("cuGraphInstantiateWithFlags", graph, 0), stream)
+    except DriverError as error:
+        _log.info("no CUDA graph: %s", error)
+        return None
     finally:
-        runtime.cudaGraphDestroy(graph)
-    return CudaGraph(runtime, executable, stream)
-
-
-def _checked(answer: tuple[Any, ...]) -> tuple[Any, ...]:
-    status, *values = answer
-    if int(status) != 0:
-        raise EngineError(f"a CUDA graph failed ({status}): run without the package cuda-python, which only speeds up")
-    return tuple(values)
+        driver.call("cuGraphDestroy", graph)

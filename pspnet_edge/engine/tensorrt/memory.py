@@ -1,23 +1,29 @@
 """The seam between the runner and CUDA: buffers, one stream, events, replayed graphs.
 
-``Memory`` is what the runner needs. ``PycudaMemory`` is the real one; nobody here could run it, for want of a GPU. The
-tests drive the runner against an implementation in the processor's memory that checks every rule written here.
+``Memory`` is what the runner needs and ``CudaMemory`` the real one. The tests drive the runner against an
+implementation in the processor's memory that checks every rule written here; ``pspnet-edge selftest`` drives it on a
+GPU.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import EngineError
-from ...lazy import available, require
+from .cuda_graph import capture
+from .driver import DriverError, driver_version, load_driver
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: does not wait for the legacy default stream
+_DEVICE_MAP = 2  # CU_MEMHOSTALLOC_DEVICEMAP
+_BLOCKING_SYNC, _DISABLE_TIMING = 1, 2  # CUevent_flags
+_INTEGRATED = 18  # CU_DEVICE_ATTRIBUTE_INTEGRATED
 
 
 @dataclass(frozen=True)
@@ -31,8 +37,9 @@ class Buffer:
 
 
 Shape3 = tuple[int, int, int]
-Kernel = Callable[[Shape3, Shape3, tuple[int, ...], tuple[int, ...]], None]
-"""Enqueues a kernel: blocks in the grid, threads in a block, and its arguments: addresses, then 32-bit integers."""
+Kernel = Callable[[Shape3, Shape3, tuple[int, ...], tuple[int | float, ...]], None]
+"""Enqueues a kernel: blocks in the grid, threads in a block, and its arguments: addresses, then 32-bit integers and
+floats, told apart by their Python type."""
 
 
 class Memory(Protocol):
@@ -55,6 +62,12 @@ class Memory(Protocol):
     def free(self, buffer: Buffer) -> None:
         """Give a buffer back; nothing enqueued may still use it."""
 
+    def allocate_device(self, nbytes: int) -> int:
+        """Memory that only the GPU uses: its address. Unlike page-locked memory, a Jetson's GPU caches it."""
+
+    def free_device(self, address: int) -> None:
+        """Give memory of ``allocate_device`` back; nothing enqueued may still use it."""
+
     def enqueue_upload(self, buffer: Buffer) -> None:
         """Let the GPU see what the host wrote."""
 
@@ -74,7 +87,7 @@ class Memory(Protocol):
         """Wait until all that is enqueued is done."""
 
     def capture(self, enqueue: Callable[[], None]) -> Replay | None:
-        """Record what ``enqueue`` enqueues, without running it; None where that cannot be done."""
+        """Record what ``enqueue`` enqueues, without running it; None where that is refused."""
 
     def release(self) -> None:
         """Destroy the stream and let go of the primary context. Called once, after all buffers are freed."""
@@ -90,97 +103,148 @@ class Replay(Protocol):
         """Forget it."""
 
 
-class PycudaMemory:
-    """CUDA through pycuda, on the first GPU.
+class CudaMemory:
+    """CUDA through its driver library, on the first GPU.
 
     Integrated GPUs (every Jetson) get mapped buffers, which both sides use without a copy: from Xavier on the caches
     are coherent. Elsewhere a page-locked buffer is copied to one of the device.
 
+    Args:
+        mapped: whether buffers are mapped; None decides by the GPU. Every GPU of today can map them.
+
     Raises:
-        MissingPackage: pycuda is not installed.
         EngineError: CUDA does not start.
     """
 
-    def __init__(self) -> None:
-        require("pycuda", "run a TensorRT engine")
-        self._driver: Any = require("pycuda.driver", "run a TensorRT engine")
-        self._device_memory: dict[int, Any] = {}
+    def __init__(self, mapped: bool | None = None) -> None:
+        self._driver = load_driver()
+        self._host: dict[int, int] = {}
+        self._modules: dict[bytes, int] = {}
+        self._events: set[int] = set()
+        self._idle_events: list[int] = []
         try:
-            self._driver.init()
-            device = self._driver.Device(0)
-            # pycuda.autoinit would make a context of its own, which neither TensorRT nor another library shares.
-            self._context = device.retain_primary_context()
-            self._mapped = bool(device.get_attribute(self._driver.device_attribute.INTEGRATED))
-        except self._driver.Error as error:
+            self._device = self._driver.number("cuDeviceGet", 0)
+            integrated = bool(self._driver.number("cuDeviceGetAttribute", _INTEGRATED, self._device))
+            self._mapped = integrated if mapped is None else mapped
+            # The primary context is the one that TensorRT and other libraries share.
+            self._context = self._driver.handle("cuDevicePrimaryCtxRetain", self._device)
+        except DriverError as error:
             raise EngineError(f"CUDA does not start ({error}): check it with `pspnet-edge doctor`") from error
-        with self.current():
-            self._stream = self._driver.Stream(_NON_BLOCKING)
+        try:
+            with self.current():
+                self._stream = self._driver.handle("cuStreamCreate", _NON_BLOCKING)
+        except DriverError:
+            self._driver.call("cuDevicePrimaryCtxRelease_v2", self._device)
+            raise
 
     @contextlib.contextmanager
     def current(self) -> Iterator[None]:
-        self._context.push()
+        self._driver.call("cuCtxPushCurrent_v2", self._context)
         try:
             yield
         finally:
-            self._driver.Context.pop()
+            self._driver.handle("cuCtxPopCurrent_v2")
 
     @property
     def stream(self) -> int:
-        return int(self._stream.handle)
+        return self._stream
 
     def allocate(self, nbytes: int) -> Buffer:
-        flags = self._driver.host_alloc_flags.DEVICEMAP if self._mapped else 0
-        host = self._driver.pagelocked_empty(nbytes, np.uint8, mem_flags=flags)
-        if self._mapped:
-            return Buffer(host, int(host.base.get_device_pointer()))
-        device = self._driver.mem_alloc(nbytes)
-        self._device_memory[int(device)] = device
-        return Buffer(host, int(device))
+        pointer = self._driver.handle("cuMemHostAlloc", nbytes, _DEVICE_MAP if self._mapped else 0)
+        try:
+            if self._mapped:
+                address = self._driver.handle("cuMemHostGetDevicePointer_v2", pointer, 0)
+            else:
+                address = self.allocate_device(nbytes)
+        except DriverError:
+            self._driver.call("cuMemFreeHost", pointer)
+            raise
+        self._host[address] = pointer
+        return Buffer(np.ctypeslib.as_array((ctypes.c_uint8 * nbytes).from_address(pointer)), address)
 
     def free(self, buffer: Buffer) -> None:
-        if not self._mapped:
-            self._device_memory.pop(buffer.address).free()
-        base: Any = buffer.host.base
-        base.free()
+        pointer = self._host.pop(buffer.address)
+        try:
+            if not self._mapped:
+                self.free_device(buffer.address)
+        finally:
+            self._driver.call("cuMemFreeHost", pointer)
+
+    def allocate_device(self, nbytes: int) -> int:
+        return self._driver.handle("cuMemAlloc_v2", nbytes)
+
+    def free_device(self, address: int) -> None:
+        self._driver.call("cuMemFree_v2", address)
 
     def enqueue_upload(self, buffer: Buffer) -> None:
         if not self._mapped:
-            self._driver.memcpy_htod_async(buffer.address, buffer.host, self._stream)
+            host = self._host[buffer.address]
+            self._driver.call("cuMemcpyHtoDAsync_v2", buffer.address, host, buffer.host.nbytes, self._stream)
 
     def enqueue_download(self, buffer: Buffer) -> None:
         if not self._mapped:
-            self._driver.memcpy_dtoh_async(buffer.host, buffer.address, self._stream)
+            host = self._host[buffer.address]
+            self._driver.call("cuMemcpyDtoHAsync_v2", host, buffer.address, buffer.host.nbytes, self._stream)
 
     def load_kernel(self, binary: bytes, name: str) -> Kernel:
-        function = self._driver.module_from_buffer(binary).get_function(name)
+        function = self._driver.handle("cuModuleGetFunction", self._module(binary), name.encode())
 
-        def enqueue(grid: Shape3, block: Shape3, addresses: tuple[int, ...], numbers: tuple[int, ...]) -> None:
-            arguments = (*map(np.uintp, addresses), *map(np.int32, numbers))
-            function(*arguments, grid=grid, block=block, stream=self._stream)
+        def enqueue(grid: Shape3, block: Shape3, addresses: tuple[int, ...], numbers: tuple[int | float, ...]) -> None:
+            values = [
+                *(ctypes.c_uint64(address) for address in addresses),
+                *(
+                    ctypes.c_float(number) if isinstance(number, float) else ctypes.c_int32(number)
+                    for number in numbers
+                ),
+            ]
+            # The driver copies the values before it returns.
+            pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
+            self._driver.call("cuLaunchKernel", function, *grid, *block, 0, self._stream, pointers, None)
 
         return enqueue
 
+    def _module(self, binary: bytes) -> int:
+        if binary not in self._modules:
+            try:
+                # PTX is read up to its zero byte; machine code says its own length.
+                self._modules[binary] = self._driver.handle("cuModuleLoadData", binary)
+            except DriverError as error:
+                version = "{}.{}".format(*driver_version())
+                raise EngineError(
+                    f"this driver, which supports CUDA {version}, does not take the kernels ({error.name}): they were "
+                    "compiled for another GPU or by a newer CUDA: rebuild the engine on this machine, or build it with "
+                    "--tail graph"
+                ) from error
+        return self._modules[binary]
+
     def record(self) -> object:
-        flags = self._driver.event_flags
         # A waiting thread that sleeps leaves the few cores of a board to capture and output.
-        return self._driver.Event(flags.DISABLE_TIMING | flags.BLOCKING_SYNC).record(self._stream)
+        if not self._idle_events:
+            event = self._driver.handle("cuEventCreate", _BLOCKING_SYNC | _DISABLE_TIMING)
+            self._events.add(event)
+            self._idle_events.append(event)
+        event = self._idle_events.pop()
+        self._driver.call("cuEventRecord", event, self._stream)
+        return event
 
     def wait(self, mark: object) -> None:
-        event: Any = mark
-        event.synchronize()
+        assert isinstance(mark, int)
+        self._driver.call("cuEventSynchronize", mark)
+        self._idle_events.append(mark)
 
     def synchronise(self) -> None:
-        self._stream.synchronize()
+        self._driver.call("cuStreamSynchronize", self._stream)
 
     def capture(self, enqueue: Callable[[], None]) -> Replay | None:
-        # pycuda has no CUDA graphs; cuda-python has, and shares the context and the stream by their handles.
-        if not available("cuda") or not available("cuda.bindings"):
-            return None
-        from .cuda_graph import capture
-
-        return capture(self.stream, enqueue)
+        return capture(self._driver, self._stream, enqueue)
 
     def release(self) -> None:
-        with self.current():
-            del self._stream
-        self._context.detach()
+        with contextlib.ExitStack() as steps:
+            # The last first: all of them, even when one fails.
+            steps.callback(self._driver.call, "cuDevicePrimaryCtxRelease_v2", self._device)
+            steps.enter_context(self.current())
+            steps.callback(self._driver.call, "cuStreamDestroy_v2", self._stream)
+            for event in self._events:
+                steps.callback(self._driver.call, "cuEventDestroy_v2", event)
+            for module in self._modules.values():
+                steps.callback(self._driver.call, "cuModuleUnload", module)

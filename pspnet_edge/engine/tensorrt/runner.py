@@ -8,6 +8,7 @@ does not matter which thread opened or closes it.
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from ...errors import EngineError
 from .memory import Buffer, Memory, Replay
 
 IN_FLIGHT = 2
+_log = logging.getLogger(__name__)
 
 
 class Executor(Protocol):
@@ -63,6 +65,7 @@ class Runner:
         self._running: deque[_Slot] = deque()
         self._idle: deque[_Slot] = deque()
         self._closed = False
+        self._records = True
         self._held = contextlib.ExitStack()
         # Freed from the last to the first: waiting comes before buffers, buffers before the network, the device last.
         self._held.callback(memory.release)
@@ -139,8 +142,8 @@ class Runner:
 
     def _enqueue(self, slot: _Slot) -> None:
         """The first run warms up, the second is recorded, all later ones are replayed."""
-        if slot.runs == 1:
-            slot.replay = self._memory.capture(lambda: self._enqueue_steps(slot))
+        if slot.runs == 1 and self._records:
+            slot.replay = self._recorded(slot)
             if slot.replay is not None:
                 self._held.callback(self._in_context, slot.replay.free)
                 # Waiting must stay what is done first.
@@ -150,6 +153,18 @@ class Runner:
             slot.replay.launch()
         else:
             self._enqueue_steps(slot)
+
+    def _recorded(self, slot: _Slot) -> Replay | None:
+        """The work of a slot as one replayable graph; None, said once, where that is refused: it only speeds up."""
+        try:
+            replay = self._memory.capture(lambda: self._enqueue_steps(slot))
+            reason = "the driver or the engine refuses it"
+        except Exception as error:  # running the same work unrecorded decides whether this matters
+            replay, reason = None, str(error)
+        if replay is None:
+            self._records = False
+            _log.warning("frames are not replayed as a CUDA graph (%s): each takes a little longer to start", reason)
+        return replay
 
     def _enqueue_steps(self, slot: _Slot) -> None:
         self._memory.enqueue_upload(slot.frames)

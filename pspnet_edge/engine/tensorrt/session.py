@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import EngineError
 from .gpu import find_gpu
 from .log import Log, logger_for
-from .memory import PycudaMemory
+from .memory import CudaMemory
 from .plan_file import check_plan, rebuild_command
 from .runner import Executor, Runner
 from .tail import KernelTail
@@ -28,7 +28,7 @@ def open_plan(path: Path, facts: dict[str, Any]) -> Runner:
 
     Raises:
         EngineError: it does not fit the TensorRT or the GPU here, or they fail.
-        MissingPackage: TensorRT or pycuda is not installed.
+        MissingPackage: TensorRT is not installed.
     """
     api = check_here(path, facts)
     if find_gpu() is None:
@@ -38,7 +38,7 @@ def open_plan(path: Path, facts: dict[str, Any]) -> Runner:
         )
     batch, height, width = facts["shape_nhw"]
     shape_nhw = (batch, height, width)
-    memory = PycudaMemory()
+    memory = CudaMemory()
     with contextlib.ExitStack() as undone:
         undone.callback(memory.release)
         with memory.current():
@@ -79,6 +79,10 @@ class TensorRtExecutor:
         self._logger = logger_for(api, self._log)
         self._rebuild = rebuild_command(path, facts)
         self._runtime: typed.Runtime = api.trt.Runtime(self._logger)
+        dla_core = facts["tensorrt"].get("dla_core")
+        if dla_core is not None:
+            # The core belongs to the runtime that loads a plan; the plan does not say which it was built for.
+            self._runtime.DLA_core = dla_core
         if facts["tensorrt"].get("version_compatible"):
             # Such a plan brings code of its own along. The sidecar's fingerprint says that it is the one we built.
             self._runtime.engine_host_code_allowed = True
@@ -113,7 +117,9 @@ class TensorRtExecutor:
         batch, height, width = facts["shape_nhw"]
         uint8, tail = api.trt.DataType.UINT8, facts.get("tail")
         masks: tuple[object, ...] = (uint8, batch, height, width)
-        logits = (api.trt.DataType.FLOAT, batch, tail["classes"], *tail["logits_hw"]) if tail else None
+        half = tail is not None and tail.get("dtype") == "float16"
+        logit = api.trt.DataType.HALF if half else api.trt.DataType.FLOAT
+        logits = (logit, batch, tail["classes"], *tail["logits_hw"]) if tail else None
         expected = {
             api.trt.TensorIOMode.INPUT: (uint8, batch, height, width, 3),
             api.trt.TensorIOMode.OUTPUT: logits or masks,

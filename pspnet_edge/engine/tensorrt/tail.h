@@ -11,6 +11,29 @@
 #define TAIL_FUNCTION inline
 #endif
 
+// A logit as a float: FP32 as it is, FP16 (given as its 16 bits) without loss.
+TAIL_FUNCTION float tail_float(float value) { return value; }
+TAIL_FUNCTION float tail_float(unsigned short half) {
+#ifdef __CUDA_ARCH__
+    float value;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(half));
+    return value;
+#else
+    const unsigned sign = (half & 0x8000u) << 16, exponent = (half >> 10) & 31u, fraction = half & 0x3ffu;
+    union {
+        unsigned bits;
+        float value;
+    } word;
+    if (exponent == 0) {  // zero and what is too small for a leading one: fraction · 2^-24, exact in a float
+        word.value = static_cast<float>(fraction) * (1.0f / 16777216.0f);
+        word.bits |= sign;
+    } else {
+        word.bits = sign | ((exponent == 31 ? 255u : exponent + 112u) << 23) | (fraction << 13);
+    }
+    return word.value;
+#endif
+}
+
 // Two neighbours along one axis and their weights.
 struct TailAxis {
     int first, second;
@@ -41,22 +64,36 @@ TAIL_FUNCTION TailAxis tail_axis(int at, int in, int out, bool align_corners) {
 }
 
 // The class of one pixel: logits are [classes, in_h, in_w]; of equal ones the first wins, as in ArgMax.
-TAIL_FUNCTION unsigned char tail_class(const float* logits, int classes, int in_h, int in_w, TailAxis y, TailAxis x) {
+template <typename Logit>
+TAIL_FUNCTION unsigned char tail_class(const Logit* __restrict__ logits, int classes, int in_h, int in_w, TailAxis y, TailAxis x) {
     const float weight_11 = x.first_weight * y.first_weight, weight_12 = x.second_weight * y.first_weight;
     const float weight_21 = x.first_weight * y.second_weight, weight_22 = x.second_weight * y.second_weight;
-    const float *above = logits + y.first * in_w, *below = logits + y.second * in_w;
+    const Logit *above = logits + y.first * in_w, *below = logits + y.second * in_w;
     const int plane = in_h * in_w;
     int best = 0;
     float largest = 0.0f;
     for (int index = 0; index < classes; ++index, above += plane, below += plane) {
-        const float value = weight_11 * above[x.first] + weight_12 * above[x.second] + weight_21 * below[x.first] +
-                            weight_22 * below[x.second];
+        const float value = weight_11 * tail_float(above[x.first]) + weight_12 * tail_float(above[x.second]) +
+                            weight_21 * tail_float(below[x.first]) + weight_22 * tail_float(below[x.second]);
         if (index == 0 || value > largest) {
             largest = value;
             best = index;
         }
     }
     return static_cast<unsigned char>(best);
+}
+
+// The classes of up to four neighbours in a row, from column `left` on: one word holds them, the first in its low byte.
+template <typename Logit>
+TAIL_FUNCTION unsigned tail_four(const Logit* __restrict__ logits, int classes, int in_h, int in_w, int out_h, int out_w,
+                                 int y, int left, bool align_corners) {
+    const TailAxis down = tail_axis(y, in_h, out_h, align_corners);
+    unsigned word = 0;
+    for (int step = 0; step < 4 && left + step < out_w; ++step) {
+        const TailAxis across = tail_axis(left + step, in_w, out_w, align_corners);
+        word |= static_cast<unsigned>(tail_class(logits, classes, in_h, in_w, down, across)) << (8 * step);
+    }
+    return word;
 }
 
 // One channel of the overlay: `opacity` of 256 parts of the class colour, the rest of the frame, rounded to nearest.

@@ -1,50 +1,22 @@
 """The tail in one kernel: upsampling and argmax without ever writing the full-resolution logits.
 
 ``--tail kernel`` cuts the graph where its logits are still small and leaves the rest to ``tail.cu``, compiled for the
-GPU when the engine is built. The compiled kernels travel in the sidecar, so an engine stays a pair of files.
+GPU. The compiled kernels travel in the sidecar, so an engine stays a pair of files.
 """
 
 from __future__ import annotations
 
 import base64
-import shutil
-import subprocess
-from pathlib import Path
 from typing import Any
 
-from ...artifact import scratch_folder
-from ...errors import BuildError
 from ...graph.tail import Tail
-from .memory import Buffer, Memory
+from .memory import Memory, Shape3
 from .runner import Executor
 
-SOURCE = Path(__file__).with_name("tail.cu")
-_BLOCK = 16
-"""Threads along each side of a block."""
-_GRAPH = "build with --tail graph"
-
-
-def compiled_kernels(compute_capability: str) -> bytes:
-    """The kernels as machine code for one GPU, such as ``8.7``.
-
-    Raises:
-        BuildError: there is no nvcc, or it does not know that GPU.
-    """
-    nvcc = shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
-    if nvcc is None:
-        raise BuildError(f"--tail kernel needs nvcc of the CUDA toolkit, which is not on PATH: install it, or {_GRAPH}")
-    with scratch_folder() as folder:
-        target = folder / "tail.cubin"
-        arch = f"-arch=sm_{compute_capability.replace('.', '')}"
-        # Fused multiply-adds would round otherwise than the graph does.
-        command = [nvcc, "-cubin", "-O3", "-fmad=false", arch, "-o", str(target), str(SOURCE)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode != 0:
-            reason = " ".join((done.stderr or done.stdout).split())[:200]
-            raise BuildError(
-                f"nvcc cannot compile the tail for compute capability {compute_capability} ({reason}): {_GRAPH}"
-            )
-        return target.read_bytes()
+_BLOCK = (32, 8, 1)
+"""Threads of a block: a warp is a row, each thread of it computes four pixels."""
+_KERNELS = {"float32": "tail_masks", "float16": "tail_masks_half"}
+_LOGIT_BYTES = {"float32": 4, "float16": 2}
 
 
 def tail_facts(tail: Tail, kernels: bytes) -> dict[str, Any]:
@@ -53,12 +25,28 @@ def tail_facts(tail: Tail, kernels: bytes) -> dict[str, Any]:
         "classes": tail.classes,
         "logits_hw": list(tail.logits_hw),
         "align_corners": tail.align_corners,
+        "dtype": tail.dtype,
         "kernels": base64.b64encode(kernels).decode(),
     }
 
 
+def logits_bytes(facts: dict[str, Any], batch: int) -> int:
+    """What the logits of a batch take."""
+    rows, columns = facts["logits_hw"]
+    return int(_LOGIT_BYTES[facts.get("dtype", "float32")] * batch * facts["classes"] * rows * columns)
+
+
+def tail_launch(facts: dict[str, Any], shape_nhw: tuple[int, int, int]) -> tuple[str, Shape3, Shape3, tuple[int, ...]]:
+    """The kernel of a tail, the blocks of its grid, the threads of a block, and its numbers behind logits and masks."""
+    batch, height, width = shape_nhw
+    rows, columns = facts["logits_hw"]
+    grid = (-(-width // (4 * _BLOCK[0])), -(-height // _BLOCK[1]), batch)
+    numbers = (facts["classes"], rows, columns, height, width, int(facts["align_corners"]))
+    return _KERNELS[facts.get("dtype", "float32")], grid, _BLOCK, numbers
+
+
 class KernelTail:
-    """An executor of frames to masks around one of frames to logits. Not run here, for want of a GPU.
+    """An executor of frames to masks around one of frames to logits.
 
     Args:
         network: enqueues frames → logits; this closes it.
@@ -71,22 +59,20 @@ class KernelTail:
         self, network: Executor, memory: Memory, facts: dict[str, Any], shape_nhw: tuple[int, int, int]
     ) -> None:
         self._network, self._memory = network, memory
-        batch, self._height, self._width = shape_nhw
-        rows, columns = facts["logits_hw"]
-        self._numbers = (facts["classes"], rows, columns, self._height, self._width, int(facts["align_corners"]))
-        self._grid = (-(-self._width // _BLOCK), -(-self._height // _BLOCK), batch)
-        self._kernel = memory.load_kernel(base64.b64decode(facts["kernels"]), "tail_masks")
-        # One is enough for all frames in flight: they follow each other on one stream.
-        self._logits: Buffer = memory.allocate(4 * batch * facts["classes"] * rows * columns)
+        name, self._grid, self._block, self._numbers = tail_launch(facts, shape_nhw)
+        self._kernel = memory.load_kernel(base64.b64decode(facts["kernels"]), name)
+        # One is enough for all frames in flight: they follow each other on one stream. Each logit is read dozens of
+        # times, so it has to be memory that the GPU caches.
+        self._logits = memory.allocate_device(logits_bytes(facts, shape_nhw[0]))
 
     def enqueue(self, frames: int, masks: int, stream: int) -> None:
         """See ``runner.Executor``."""
-        self._network.enqueue(frames, self._logits.address, stream)
-        self._kernel(self._grid, (_BLOCK, _BLOCK, 1), (self._logits.address, masks), self._numbers)
+        self._network.enqueue(frames, self._logits, stream)
+        self._kernel(self._grid, self._block, (self._logits, masks), self._numbers)
 
     def close(self) -> None:
         """See ``runner.Executor``."""
         try:
-            self._memory.free(self._logits)
+            self._memory.free_device(self._logits)
         finally:
             self._network.close()

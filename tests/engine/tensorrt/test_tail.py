@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
+import json
 import shutil
-import subprocess
 
 import numpy as np
 import onnx
@@ -13,53 +12,20 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from pspnet_edge import bundled
-from pspnet_edge.engine.tensorrt.tail import SOURCE, compiled_kernels
+from pspnet_edge.engine.tensorrt.compile_kernels import source_sha256
+from pspnet_edge.engine.tensorrt.host_kernels import HostKernels
+from pspnet_edge.engine.tensorrt.kernels import SHIPPED, compiled_kernels, kernels_for, shipped_cubin, shipped_ptx
 from pspnet_edge.errors import BuildError
 from pspnet_edge.graph.onnx_file import read_model
 from pspnet_edge.graph.precision import fp16_model
 from pspnet_edge.graph.tail import without_tail
 
-DRIVER = """
-#include "tail.h"
-extern "C" void masks(const float* logits, unsigned char* out, int classes, int in_h, int in_w, int out_h, int out_w,
-                      int align) {
-    for (int y = 0; y < out_h; ++y)
-        for (int x = 0; x < out_w; ++x)
-            out[y * out_w + x] = tail_class(logits, classes, in_h, in_w, tail_axis(y, in_h, out_h, align != 0),
-                                            tail_axis(x, in_w, out_w, align != 0));
-}
-extern "C" void blend(const unsigned char* a, const unsigned char* b, unsigned char* out, int count, int opacity) {
-    for (int i = 0; i < count; ++i) out[i] = tail_blend(a[i], b[i], opacity);
-}
-"""
-
 
 @pytest.fixture(scope="module")
-def native(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    compiler = shutil.which("g++")
-    if compiler is None:
+def native() -> HostKernels:
+    if shutil.which("g++") is None:
         pytest.skip("g++ is not here")
-    folder = tmp_path_factory.mktemp("tail")
-    (folder / "driver.cpp").write_text(DRIVER)
-    library = folder / "tail.so"
-    flags = ["-O2", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", f"-I{SOURCE.parent}"]
-    subprocess.run([compiler, *flags, "-o", str(library), str(folder / "driver.cpp")], check=True)
-    return ctypes.CDLL(str(library))
-
-
-def native_masks(native: ctypes.CDLL, logits: NDArray[np.float32], size_hw: tuple[int, int], align: bool) -> NDArray:
-    _, classes, height, width = logits.shape
-    out = np.empty(size_hw, np.uint8)
-    native.masks(
-        logits.ctypes.data_as(ctypes.c_void_p),
-        out.ctypes.data_as(ctypes.c_void_p),
-        classes,
-        height,
-        width,
-        *size_hw,
-        align,
-    )
-    return out
+    return HostKernels()
 
 
 def graph_masks(logits: NDArray[np.float32], size_hw: tuple[int, int], align: bool) -> NDArray:
@@ -75,15 +41,16 @@ def graph_masks(logits: NDArray[np.float32], size_hw: tuple[int, int], align: bo
         nodes,
         "tail",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, logits.shape)],
-        [helper.make_tensor_value_info("y", TensorProto.UINT8, (1, *size_hw))],
+        [helper.make_tensor_value_info("y", TensorProto.UINT8, (len(logits), *size_hw))],
         [sizes],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    return session.run(None, {"x": logits})[0][0]
+    return session.run(None, {"x": logits.astype(np.float32)})[0]
 
 
 @pytest.mark.parametrize("align", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
 @pytest.mark.parametrize(
     ("classes", "in_hw", "out_hw"),
     [
@@ -92,16 +59,17 @@ def graph_masks(logits: NDArray[np.float32], size_hw: tuple[int, int], align: bo
         (21, (60, 60), (473, 473)),
         (3, (1, 5), (7, 33)),
         (2, (8, 8), (8, 8)),
+        (150, (9, 11), (71, 83)),
         (255, (5, 7), (20, 28)),
     ],
 )
-def test_masks_are_those_of_the_graph_bit_by_bit(native, classes, in_hw, out_hw, align) -> None:
+def test_masks_are_those_of_the_graph_bit_by_bit(native, classes, in_hw, out_hw, dtype, align) -> None:
     choose = np.random.default_rng(classes)
-    logits = choose.normal(size=(1, classes, *in_hw)).astype(np.float32)
-    assert (native_masks(native, logits, out_hw, align) == graph_masks(logits, out_hw, align)).all()
+    logits = choose.normal(size=(2, classes, *in_hw)).astype(dtype)
+    assert (native.masks(logits, out_hw, align) == graph_masks(logits, out_hw, align)).all()
     # Few distinct values give ties, which both have to break alike.
     coarse = np.round(logits)
-    assert (native_masks(native, coarse, out_hw, align) == graph_masks(coarse, out_hw, align)).all()
+    assert (native.masks(coarse, out_hw, align) == graph_masks(coarse, out_hw, align)).all()
 
 
 def test_the_bundled_model_loses_nothing_by_the_cut(native) -> None:
@@ -117,12 +85,13 @@ def test_the_bundled_model_loses_nothing_by_the_cut(native) -> None:
         for graph in (whole.graph, cut.graph)
     )
     assert logits.shape == (1, tail.classes, *tail.logits_hw)
-    assert (native_masks(native, logits, (height, width), tail.align_corners) == masks[0]).all()
+    assert (native.masks(logits, (height, width), tail.align_corners) == masks).all()
 
 
-def test_the_cut_of_an_fp16_graph_still_gives_float() -> None:
-    cut, _ = without_tail(fp16_model(read_model(bundled.onnx_path(bundled.DEFAULT))))
-    assert cut.graph.graph.output[0].type.tensor_type.elem_type == TensorProto.FLOAT
+def test_the_cut_of_an_fp16_graph_gives_fp16() -> None:
+    cut, tail = without_tail(fp16_model(read_model(bundled.onnx_path(bundled.DEFAULT))))
+    assert tail.dtype == "float16"
+    assert cut.graph.graph.output[0].type.tensor_type.elem_type == TensorProto.FLOAT16
     onnx.checker.check_model(cut.graph, full_check=True)
 
 
@@ -134,14 +103,46 @@ def test_a_graph_that_ends_otherwise_is_refused() -> None:
         without_tail(model)
 
 
+def test_every_fp16_number_is_read_exactly(native) -> None:
+    values = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    finite = np.unique(values[np.isfinite(values)])
+    pairs = np.stack([finite[:-1], finite[1:]])[None, :, None]
+    assert pairs.shape[-1] > 63_000
+    # A number against the next larger one, in both orders: any that is read wrong loses a comparison.
+    size_hw = (1, pairs.shape[-1])
+    assert (native.masks(pairs, size_hw, False) == 1).all()
+    assert (native.masks(pairs[:, ::-1], size_hw, False) == 0).all()
+
+
 def test_the_overlay_rounds_to_nearest(native) -> None:
-    frame, colour = (values.ravel().astype(np.uint8) for values in np.meshgrid(np.arange(256), np.arange(256)))
-    out = np.empty_like(frame)
+    frame, colour = (values.astype(np.uint8) for values in np.meshgrid(np.arange(256), np.arange(256)))
+    frame, table = np.stack([frame] * 3, -1), np.stack([np.arange(256, dtype=np.uint8)] * 3, -1)
     for opacity in (0, 1, 128, 255, 256):
-        pointers = [array.ctypes.data_as(ctypes.c_void_p) for array in (frame, colour, out)]
-        native.blend(*pointers, len(out), opacity)
-        exact = (frame.astype(np.int64) * (256 - opacity) + colour.astype(np.int64) * opacity) / 256
+        out = native.overlay(frame, colour, table, opacity)
+        exact = (frame.astype(np.int64) * (256 - opacity) + table[colour].astype(np.int64) * opacity) / 256
         assert (out == np.floor(exact + 0.5)).all()
+
+
+def test_shipped_kernels_are_compiled_from_this_source() -> None:
+    made = json.loads((SHIPPED / "made.json").read_text(encoding="utf-8"))
+    assert made["source_sha256"] == source_sha256()
+    for capability in ("8.7", "11.0"):
+        assert kernels_for(capability) == shipped_cubin(capability)
+        assert len(shipped_cubin(capability)) < 100_000
+    # A fused multiply-add rounds otherwise than the graph does.
+    assert b"fma.rn.f32" not in shipped_ptx()
+    assert b"mul.rn.f32" in shipped_ptx()
+    for name, facts in made["files"].items():
+        content = (SHIPPED / name).read_bytes()
+        assert len(content) == facts["bytes"]
+        assert all(kernel in content for kernel in (b"tail_masks", b"tail_masks_half", b"tail_overlay"))
+
+
+def test_any_gpu_from_turing_on_gets_kernels_without_nvcc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
+    assert kernels_for("8.9") == shipped_ptx()
+    with pytest.raises(BuildError, match=r"capability 6\.1, and nvcc is not here"):
+        kernels_for("6.1")
 
 
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is not here")

@@ -1,0 +1,65 @@
+"""The kernels' arithmetic compiled by g++: what the GPU computes, on a machine that has none."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import BuildError
+
+_SOURCE = Path(__file__).with_name("host_kernels.cpp")
+
+
+class HostKernels:
+    """The kernels as functions of the processor.
+
+    Args:
+        headers: folder that ``tail.h`` is read from; another than the package's own is for tests.
+
+    Raises:
+        BuildError: there is no g++, or it refuses the source.
+    """
+
+    def __init__(self, headers: Path = _SOURCE.parent) -> None:
+        compiler = shutil.which("g++")
+        if compiler is None:
+            raise BuildError("g++ is needed to compile the kernels for the processor: sudo apt-get install g++")
+        with tempfile.TemporaryDirectory() as folder:
+            library, source = Path(folder) / "kernels.so", Path(folder) / _SOURCE.name
+            # Copied, because g++ looks for headers beside the source first.
+            source.write_bytes(_SOURCE.read_bytes())
+            flags = ["-O2", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", f"-I{headers}"]
+            done = subprocess.run([compiler, *flags, "-o", str(library), str(source)], capture_output=True, text=True)
+            if done.returncode != 0:
+                raise BuildError(
+                    f"g++ cannot compile the kernels ({done.stderr.strip()[:200]}): install g++ 9 or later"
+                )
+            self._library: Any = ctypes.CDLL(str(library))
+
+    def masks(self, logits: NDArray[np.floating], size_hw: tuple[int, int], align_corners: bool) -> NDArray[np.uint8]:
+        """Logits ``float32`` or ``float16 [N, classes, h, w]`` → class ids ``uint8 [N, H, W]``."""
+        logits = np.ascontiguousarray(logits)
+        masks = np.empty((logits.shape[0], *size_hw), np.uint8)
+        function = self._library.tail_masks_half if logits.dtype == np.float16 else self._library.tail_masks
+        function(_pointer(logits), _pointer(masks), *logits.shape, *size_hw, int(align_corners))
+        return masks
+
+    def overlay(
+        self, frame: NDArray[np.uint8], mask: NDArray[np.uint8], colours: NDArray[np.uint8], opacity: int
+    ) -> NDArray[np.uint8]:
+        """A frame ``uint8 [H, W, 3]`` blended with the colours ``uint8 [256, 3]`` of its mask ``uint8 [H, W]``."""
+        frame, mask, colours = map(np.ascontiguousarray, (frame, mask, colours))
+        picture = np.empty_like(frame)
+        self._library.tail_overlay(*map(_pointer, (frame, mask, colours, picture)), *mask.shape, opacity)
+        return picture
+
+
+def _pointer(array: NDArray[Any]) -> ctypes.c_void_p:
+    return array.ctypes.data_as(ctypes.c_void_p)

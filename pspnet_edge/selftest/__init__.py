@@ -1,0 +1,1 @@
+"""Checks of a machine's GPU path, cameras and runtimes that call the product's own code."""

@@ -1,0 +1,191 @@
+"""The kernels, on the processor and on the GPU, against the tail's definition and against the ONNX graph."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import bundled
+from ..data.geometry import frame_at
+from ..data.scenes import Drive
+from ..engine.tensorrt.host_kernels import HostKernels
+from ..engine.tensorrt.kernels import compiled_kernels, find_nvcc, kernels_for, shipped_cubin, shipped_ptx
+from ..engine.tensorrt.tail import KernelTail
+from ..errors import BuildError
+from ..graph.onnx_file import read_model
+from ..graph.tail import Tail, without_tail
+from ..lazy import available
+from ..lazy import require as import_package
+from .gpu import CASES, StoredLogits, device, milliseconds, needed_gpu, tail_facts_of
+from .outcome import Answer, Skipped, require
+from .reference import reference_masks
+
+Masks = Callable[[NDArray[np.floating], tuple[int, int], bool], NDArray[np.uint8]]
+
+
+def check_kernels_on_processor(headers: Path | None = None) -> Answer:
+    """The kernels' header, compiled by g++; ``headers`` is the folder of another header."""
+    try:
+        kernels = HostKernels(headers) if headers else HostKernels()
+    except BuildError as error:
+        if shutil.which("g++") is None:
+            raise Skipped(str(error)) from error
+        raise
+    compared = _compare(kernels.masks)
+    _compare_overlay(kernels)
+    return Answer(f"{compared} masks are those of the ONNX graph, bit by bit", {"masks": compared})
+
+
+def check_kernels_on_gpu() -> Answer:
+    """Every form of the kernels that this GPU takes: shipped machine code, PTX, and what nvcc makes here."""
+    capability = needed_gpu().compute_capability
+    forms: dict[str, bytes] = {}
+    if (cubin := shipped_cubin(capability)) is not None:
+        forms["shipped machine code"] = cubin
+    if tuple(map(int, capability.split("."))) >= (7, 5):
+        forms["shipped PTX"] = shipped_ptx()
+    if find_nvcc() is not None:
+        forms["machine code by nvcc"] = compiled_kernels(capability)
+    require(bool(forms), f"no kernels ship for compute capability {capability}, and there is no nvcc")
+    compared = sum(_compare(lambda *case, image=image: masks_on_gpu(*case, image)) for image in forms.values())  # type: ignore[misc]
+    return Answer(f"{compared} masks are those of the ONNX graph, bit by bit ({', '.join(forms)})", {"masks": compared})
+
+
+def check_memory_of_kernels() -> Answer:
+    """The kernels under NVIDIA's compute-sanitizer, which sees what is read or written out of bounds."""
+    needed_gpu()
+    tool = shutil.which("compute-sanitizer") or shutil.which("compute-sanitizer", path="/usr/local/cuda/bin")
+    if tool is None:
+        raise Skipped("compute-sanitizer of the CUDA toolkit is not here")
+    for kind in ("memcheck", "racecheck", "initcheck"):
+        command = [tool, "--tool", kind, "--error-exitcode", "9", sys.executable, "-m", __name__]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+        last = (done.stdout + done.stderr).strip().splitlines()[-1:] or [""]
+        require(done.returncode == 0, f"{kind} exits {done.returncode}: {last[0]}")
+    return Answer("memcheck, racecheck and initcheck find nothing")
+
+
+def check_speed_of_kernels() -> Answer:
+    """The tail's time on this GPU: logits in FP32 and FP16, in the GPU's own memory and in mapped memory."""
+    needed_gpu()
+    figures: dict[str, float] = {}
+    for classes, in_hw, out_hw in ((11, (96, 120), (384, 480)), (19, (256, 512), (1024, 2048))):
+        for dtype in (np.float32, np.float16):
+            logits = np.zeros((1, classes, *in_hw), dtype)
+            with device() as memory:
+                tail = KernelTail(_Nothing(), memory, tail_facts_of(logits, False), (1, *out_hw))
+                masks = memory.allocate_device(out_hw[0] * out_hw[1])
+                name = f"{out_hw[0]}x{out_hw[1]}x{classes}_{np.dtype(dtype).name}_ms"
+                figures[name] = round(milliseconds(memory, lambda: tail.enqueue(0, masks, memory.stream)), 4)  # noqa: B023
+                memory.free_device(masks)
+                tail.close()
+    return Answer(", ".join(f"{name[:-3]} {value} ms" for name, value in figures.items()), figures)
+
+
+def bundled_frames(count: int = 2) -> Iterator[tuple[Tail, NDArray[np.uint8], NDArray[np.uint8]]]:
+    """The bundled model's tail, drawn frames ``uint8 [1, H, W, 3]`` and the masks that ONNX Runtime gives them."""
+    for tail, frame, _, masks in _by_onnxruntime(count):
+        yield tail, frame, masks
+
+
+def bundled_logits(count: int = 2) -> Iterator[tuple[Tail, NDArray[np.float32], NDArray[np.uint8]]]:
+    """The bundled model's tail, its logits for drawn frames, and the masks of the whole graph, by ONNX Runtime."""
+    for tail, _, logits, masks in _by_onnxruntime(count):
+        yield tail, logits, masks
+
+
+def _by_onnxruntime(
+    count: int,
+) -> Iterator[tuple[Tail, NDArray[np.uint8], NDArray[np.float32], NDArray[np.uint8]]]:
+    runtime = import_package("onnxruntime", "compare with the ONNX graph")
+    whole = read_model(bundled.onnx_path(bundled.DEFAULT))
+    cut, tail = without_tail(whole)
+    options = runtime.SessionOptions()
+    options.log_severity_level = 3
+    sessions = [
+        runtime.InferenceSession(model.graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        for model in (cut, whole)
+    ]
+    drive = Drive()
+    for index in range(count):
+        frame = frame_at(drive.frame(40 * index).image, whole.shape_nhw[1:])[None]
+        logits, masks = (session.run(None, {"frames": frame})[0] for session in sessions)
+        yield tail, frame, logits, masks
+
+
+def masks_on_gpu(
+    logits: NDArray[np.floating], size_hw: tuple[int, int], align_corners: bool, kernels: bytes
+) -> NDArray[np.uint8]:
+    """As ``HostKernels.masks``, by the product's tail on the GPU."""
+    shape_nhw = (logits.shape[0], *size_hw)
+    with device() as memory:
+        tail = KernelTail(StoredLogits(logits), memory, tail_facts_of(logits, align_corners, kernels), shape_nhw)
+        masks = memory.allocate(int(np.prod(shape_nhw)))
+        masks.host[:] = 0xEE
+        memory.enqueue_upload(masks)
+        tail.enqueue(0, masks.address, memory.stream)
+        memory.enqueue_download(masks)
+        memory.synchronise()
+        found = masks.host.reshape(shape_nhw).copy()
+        memory.free(masks)
+        tail.close()
+    return found
+
+
+class _Nothing:
+    """A network that leaves the logits as they are."""
+
+    def enqueue(self, frames: int, masks: int, stream: int) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def _compare(masks: Masks) -> int:
+    """How many masks agree in every pixel; fails at the first that does not."""
+    compared = 0
+    for classes, in_hw, out_hw in CASES:
+        normal = np.random.default_rng(classes).normal(size=(2, classes, *in_hw))
+        for align_corners in (False, True):
+            for dtype in (np.float32, np.float16):
+                # Few distinct values give ties, which the first class must win.
+                for logits in (normal.astype(dtype), np.round(normal).astype(dtype)):
+                    expected = reference_masks(logits, out_hw, align_corners)
+                    what = f"{classes} classes, {in_hw} to {out_hw}, {np.dtype(dtype).name}"
+                    _same(masks(logits, out_hw, align_corners), expected, what)
+                    compared += len(expected)
+    if available("onnxruntime"):
+        for tail, stored, expected in bundled_logits():
+            found = masks(stored, expected.shape[1:], tail.align_corners)  # type: ignore[arg-type]
+            _same(found, expected, "the bundled model")
+            compared += 1
+    return compared
+
+
+def _compare_overlay(kernels: HostKernels) -> None:
+    chosen = np.random.default_rng(0)
+    frame, mask = chosen.integers(0, 256, (37, 53, 3), np.uint8), chosen.integers(0, 256, (37, 53), np.uint8)
+    colours = chosen.integers(0, 256, (256, 3), np.uint8)
+    for opacity in (0, 1, 128, 256):
+        exact = (frame.astype(int) * (256 - opacity) + colours[mask].astype(int) * opacity) / 256
+        require(
+            bool((kernels.overlay(frame, mask, colours, opacity) == np.floor(exact + 0.5)).all()),
+            "the overlay does not round to the nearest",
+        )
+
+
+def _same(found: NDArray[np.uint8], expected: NDArray[np.uint8], what: str) -> None:
+    wrong = int((found != expected).sum())
+    require(wrong == 0, f"{wrong} of {expected.size} pixels differ from the graph's ({what})")
+
+
+if __name__ == "__main__":
+    # What compute-sanitizer watches.
+    for number, (of, small, large) in enumerate(CASES[1:]):
+        drawn = np.random.default_rng(number).normal(size=(2, of, *small)).astype(np.float16)
+        masks_on_gpu(drawn, large, False, kernels_for(needed_gpu().compute_capability))

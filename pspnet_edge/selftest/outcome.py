@@ -1,0 +1,62 @@
+"""What a check answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+State = Literal["pass", "fail", "skip"]
+Figures = dict[str, Any]
+
+
+class Failed(Exception):
+    """A check found something wrong; the message says what in one sentence."""
+
+
+class Skipped(Exception):
+    """A check cannot run here; the message says why."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a check that passed saw."""
+
+    seen: str
+    """One sentence."""
+    figures: Figures = field(default_factory=dict)
+    """Measured values, by name."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that is tried."""
+
+    name: str
+    tries: str
+    """What, as a phrase for people."""
+    run: Callable[[], Answer]
+    limit_s: int = 60
+    """How long it may take; longer is a failure."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A check and how it ended."""
+
+    name: str
+    state: State
+    reason: str
+    """What was seen, what is wrong, or why it was not tried: one sentence."""
+    seconds: float
+    figures: Figures = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
+
+def require(holds: bool, complaint: str) -> None:
+    """Raise ``Failed`` unless something holds."""
+    if not holds:
+        raise Failed(complaint)
