@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,7 @@ def check_kernels_on_gpu() -> Answer:
     if find_nvcc() is not None:
         forms["machine code by nvcc"] = compiled_kernels(capability)
     require(bool(forms), f"no kernels ship for compute capability {capability}, and there is no nvcc")
-    compared = sum(_compare(lambda *case, image=image: masks_on_gpu(*case, image)) for image in forms.values())  # type: ignore[misc]
+    compared = sum(_compare(partial(masks_on_gpu, image)) for image in forms.values())
     return Answer(f"{compared} masks are those of the ONNX graph, bit by bit ({', '.join(forms)})", {"masks": compared})
 
 
@@ -120,7 +121,7 @@ def _by_onnxruntime(
 
 
 def masks_on_gpu(
-    logits: NDArray[np.floating], size_hw: tuple[int, int], align_corners: bool, kernels: bytes
+    kernels: bytes, logits: NDArray[np.floating], size_hw: tuple[int, int], align_corners: bool
 ) -> NDArray[np.uint8]:
     """As ``HostKernels.masks``, by the product's tail on the GPU."""
     shape_nhw = (logits.shape[0], *size_hw)
@@ -132,7 +133,7 @@ def masks_on_gpu(
         tail.enqueue(0, masks.address, memory.stream)
         memory.enqueue_download(masks)
         memory.synchronise()
-        found = masks.host.reshape(shape_nhw).copy()
+        found: NDArray[np.uint8] = masks.host.reshape(shape_nhw).copy()
         memory.free(masks)
         tail.close()
     return found
@@ -161,7 +162,7 @@ def _compare(masks: Masks) -> int:
                     compared += len(expected)
     if available("onnxruntime"):
         for tail, stored, expected in bundled_logits():
-            found = masks(stored, expected.shape[1:], tail.align_corners)  # type: ignore[arg-type]
+            found = masks(stored, expected.shape[1:], tail.align_corners)
             _same(found, expected, "the bundled model")
             compared += 1
     return compared
@@ -188,4 +189,4 @@ if __name__ == "__main__":
     # What compute-sanitizer watches.
     for number, (of, small, large) in enumerate(CASES[1:]):
         drawn = np.random.default_rng(number).normal(size=(2, of, *small)).astype(np.float16)
-        masks_on_gpu(drawn, large, False, kernels_for(needed_gpu().compute_capability))
+        masks_on_gpu(kernels_for(needed_gpu().compute_capability), drawn, large, False)

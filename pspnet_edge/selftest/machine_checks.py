@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import platform
-import tempfile
-from pathlib import Path
 
+from ..artifact import scratch_folder
 from ..data.geometry import frame_at
 from ..data.scenes import Drive
 from ..engine.backends import CPU_RUNTIMES, open_engine
@@ -46,9 +45,9 @@ def check_processor_runtimes() -> Answer:
     if not runtimes:
         raise Skipped("neither OpenVINO nor ONNX Runtime is installed")
     masks = {}
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         for runtime in runtimes:
-            path = Path(folder) / f"{runtime}.engine"
+            path = folder / f"{runtime}.engine"
             build_engine(find_model(None), "int8", runtime, path)
             with open_engine(path) as engine:
                 frame = frame_at(Drive().frame(30).image, engine.size_hw)

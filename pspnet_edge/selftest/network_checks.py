@@ -36,8 +36,8 @@ def check_network() -> Answer:
         logits = np.empty((1, tail.classes, *tail.logits_hw), np.float16)
         with memory.current():
             executor = TorchNetwork(torch, network, memory, frames.shape, logits.shape)
-            behind = KernelTail(executor, memory, tail_facts_of(logits, tail.align_corners), masks.shape)  # type: ignore[arg-type]
-        runner = Runner(behind, memory, masks.shape)  # type: ignore[arg-type]
+            behind = KernelTail(executor, memory, tail_facts_of(logits, tail.align_corners), masks.shape)
+        runner = Runner(behind, memory, masks.shape)
         found = [runner.infer(frames).copy() for _ in range(8)]
         runner.close()
         replays += memory.replays

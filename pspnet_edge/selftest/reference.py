@@ -18,7 +18,7 @@ def reference_masks(logits: NDArray[np.floating], size_hw: tuple[int, int], alig
     scores = (of_left * of_top[:, None]) * above[..., left] + (of_right * of_top[:, None]) * above[..., right]
     scores = scores + (of_left * of_bottom[:, None]) * below[..., left]
     scores = scores + (of_right * of_bottom[:, None]) * below[..., right]
-    return scores.argmax(1).astype(np.uint8)
+    return np.asarray(scores.argmax(1), np.uint8)
 
 
 def _axis(

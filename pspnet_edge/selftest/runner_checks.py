@@ -166,8 +166,8 @@ def check_tail_in_runner() -> Answer:
         with memory.current():
             network = _DeviceLogits(memory, logits)
             facts = tail_facts_of(logits, tail.align_corners)
-            executor = KernelTail(network, memory, facts, masks.shape)  # type: ignore[arg-type]
-        runner = Runner(executor, memory, masks.shape)  # type: ignore[arg-type]
+            executor = KernelTail(network, memory, facts, masks.shape)
+        runner = Runner(executor, memory, masks.shape)
         frames = np.zeros((*masks.shape, 3), np.uint8)
         for _ in range(8):
             wrong = int((runner.infer(frames) != masks).sum())

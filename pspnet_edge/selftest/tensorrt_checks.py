@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..artifact import scratch_folder
 from ..engine.backends import open_engine
 from ..engine.build import build_engine, find_model
 from ..engine.tensorrt.builder import TAILS, BuildOptions
@@ -59,10 +59,10 @@ def check_layers(precision: str, facts: dict[str, Any]) -> None:
 def _check_runtime(runtime: str, run: bool) -> Answer:
     figures: Figures = {}
     cases = list(bundled_frames(1)) if run and available("onnxruntime") else []
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         for precision in ("fp32", "fp16", "int8") if run else ("fp16", "int8"):
             for tail in TAILS if run else ("graph",):
-                path, name = Path(folder) / "e.engine", f"{precision}_{tail}"
+                path, name = folder / "e.engine", f"{precision}_{tail}"
                 facts = build_engine(find_model(None), precision, runtime, path, tensorrt=BuildOptions(tail=tail))
                 check_layers(precision, facts)
                 header = read_header(path)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import ctypes
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...artifact import scratch_folder
 from ...errors import BuildError
 
 _SOURCE = Path(__file__).with_name("host_kernels.cpp")
@@ -31,8 +31,8 @@ class HostKernels:
         compiler = shutil.which("g++")
         if compiler is None:
             raise BuildError("g++ is needed to compile the kernels for the processor: sudo apt-get install g++")
-        with tempfile.TemporaryDirectory() as folder:
-            library, source = Path(folder) / "kernels.so", Path(folder) / _SOURCE.name
+        with scratch_folder() as folder:
+            library, source = folder / "kernels.so", folder / _SOURCE.name
             # Copied, because g++ looks for headers beside the source first.
             source.write_bytes(_SOURCE.read_bytes())
             flags = ["-O2", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", f"-I{headers}"]

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
+from ...artifact import scratch_folder
 from ...errors import BuildError
 
 SOURCE = Path(__file__).with_name("tail.cu")
@@ -64,8 +64,8 @@ def compiled_kernels(compute_capability: str, source: Path = SOURCE) -> bytes:
     nvcc = find_nvcc()
     if nvcc is None:
         raise BuildError(f"compiling kernels needs nvcc, which is not on PATH: install the CUDA toolkit, or {_GRAPH}")
-    with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "tail.cubin"
+    with scratch_folder() as folder:
+        target = folder / "tail.cubin"
         arch = f"-arch=sm_{compute_capability.replace('.', '')}"
         # Fused multiply-adds would round otherwise than the graph does.
         command = [nvcc, "-cubin", "-O3", "-fmad=false", arch, "-o", str(target), str(source)]

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pspnet_edge.engine.tensorrt.host_kernels import HostKernels
+
+CUDA_INCLUDE = Path("/usr/local/cuda/include")
+
+
+@pytest.fixture(scope="session")
+def cuda_h() -> Path:
+    """The folder of ``cuda.h``."""
+    nvcc = shutil.which("nvcc")
+    folders = [CUDA_INCLUDE, *([Path(nvcc).resolve().parents[1] / "include"] if nvcc else [])]
+    found = next((folder for folder in folders if (folder / "cuda.h").is_file()), None)
+    if found is None or shutil.which("g++") is None:
+        pytest.skip("the CUDA toolkit's headers or g++ are not here")
+    return found
+
+
+@pytest.fixture(scope="session")
+def processor_cuda(cuda_h: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a ``libcuda.so.1`` that runs in the processor's memory: see ``processor_cuda.cpp``."""
+    library = tmp_path_factory.mktemp("cuda") / "libcuda.so.1"
+    source = Path(__file__).with_name("processor_cuda.cpp")
+    headers = Path(HostKernels.__init__.__code__.co_filename).parent
+    flags = ["-std=c++17", "-O1", "-ffp-contract=off", "-shared", "-fPIC", f"-I{cuda_h}", f"-I{headers}"]
+    subprocess.run(["g++", *flags, "-Wl,-soname,libcuda.so.1", "-o", str(library), str(source)], check=True)
+    return library.parent

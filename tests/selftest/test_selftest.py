@@ -1,0 +1,195 @@
+"""The checks against a driver in the processor's memory, with planted faults that each must find."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pspnet_edge.engine.tensorrt.host_kernels import HostKernels
+from pspnet_edge.errors import EngineError
+from pspnet_edge.selftest import checks
+from pspnet_edge.selftest.checks import CHECKS, report, run_check, run_checks
+from pspnet_edge.selftest.kernel_checks import check_kernels_on_processor
+from pspnet_edge.selftest.outcome import Answer, Check, Failed, Outcome, Skipped
+from pspnet_edge.selftest.tensorrt_checks import check_layers
+
+from ..engine.tensorrt.conftest import cuda_h, processor_cuda  # noqa: F401
+
+HEADERS = Path(HostKernels.__init__.__code__.co_filename).parent
+ON_THE_GPU = ("kernels", "memory", "openings", "runner", "failure", "graph", "tail")
+
+
+def in_process(name: str, driver: Path, plant: str = "") -> Outcome:
+    """A check in a process of its own, with a driver, after a line that plants a fault."""
+    code = (
+        f"import json\n{plant}\n"
+        "from pspnet_edge.selftest.checks import CHECKS, run_check\n"
+        f"print('\\n' + json.dumps(run_check(CHECKS[{name!r}]).to_dict()))"
+    )
+    environment = os.environ | {"LD_LIBRARY_PATH": str(driver)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return Outcome(**json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ON_THE_GPU)
+def test_the_product_passes_with_a_driver_in_the_processors_memory(name: str, processor_cuda: Path) -> None:  # noqa: F811
+    outcome = in_process(name, processor_cuda)
+    assert outcome.state == "pass", outcome.reason
+
+
+FAULTS = {
+    "a swapped buffer": (
+        "runner",
+        "from pspnet_edge.engine.tensorrt import runner\n"
+        "def steps(self, slot, old=runner.Runner._enqueue_steps):\n"
+        "    slot.masks, self._spare = getattr(self, '_spare', slot.masks), slot.masks\n"
+        "    old(self, slot)\n"
+        "runner.Runner._enqueue_steps = steps",
+        "pixels of frame",
+    ),
+    "a context left on the stack": (
+        "openings",
+        "import contextlib\nfrom pspnet_edge.engine.tensorrt.memory import CudaMemory\n"
+        "@contextlib.contextmanager\n"
+        "def current(self):\n"
+        "    self._driver.call('cuCtxPushCurrent_v2', self._context)\n    yield\n"
+        "CudaMemory.current = current",
+        "contexts are left",
+    ),
+    "memory that is not freed": (
+        "openings",
+        "from pspnet_edge.engine.tensorrt.memory import CudaMemory\n"
+        "CudaMemory.free_device = lambda self, address: None",
+        "bytes of the GPU's memory are lost",
+    ),
+    "a download that does nothing": (
+        "memory",
+        "from pspnet_edge.engine.tensorrt.memory import CudaMemory\n"
+        "CudaMemory.enqueue_download = lambda self, buffer: None",
+        "copied",
+    ),
+    "another block than the kernel's": (
+        "kernels",
+        "from pspnet_edge.engine.tensorrt import tail\ntail._KERNELS = dict.fromkeys(tail._KERNELS, 'tail_masks')",
+        "differ from the graph's|ILLEGAL_ADDRESS",
+    ),
+    "graphs that are never replayed": (
+        "graph",
+        "from pspnet_edge.engine.tensorrt.memory import CudaMemory\nCudaMemory.capture = lambda self, enqueue: None",
+        "of 198 are replayed",
+    ),
+    "a failure that is not said": (
+        "failure",
+        "import subprocess\nold = subprocess.run\n"
+        "subprocess.run = lambda command, **more: old([command[0], '-c', 'pass'], **more)",
+        "exits 0",
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_found(fault: str, processor_cuda: Path) -> None:  # noqa: F811
+    import re
+
+    name, plant, says = FAULTS[fault]
+    outcome = in_process(name, processor_cuda, plant)
+    assert outcome.state == "fail"
+    assert re.search(says, outcome.reason), outcome.reason
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not here")
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("axis.first + 1 < in ? axis.first + 1 : in - 1", "axis.first + 1 < in ? axis.first + 1 : 0"),
+        ("value > largest", "value >= largest"),
+        ("+ 0.5f) / scale - 0.5f", "+ 0.5f) / scale"),
+        ("fraction << 13", "fraction << 12"),
+        ("+ 128) >> 8", ") >> 8"),
+    ],
+)
+def test_a_wrong_kernel_header_is_found(right: str, wrong: str, tmp_path: Path) -> None:
+    text = (HEADERS / "tail.h").read_text(encoding="utf-8")
+    assert text.count(right) == 1
+    (tmp_path / "tail.h").write_text(text.replace(right, wrong), encoding="utf-8")
+    with pytest.raises(Failed):
+        check_kernels_on_processor(tmp_path)
+
+
+def test_a_fallback_to_fp32_is_found() -> None:
+    right = {"precision_by_convolution": {"conv_0": "int8", "conv_1": "fp16"}}
+    check_layers("int8", right | {"int8_convolutions": {"placed": 1, "built": 1}})
+    with pytest.raises(Failed, match="2 convolutions should be INT8 and 1 are"):
+        check_layers("int8", right | {"int8_convolutions": {"placed": 2, "built": 1}})
+    with pytest.raises(Failed, match="1 convolutions fall back to FP32"):
+        check_layers("fp16", {"precision_by_convolution": {"conv_0": "fp16", "conv_1": "fp32"}})
+    with pytest.raises(Failed, match="names no convolution"):
+        check_layers("fp16", {"precision_by_convolution": {}})
+
+
+def test_a_check_that_crashes_or_hangs_is_a_failure_with_what_it_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def outcome_of(code: str, limit_s: int = 60) -> Outcome:
+        script = [sys.executable, "-c", code]
+        run = subprocess.run
+        with monkeypatch.context() as patch:
+            patch.setattr(checks.subprocess, "run", lambda command, **more: run(script, **more))
+            return checks._in_process(Check("x", "nothing", lambda: Answer(""), limit_s))
+
+    crash = outcome_of("import os, sys; print('about to crash', file=sys.stderr); os.abort()")
+    assert (crash.state, crash.reason) == ("fail", "the check is ended by signal 6 and says: about to crash")
+    hang = outcome_of("import time; time.sleep(60)", limit_s=1)
+    assert (hang.state, hang.reason) == ("fail", "takes longer than 1 s")
+
+
+@pytest.mark.parametrize(
+    ("raised", "state", "reason"),
+    [
+        (Skipped("no GPU"), "skip", "no GPU"),
+        (Failed("wrong pixels"), "fail", "wrong pixels"),
+        (EngineError("lost", "rebuild"), "fail", "lost: rebuild"),
+        (ZeroDivisionError("by zero"), "fail", "ZeroDivisionError: by zero"),
+    ],
+)
+def test_what_a_check_raises_decides_its_state(raised: Exception, state: str, reason: str) -> None:
+    def run() -> Answer:
+        raise raised
+
+    outcome = run_check(Check("x", "nothing", run))
+    assert (outcome.state, outcome.reason) == (state, reason)
+    assert report([outcome])[state] == 1
+
+
+def test_the_command_lists_every_check_with_state_and_reason(command_line, tmp_path: Path) -> None:
+    done = command_line("selftest", "--json", "--only", "facts", "--only", "runner", "-o", tmp_path / "selftest.json")
+    facts = json.loads(done.stdout)
+    assert [check["name"] for check in facts["checks"]] == ["facts", "runner"]
+    assert all(check["state"] in ("pass", "fail", "skip") and check["reason"] for check in facts["checks"])
+    assert done.returncode == (1 if facts["fail"] else 0)
+    assert json.loads((tmp_path / "selftest.json").read_text(encoding="utf-8")) == facts
+    assert "facts" in done.stderr
+    unknown = command_line("selftest", "--only", "everything")
+    assert unknown.returncode == 1
+    assert "unknown check 'everything'" in unknown.stderr
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CHECKS)
+def test_every_check_passes_on_a_gpu(name: str) -> None:
+    from pspnet_edge.engine.tensorrt.gpu import find_gpu
+
+    if find_gpu() is None:
+        pytest.skip("there is no NVIDIA GPU here")
+    (outcome,) = run_checks([name])
+    if outcome.state == "skip":
+        pytest.skip(outcome.reason)
+    assert outcome.state == "pass", outcome.reason
