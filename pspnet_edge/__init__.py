@@ -1,16 +1,108 @@
 """PSPNet segmentation for embedded GPUs: train, export, calibrate, build INT8/FP16 engines, run a camera loop.
 
-In Python: ``from pspnet_edge import Segmenter``.
+>>> import pspnet_edge
+>>> with pspnet_edge.Segmenter() as segmenter:
+...     for frame, mask in segmenter.stream("demo"):
+...         break
+>>> mask.shape == frame.shape[:2]
+True
+
+Everything in ``__all__`` is loaded when it is first used, so that importing the package loads no heavy one.
 """
 
+from __future__ import annotations
+
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
+if TYPE_CHECKING:
+    from .api.results import (
+        BenchmarkReport,
+        BenchmarkRow,
+        BuiltEngine,
+        Calibration,
+        Evaluation,
+        ExportedModel,
+        ImportedModel,
+    )
+    from .api.steps import benchmark, build_engine, calibrate, evaluate, export, import_checkpoint, open_engine
+    from .camera.segmenter import Segmenter
+    from .engine.engine import Engine, EngineInfo
+    from .errors import (
+        BuildError,
+        CalibrationError,
+        DataError,
+        EngineError,
+        MissingPackage,
+        ModelError,
+        OptionError,
+        OutputError,
+        PspnetEdgeError,
+        SourceError,
+    )
+    from .labels import LabelSet
+
+__all__ = [
+    "BenchmarkReport",
+    "BenchmarkRow",
+    "BuildError",
+    "BuiltEngine",
+    "Calibration",
+    "CalibrationError",
+    "DataError",
+    "Engine",
+    "EngineError",
+    "EngineInfo",
+    "Evaluation",
+    "ExportedModel",
+    "ImportedModel",
+    "LabelSet",
+    "MissingPackage",
+    "ModelError",
+    "OptionError",
+    "OutputError",
+    "PspnetEdgeError",
+    "Segmenter",
+    "SourceError",
+    "__version__",
+    "benchmark",
+    "build_engine",
+    "calibrate",
+    "evaluate",
+    "export",
+    "import_checkpoint",
+    "open_engine",
+]
+
+_RESULTS = (
+    "BenchmarkReport",
+    "BenchmarkRow",
+    "BuiltEngine",
+    "Calibration",
+    "Evaluation",
+    "ExportedModel",
+    "ImportedModel",
+)
+_STEPS = ("benchmark", "build_engine", "calibrate", "evaluate", "export", "import_checkpoint", "open_engine")
+_PLACES = {
+    "Segmenter": ".camera.segmenter",
+    "Engine": ".engine.engine",
+    "EngineInfo": ".engine.engine",
+    "LabelSet": ".labels",
+    **dict.fromkeys(_RESULTS, ".api.results"),
+    **dict.fromkeys(_STEPS, ".api.steps"),
+}
+
 
 def __getattr__(name: str) -> Any:
-    # Loaded when it is first asked for, so that importing the package loads neither OpenCV nor a runtime.
-    if name == "Segmenter":
-        return import_module(".camera.segmenter", __name__).Segmenter
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_PLACES.get(name, ".errors"), __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

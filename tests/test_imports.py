@@ -26,6 +26,7 @@ ROOMS = [
     "estimate",
     "report",
     "deploy",
+    "api",
     "cli",
 ]
 
@@ -44,6 +45,7 @@ OUTSIDE = {
     "estimate": {"onnx", "google"},
     "report": {"cv2"},
     "deploy": set(),
+    "api": set(),
     "cli": {"typer", "rich"},
 }
 

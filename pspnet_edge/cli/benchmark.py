@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from .options import parse_size
 from .output import JsonFlag, progress, result, say
 
 
@@ -63,6 +64,7 @@ def benchmark(
     """Measure latency, mIoU, size and memory side by side; write report.html, .md, .json and .png."""
     from ..artifact import ensure_writable
     from ..report.compare import compare
+    from ..report.measured import Wanted, forget_work, measured_report
     from ..report.render import PICTURES, can_draw, read_report, write_report
 
     old = read_report(against) if against else None
@@ -77,108 +79,29 @@ def benchmark(
         report, pictures = read_report(from_report), from_report.parent / PICTURES
     else:
         pictures = output / PICTURES
-        images = {"dataset": dataset, "root": str(root) if root else None, "split": split}
-        if dataset is None and root is None:
-            images["dataset"] = "scenes"
-        report = _measured(
+        wanted = Wanted(
             models=models or [],
             precisions=_listed(precision) or ["fp32", "fp16", "int8"],
-            sizes=_listed(size),
+            sizes_hw=[parse_size(text) for text in _listed(size)],
             runtimes=_listed(runtime) or ["auto"],
-            images=images,
+            dataset="scenes" if dataset is None and root is None else dataset,
+            root=root,
+            split=split,
             video=video,
             calibration=calibration,
             rounds=rounds,
             seconds=seconds,
             boards=_listed(estimate),
-            fresh=fresh,
-            output=output,
         )
+        command = shlex.join(["pspnet-edge", *sys.argv[1:]])
+        report = measured_report(wanted, output, command=command, fresh=fresh, progress=progress, say=say)
     report["against"] = compare(old, report, str(against)) if old else None
     files = write_report(report, output, pictures)
     if from_report is None:
-        _forget(output)
+        forget_work(output)
     result({**report, "files": [str(path) for path in files]}, as_json, _summary(report, files))
     if report["against"] and report["against"]["regressed"]:
         raise typer.Exit(1)
-
-
-def _measured(
-    *,
-    models: list[str],
-    precisions: list[str],
-    sizes: list[str],
-    runtimes: list[str],
-    images: dict[str, Any],
-    video: Path | None,
-    calibration: Path | None,
-    rounds: int,
-    seconds: float,
-    boards: list[str],
-    fresh: bool,
-    output: Path,
-) -> dict[str, Any]:
-    """Measure and put the report together."""
-    from ..camera.sources import open_source
-    from ..engine.build import check_precision, choose_runtime
-    from ..measure.benchmark import Protocol, measure, seconds_of_work, write_demo_video
-    from ..measure.environment import environment
-    from ..measure.power import power_meter
-    from ..measure.store import Store
-    from ..measure.subjects import models_at_sizes, subjects_of
-    from ..report.document import document, estimates_of, with_miou
-    from ..report.render import PICTURES
-    from ..report.rows import rows_of
-    from ..report.tables import BUSY, busy_sentence
-    from .options import parse_size
-
-    for name in precisions:
-        check_precision(name)
-    chosen = list(dict.fromkeys(choose_runtime(name) for name in runtimes))
-    wanted = list(dict.fromkeys(parse_size(text) for text in sizes))
-    work = output / _WORK
-    store = Store(work / "done")
-    if fresh:
-        store.clear()
-    found, engines = models_at_sizes(models, wanted, calibration, work, store)
-    subjects = subjects_of(found, engines, list(dict.fromkeys(precisions)), chosen, work)
-    if video is not None:
-        open_source(None, str(video)).close()
-    else:
-        place = work / "demo.mp4"
-        if not place.is_file():
-            write_demo_video(place)
-    estimates = estimates_of(found, precisions, boards)
-    protocol = Protocol(rounds, seconds, images, str(video or place))
-    say(f"{len(subjects)} engines, {rounds} rounds")
-    with power_meter() as meter:
-        facts = environment(meter.board if meter else {})
-        if facts["load_at_start"] > BUSY * facts["cores"]:
-            say(busy_sentence(facts))
-        with progress("benchmark", seconds_of_work(subjects, protocol)) as advance:
-            measured, samples = measure(subjects, protocol, output / PICTURES, store, meter, advance)
-    rows = rows_of(measured)
-    return document(
-        rows=rows,
-        samples=samples,
-        estimates=with_miou(estimates, rows),
-        engine=subjects[0].engine,
-        machine=facts,
-        protocol=protocol,
-        video="the demo drive" if video is None else video.name,
-        command=shlex.join(["pspnet-edge", *sys.argv[1:]]),
-    )
-
-
-_WORK = ".unfinished"
-"""Engines, exported models and results of a benchmark that is not done."""
-
-
-def _forget(output: Path) -> None:
-    """The report is written: what it was put together from would only be taken for something newer."""
-    import shutil
-
-    shutil.rmtree(output / _WORK, ignore_errors=True)
 
 
 def _listed(values: list[str] | None) -> list[str]:

@@ -1,0 +1,410 @@
+"""The steps of the workflow: import, export, calibrate, build, open, evaluate, benchmark.
+
+A model is a bundled name, an ``.onnx`` or a ``.pt`` file; None is the default bundled model. Sizes are
+``(height, width)`` in pixels. Whatever goes wrong raises a ``PspnetEdgeError``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from .. import bundled
+from ..artifact import ensure_writable, sha256_of
+from ..data.progress import Progress, silent
+from ..engine.backends import open_engine as open_engine_file
+from ..engine.backends import read_info
+from ..engine.build import Model, cached_engine, choose_runtime, default_engine_path, find_model
+from ..engine.build import build_engine as build_engine_file
+from ..engine.engine import Engine
+from ..errors import OptionError
+from ..lazy import require
+from .results import (
+    BenchmarkReport,
+    BenchmarkRow,
+    BuiltEngine,
+    Calibration,
+    Evaluation,
+    ExportedModel,
+    ImportedModel,
+    Size,
+    WantedPrecision,
+    WantedRuntime,
+)
+
+AnyPath = str | os.PathLike[str]
+_DEFAULT_IMAGES = 128
+
+
+def open_engine(
+    engine: AnyPath | None = None, *, precision: WantedPrecision = "auto", runtime: WantedRuntime = "auto"
+) -> Engine:
+    """Open an engine: frames in, masks out.
+
+    >>> import numpy as np, pspnet_edge
+    >>> with pspnet_edge.open_engine(precision="fp32") as engine:
+    ...     masks = engine.infer(np.zeros((1, *engine.size_hw, 3), np.uint8))
+    >>> masks.shape == (1, *engine.size_hw)
+    True
+
+    Args:
+        engine: an engine file, or a model, which is built into the user's cache first; None is the default model.
+        precision: of an engine that is built. ``auto`` takes INT8 where the model has a calibration table, else FP16
+            on a GPU, else FP32.
+        runtime: of an engine that is built. ``auto`` takes TensorRT on a GPU, else OpenVINO, else ONNX Runtime.
+
+    Raises:
+        EngineError: no such file, a sidecar that does not fit, or a runtime that refuses it.
+        ModelError, CalibrationError, BuildError: it cannot be built.
+    """
+    if engine is not None and not _names_model(engine):
+        return open_engine_file(Path(engine))
+    model, chosen = find_model(None if engine is None else os.fspath(engine)), choose_runtime(runtime)
+    path, _ = cached_engine(model, _precision_of(precision, model, chosen), chosen)
+    return open_engine_file(path)
+
+
+def build_engine(
+    model: AnyPath | None = None,
+    output: AnyPath | None = None,
+    *,
+    precision: WantedPrecision = "auto",
+    runtime: WantedRuntime = "auto",
+    calibration: AnyPath | None = None,
+) -> BuiltEngine:
+    """Build an engine file and its sidecar.
+
+    >>> import pspnet_edge
+    >>> built = pspnet_edge.build_engine(output="road.engine", precision="int8")
+    >>> built.int8_mac_fraction > 0.9
+    True
+
+    Args:
+        model: what to build from.
+        output: the engine file; None is a name in the user's cache.
+        precision: as in ``open_engine``.
+        runtime: as in ``open_engine``.
+        calibration: the table for INT8; None takes the one beside the model.
+
+    Raises:
+        ModelError, CalibrationError, BuildError, OutputError, OptionError: it cannot be built.
+    """
+    source, chosen = find_model(None if model is None else os.fspath(model)), choose_runtime(runtime)
+    table = None if calibration is None else Path(calibration)
+    wanted = "int8" if precision == "auto" and table is not None else _precision_of(precision, source, chosen)
+    path = default_engine_path(source, wanted, chosen) if output is None else Path(output)
+    facts = build_engine_file(source, wanted, chosen, path, calibration=table)
+    info = read_info(path)
+    return BuiltEngine(
+        path,
+        info.runtime,
+        info.precision,
+        info.shape_nhw,
+        info.label_set.classes,
+        float(facts["int8_mac_fraction"]),
+        facts["calibration_sha256"],
+    )
+
+
+def export(
+    checkpoint: AnyPath, output: AnyPath | None = None, *, size_hw: Size = (384, 480), batch: int = 1
+) -> ExportedModel:
+    """Export a checkpoint as a self-contained ONNX model: uint8 BGR frames in, uint8 masks out.
+
+    >>> import pspnet_edge
+    >>> exported = pspnet_edge.export("pspnet_lite0_camvid", "road.onnx", size_hw=(192, 256))
+    >>> exported.input_hw
+    (192, 256)
+
+    Args:
+        checkpoint: a ``.pt`` file, or a bundled name.
+        output: the model; None is the checkpoint's name with ``.onnx``.
+        size_hw: input height and width in pixels.
+        batch: frames per batch.
+
+    Raises:
+        ModelError: the checkpoint cannot be read.
+        OptionError: the network does not take that size.
+        OutputError: the model cannot be written.
+        MissingPackage: torch is not installed.
+    """
+    source = checkpoint_path(checkpoint)
+    path = Path(f"{source.stem}.onnx") if output is None else Path(output)
+    ensure_writable(path, sidecar=True)
+    require("torch", "export a checkpoint")
+    from ..graph.export import export_checkpoint
+
+    facts, table = export_checkpoint(source, path, size_hw=size_hw, batch=batch)
+    classes = tuple(facts["label_set"]["classes"])
+    return ExportedModel(path, table, facts["network"], size_hw, batch, classes, facts["gmac"])
+
+
+def calibrate(
+    model: AnyPath | None = None,
+    output: AnyPath | None = None,
+    *,
+    dataset: str = "scenes",
+    root: AnyPath | None = None,
+    split: str = "train",
+    images: int | None = None,
+    method: str = "mse",
+    progress: Progress = silent,
+) -> Calibration:
+    """Measure activation ranges on images, for INT8 engines. An interrupted run resumes.
+
+    >>> import pspnet_edge
+    >>> table = pspnet_edge.calibrate(output="road.calib.json", dataset="scenes", images=4)
+    >>> table.images
+    4
+
+    Args:
+        model: what to calibrate.
+        output: the table; None is the model's name with ``.calib.json``.
+        dataset: the kind of data set, as for the command line.
+        root: its folder; scenes needs none.
+        split: never the split that quality is measured on.
+        images: how many, evenly spaced; None is 128.
+        method: ``minmax``, ``percentile``, ``entropy`` or ``mse``.
+        progress: shows how far it is.
+
+    Raises:
+        DataError: images that cannot be used.
+        CalibrationError: an activation is not finite.
+        ModelError, OptionError, OutputError: as the names say.
+    """
+    from ..data.datasets import open_dataset
+    from ..data.subset import evenly_spaced
+    from ..graph.calibrate import table_from_dataset
+    from ..graph.calibration_table import write_table
+    from ..graph.onnx_file import read_model
+
+    source = find_model(None if model is None else os.fspath(model))
+    path = Path(f"{source.name}.calib.json") if output is None else Path(output)
+    ensure_writable(path)
+    chosen = evenly_spaced(open_dataset(dataset, _path(root), split), images or _DEFAULT_IMAGES)
+    state = path.with_name(f"{path.name}.partial")
+    with progress("calibrate", len(chosen)) as advance:
+        table, skipped = table_from_dataset(
+            read_model(source.path),
+            chosen,
+            dataset=f"{dataset} {split}",
+            method=method,
+            state=state,
+            on_image=lambda done: advance(done, ""),
+        )
+    write_table(path, table)
+    state.unlink(missing_ok=True)
+    return Calibration(path, sha256_of(path), table.method, table.images, len(table.amax), tuple(skipped))
+
+
+def evaluate(
+    engine: AnyPath | None = None,
+    *,
+    dataset: str = "scenes",
+    root: AnyPath | None = None,
+    split: str = "test",
+    precision: WantedPrecision = "auto",
+    runtime: WantedRuntime = "auto",
+    on_image: Callable[[int], None] = lambda done: None,
+) -> Evaluation:
+    """Measure mIoU at the resolution of the labels, from one confusion matrix over the split.
+
+    >>> import pspnet_edge
+    >>> result = pspnet_edge.evaluate(dataset="scenes", split="val")
+    >>> result.images, result.miou > 0.5
+    (100, True)
+
+    Args:
+        engine: an engine file or a model, as in ``open_engine``.
+        dataset: the kind of data set, as for the command line.
+        root: its folder; scenes needs none.
+        split: train, val or test; for a folder also all.
+        precision: of an engine that is built.
+        runtime: of an engine that is built.
+        on_image: called with the number of images that are done.
+
+    Raises:
+        EngineError, DataError: the engine or an image cannot be used.
+        OptionError: the classes of engine and data set differ.
+    """
+    from ..data.datasets import open_dataset
+    from ..measure.evaluate import evaluate_engine
+
+    labelled = open_dataset(dataset, _path(root), split)
+    with open_engine(engine, precision=precision, runtime=runtime) as opened:
+        facts = evaluate_engine(opened, labelled, on_image=on_image)
+        info = opened.info
+    return Evaluation(
+        facts["miou"],
+        facts["per_class_iou"],
+        facts["pixel_accuracy"],
+        facts["images"],
+        info.path,
+        info.runtime,
+        info.precision,
+        facts["compute_ms"],
+    )
+
+
+def benchmark(
+    models: Sequence[AnyPath] = (),
+    output: AnyPath = "report",
+    *,
+    precisions: Sequence[str] = ("fp32", "fp16", "int8"),
+    sizes_hw: Sequence[Size] = (),
+    runtimes: Sequence[str] = ("auto",),
+    dataset: str | None = "scenes",
+    root: AnyPath | None = None,
+    split: str = "test",
+    rounds: int = 7,
+    seconds: float = 1.0,
+    progress: Progress = silent,
+) -> BenchmarkReport:
+    """Measure latency, mIoU, size and memory side by side, and write the report into a folder.
+
+    >>> import pspnet_edge
+    >>> report = pspnet_edge.benchmark(output="report", precisions=["int8"], rounds=2, seconds=0.05)
+    >>> report.rows[0].precision, report.rows[0].fps > 0
+    ('int8', True)
+
+    Args:
+        models: bundled names, ``.onnx``, ``.pt`` or engine files; none means the default bundled model.
+        output: folder of the report.
+        precisions: each model is built in each of them.
+        sizes_hw: input sizes; none means the model's own. Others need its checkpoint and torch.
+        runtimes: each model is built for each of them.
+        dataset: labelled set for mIoU; None with ``root`` is a folder of images, on which masks are compared with FP32.
+        root: folder of the data set.
+        split: of the data set.
+        rounds: how often each engine is timed, in turn with the others.
+        seconds: how long an engine is timed in a round.
+        progress: shows how far it is.
+
+    Raises:
+        ModelError, CalibrationError, BuildError, EngineError, DataError, OptionError, OutputError: as the names say.
+    """
+    from ..report.measured import Wanted, forget_work, measured_report
+    from ..report.render import PICTURES, write_report
+
+    if rounds < 2 or not seconds > 0:
+        raise OptionError("a benchmark needs at least two rounds of some time", "raise rounds and seconds")
+    folder = Path(output)
+    for suffix in ("json", "md", "html", "png"):
+        ensure_writable(folder / f"report.{suffix}")
+    wanted = Wanted(
+        models=[os.fspath(model) for model in models],
+        precisions=precisions,
+        sizes_hw=sizes_hw,
+        runtimes=runtimes,
+        dataset=dataset,
+        root=_path(root),
+        split=split,
+        rounds=rounds,
+        seconds=seconds,
+    )
+    report = measured_report(wanted, folder, command="pspnet_edge.benchmark(…)", progress=progress)
+    files = write_report(report, folder, folder / PICTURES)
+    forget_work(folder)
+    return BenchmarkReport(tuple(map(_row, report["rows"])), tuple(report["pareto"]), tuple(files))
+
+
+def import_checkpoint(
+    checkpoint: AnyPath,
+    output: AnyPath | None = None,
+    *,
+    format: str = "auto",
+    label_set: str | None = None,
+    class_names: Sequence[str] | None = None,
+) -> ImportedModel:
+    """Turn a PSPNet checkpoint of another project into one of this package.
+
+    >>> import pspnet_edge
+    >>> try:
+    ...     imported = pspnet_edge.import_checkpoint("semseg.pth", label_set="cityscapes")
+    ...     print(imported.checkpoint, imported.network)
+    ... except pspnet_edge.ModelError as error:
+    ...     print(error.problem)
+    there is no checkpoint semseg.pth
+
+    Args:
+        checkpoint: the file that the other project saved. Nothing in it is executed.
+        output: the new checkpoint; None is its name with ``.imported.pt``.
+        format: the project, as for the command line; ``auto`` recognizes it.
+        label_set: ``camvid``, ``voc`` or ``cityscapes``: what it was trained for.
+        class_names: its classes in the order of its logits, where neither file nor format says.
+
+    Raises:
+        ModelError: a file that is damaged, unsafe or not understood.
+        OptionError: classes that do not fit.
+        MissingPackage: torch is not installed.
+    """
+    source = Path(checkpoint)
+    path = source.with_suffix(".imported.pt") if output is None else Path(output)
+    ensure_writable(path)
+    require("torch", "import a checkpoint")
+    from ..model.checkpoint import save_checkpoint
+    from ..model.foreign.classes import find_label_set
+    from ..model.foreign.importer import import_checkpoint as read_checkpoint
+
+    imported = read_checkpoint(
+        source,
+        None if format == "auto" else format,
+        label_set=None if label_set is None else find_label_set(label_set),
+        class_names=class_names,
+    )
+    origin = {"format": imported.format, "source": source.name, "source_sha256": sha256_of(source)}
+    save_checkpoint(path, imported.model, imported.label_set, {"imported": origin})
+    return ImportedModel(
+        path,
+        imported.format,
+        imported.model.preset,
+        imported.label_set.classes,
+        tuple(imported.assumed),
+        dict(imported.left_out),
+    )
+
+
+def checkpoint_path(name: AnyPath) -> Path:
+    """The checkpoint of a bundled name, or the path itself."""
+    text = os.fspath(name)
+    return bundled.checkpoint_path(text) if text in bundled.names() else Path(text)
+
+
+def _path(place: AnyPath | None) -> Path | None:
+    return None if place is None else Path(place)
+
+
+def _names_model(name: AnyPath) -> bool:
+    text = os.fspath(name)
+    return text in bundled.names() or Path(text).suffix.lower() in (".onnx", ".pt", ".pspnet")
+
+
+def _precision_of(wanted: str, model: Model, runtime: str) -> str:
+    if wanted != "auto":
+        return wanted
+    if model.table_path is not None:
+        return "int8"
+    return "fp16" if runtime.startswith("tensorrt") else "fp32"
+
+
+def _row(row: dict[str, object]) -> BenchmarkRow:
+    from typing import Any, cast
+
+    values = cast("dict[str, Any]", row)
+    height, width = str(values["size"]).split("x")
+    return BenchmarkRow(
+        id=values["id"],
+        model=values["model"],
+        precision=values["precision"],
+        size_hw=(int(height), int(width)),
+        runtime=values["runtime"],
+        fps=values["fps"],
+        latency_ms=values["latency_ms"],
+        loop_fps=values["loop"]["fps"] if values["loop"] else None,
+        miou=values["miou"],
+        miou_change=values["miou_change"],
+        agreement=values["agreement"],
+        engine_bytes=values["engine_bytes"],
+        peak_memory_bytes=values["peak_memory_bytes"],
+    )

@@ -1,0 +1,116 @@
+"""A whole benchmark: from models and options to a report."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..camera.sources import open_source
+from ..data.progress import Progress, silent
+from ..engine.build import check_precision, choose_runtime
+from ..measure.benchmark import Protocol, measure, seconds_of_work, write_demo_video
+from ..measure.environment import environment
+from ..measure.power import power_meter
+from ..measure.store import Store
+from ..measure.subjects import models_at_sizes, subjects_of
+from .document import document, estimates_of, with_miou
+from .render import PICTURES
+from .rows import rows_of
+from .tables import BUSY, busy_sentence
+
+_WORK = ".unfinished"
+"""Engines, exported models and results of a benchmark that is not done."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to measure, and how long."""
+
+    models: Sequence[str] = ()
+    """Bundled names, ``.onnx``, ``.pt`` or engine files; none means the default bundled model."""
+    precisions: Sequence[str] = ("fp32", "fp16", "int8")
+    sizes_hw: Sequence[tuple[int, int]] = ()
+    runtimes: Sequence[str] = ("auto",)
+    dataset: str | None = "scenes"
+    root: Path | None = None
+    split: str = "test"
+    video: Path | None = None
+    """What the loop decodes; None is the demo drive."""
+    calibration: Path | None = None
+    rounds: int = 7
+    seconds: float = 1.0
+    boards: Sequence[str] = field(default_factory=tuple)
+    """Boards to estimate for."""
+
+
+def measured_report(
+    wanted: Wanted,
+    output: Path,
+    *,
+    command: str,
+    fresh: bool = False,
+    progress: Progress = silent,
+    say: Callable[[str], None] = lambda sentence: None,
+) -> dict[str, Any]:
+    """Measure and put the report together. What is finished is kept in ``output`` until ``forget_work``.
+
+    Args:
+        wanted: what to measure.
+        output: folder of the report and its sample pictures.
+        command: what makes the report again, for the report.
+        fresh: forget what an interrupted benchmark had finished.
+        progress: shows how far it is.
+        say: called with what a reader should know.
+    """
+    for name in wanted.precisions:
+        check_precision(name)
+    chosen = list(dict.fromkeys(choose_runtime(name) for name in wanted.runtimes))
+    work = output / _WORK
+    store = Store(work / "done")
+    if fresh:
+        store.clear()
+    sizes = list(dict.fromkeys(wanted.sizes_hw))
+    found, engines = models_at_sizes(list(wanted.models), sizes, wanted.calibration, work, store)
+    subjects = subjects_of(found, engines, list(dict.fromkeys(wanted.precisions)), chosen, work)
+    video = _ensure_video(wanted.video, work)
+    estimates = estimates_of(found, wanted.precisions, wanted.boards)
+    images = {"dataset": wanted.dataset, "root": str(wanted.root) if wanted.root else None, "split": wanted.split}
+    protocol = Protocol(wanted.rounds, wanted.seconds, images, str(video))
+    say(f"{len(subjects)} engines, {wanted.rounds} rounds")
+    with power_meter() as meter:
+        facts = environment(meter.board if meter else {})
+        if facts["load_at_start"] > BUSY * facts["cores"]:
+            say(busy_sentence(facts))
+        showing: AbstractContextManager[Any] = progress("benchmark", seconds_of_work(subjects, protocol))
+        with showing as advance:
+            measured, samples = measure(subjects, protocol, output / PICTURES, store, meter, advance)
+    rows = rows_of(measured)
+    return document(
+        rows=rows,
+        samples=samples,
+        estimates=with_miou(estimates, rows),
+        engine=subjects[0].engine,
+        machine=facts,
+        protocol=protocol,
+        video="the demo drive" if wanted.video is None else wanted.video.name,
+        command=command,
+    )
+
+
+def forget_work(output: Path) -> None:
+    """Remove what the report was made from, which would otherwise be taken for part of a newer one."""
+    shutil.rmtree(output / _WORK, ignore_errors=True)
+
+
+def _ensure_video(video: Path | None, work: Path) -> Path:
+    if video is not None:
+        open_source(None, str(video)).close()
+        return video
+    place = work / "demo.mp4"
+    if not place.is_file():
+        write_demo_video(place)
+    return place

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import dataclasses
+import doctest
+import importlib
+import inspect
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pspnet_edge
+from pspnet_edge import bundled
+from pspnet_edge.api import results
+
+PACKAGE = Path(pspnet_edge.__file__).parent
+
+
+def test_every_public_name_is_there_and_documented() -> None:
+    assert sorted(pspnet_edge.__all__) == pspnet_edge.__all__ == dir(pspnet_edge)
+    for name in pspnet_edge.__all__:
+        value = getattr(pspnet_edge, name)
+        assert name == "__version__" or inspect.getdoc(value), name
+    with pytest.raises(AttributeError, match="no attribute 'segment'"):
+        pspnet_edge.segment  # noqa: B018
+
+
+def test_the_package_says_that_it_is_typed() -> None:
+    assert (PACKAGE / "py.typed").is_file()
+
+
+def examples() -> list[doctest.DocTest]:
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    found = finder.find(pspnet_edge, "pspnet_edge", module=False, extraglobs={})
+    for name in ("api.steps", "camera.segmenter", "log", "records"):
+        module = importlib.import_module(f"pspnet_edge.{name}")
+        found += finder.find(module, f"pspnet_edge.{name}")
+    unique = {test.name: test for test in found if test.examples and test.name.startswith("pspnet_edge")}
+    return list(unique.values())
+
+
+def test_each_step_has_an_example() -> None:
+    names = {test.name.rpartition(".")[2] for test in examples()}
+    assert {name for name in pspnet_edge.__all__ if name[0].islower()} <= names
+    assert "Segmenter" in names
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("example", examples(), ids=lambda example: example.name)
+def test_examples_do_what_they_show(example: doctest.DocTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    failed, tried = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE).run(example)
+    assert tried
+    assert not failed
+
+
+def test_importing_is_quick_and_loads_nothing_heavy() -> None:
+    code = (
+        "import pspnet_edge\n"
+        "import sys\n"
+        "heavy = {'numpy', 'cv2', 'torch', 'onnx', 'openvino', 'typer', 'rich', 'av'} & set(sys.modules)\n"
+        "print(len(sys.modules), heavy or '')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    modules, *heavy = done.stdout.split()
+    assert heavy == []
+    assert int(modules) < 150
+
+
+def test_a_checker_of_types_sees_the_public_names(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import pspnet_edge\n"
+        "built = pspnet_edge.build_engine(precision='int8')\n"
+        "reveal_type(built.shape_nhw)\n"
+        "reveal_type(pspnet_edge.evaluate(built.engine).miou)\n"
+        "pspnet_edge.build_engine(precision='int4')\n"
+    )
+    environment = {**os.environ, "MYPYPATH": str(PACKAGE.parent)}
+    command = [sys.executable, "-m", "mypy", "--follow-imports=silent", "--cache-dir", str(tmp_path), str(program)]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert 'Revealed type is "tuple[' in done.stdout.replace("builtins.", "").replace("Tuple", "tuple")
+    assert "float" in done.stdout
+    assert "has incompatible type \"Literal['int4']\"" in done.stdout.replace('"Literal', '"Literal')
+
+
+RECORDS = [kind for kind in vars(results).values() if dataclasses.is_dataclass(kind)]
+
+
+def test_records_are_frozen_and_become_json() -> None:
+    row = results.BenchmarkRow(
+        "a", "m", "int8", (2, 3), "openvino", 1.0, {"p50": 1.0}, None, float("nan"), None, None, 1, 2
+    )
+    report = results.BenchmarkReport((row,), ("a",), (Path("x"),))
+    facts = json.loads(json.dumps(report.to_dict(), allow_nan=False))
+    assert facts["rows"][0]["size_hw"] == [2, 3]
+    assert facts["rows"][0]["miou"] is None
+    assert facts["files"] == ["x"]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        row.fps = 2.0  # type: ignore[misc]
+    assert all(kind.__dataclass_params__.frozen for kind in RECORDS)
+
+
+def test_an_engine_may_be_a_str_or_a_path_and_a_parameter_is_named(tmp_path: Path) -> None:
+    built = pspnet_edge.build_engine(output=str(tmp_path / "a.engine"), precision="fp32", runtime="onnxruntime")
+    assert (built.precision, built.runtime, built.shape_nhw) == ("fp32", "onnxruntime", (1, 384, 480))
+    for name in (str(built.engine), built.engine):
+        with pspnet_edge.open_engine(name) as engine:
+            assert engine.info.runtime == "onnxruntime"
+    with pytest.raises(pspnet_edge.EngineError) as caught:
+        pspnet_edge.open_engine(tmp_path / "absent.engine")
+    assert caught.value.fix
+    assert caught.value.command
+    assert bundled.DEFAULT in str(pspnet_edge.build_engine(precision="fp32").engine)

@@ -1,0 +1,148 @@
+"""Every writing option of every command, aimed at what is not an ordinary file: it stays what it was."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pspnet_edge import bundled
+
+REPORT = {"kind": "benchmark"}
+
+
+def make(folder: Path, kind: str) -> Path:
+    """A node of one kind, or a link to it, in a folder of its own."""
+    what, _, via_link = kind.partition(" by link")
+    place = folder / "node"
+    if what in ("null", "full"):
+        try:
+            os.mknod(place, stat.S_IFCHR | 0o666, os.makedev(1, 3 if what == "null" else 7))
+        except PermissionError:
+            pytest.skip("this user may not make device nodes")
+    elif what == "fifo":
+        os.mkfifo(place)
+    elif what == "socket":
+        with socket.socket(socket.AF_UNIX) as opened:
+            opened.bind(str(place))
+    elif what == "dangling":
+        place.symlink_to(folder / "absent" / "file")
+    if via_link or kind.endswith("by link"):
+        link = folder / "link"
+        link.symlink_to(place)
+        return link
+    return place
+
+
+KINDS = ("null", "full", "fifo", "socket", "dangling", "null by link", "fifo by link")
+
+FILES: dict[str, Callable[[Path], tuple[object, ...]]] = {
+    "build -o": lambda at: ("build", "-o", at),
+    "export -o": lambda at: ("export", bundled.checkpoint_path(bundled.DEFAULT), "-o", at),
+    "calibrate -o": lambda at: ("calibrate", "--dataset", "scenes", "--images", 1, "-o", at),
+    "run --record": lambda at: ("run", "--input", "demo", "--frames", 2, "--view", "none", "--record", at),
+    "run --stats": lambda at: ("run", "--input", "demo", "--frames", 2, "--view", "none", "--stats", at),
+    "import -o": lambda at: ("import", "--auto", bundled.checkpoint_path(bundled.DEFAULT), "-o", at),
+}
+FOLDERS: dict[str, Callable[[Path], tuple[object, ...]]] = {
+    "run --save-masks": lambda at: ("run", "--input", "demo", "--frames", 2, "--view", "none", "--save-masks", at),
+    "run --save-overlays": lambda at: (
+        ("run", "--input", "demo", "--frames", 2, "--view", "none", "--save-overlays", at)
+    ),
+    "train -o": lambda at: ("train", "--dataset", "scenes", "--epochs", 1, "-o", at),
+    "benchmark -o": lambda at: ("benchmark", "--rounds", 2, "--seconds", 0.05, "-o", at),
+    "data fetch --root": lambda at: ("data", "fetch", "camvid", "--url", "http://127.0.0.1:9/a.tgz", "--root", at),
+}
+
+
+def state(folder: Path) -> dict[str, tuple[int, int, int, str]]:
+    found = {}
+    for entry in sorted(folder.iterdir()):
+        status = entry.lstat()
+        target = str(entry.readlink()) if entry.is_symlink() else ""
+        found[entry.name] = (status.st_mode, status.st_rdev, status.st_ino, target)
+    return found
+
+
+def ensure_refused(command_line, folder: Path, arguments: tuple[object, ...]) -> None:
+    before = state(folder)
+    done = command_line(*arguments, "--json")
+    assert done.returncode in (1, 2), done.stderr
+    assert "Traceback" not in done.stderr
+    assert set(json.loads(done.stdout)["error"]) == {"problem", "fix", "command"}
+    assert state(folder) == before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("option", FILES)
+def test_a_file_is_never_written_over_something_else(command_line, tmp_path: Path, option: str, kind: str) -> None:
+    folder = tmp_path / "place"
+    folder.mkdir()
+    place = make(folder, kind)
+    if option == "run --record":  # only names that end in .mp4 are videos
+        place = place.rename(place.with_suffix(".mp4"))
+    ensure_refused(command_line, folder, FILES[option](place))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "dangling"])
+@pytest.mark.parametrize("option", FOLDERS)
+def test_a_folder_is_never_made_in_place_of_something_else(
+    command_line, tmp_path: Path, option: str, kind: str
+) -> None:
+    folder = tmp_path / "place"
+    folder.mkdir()
+    ensure_refused(command_line, folder, FOLDERS[option](make(folder, kind)))
+
+
+@pytest.mark.parametrize("name", ["last.pt", "metrics.csv"])
+def test_a_file_of_a_training_run_is_checked_before_training(command_line, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    os.mkfifo(folder / name)
+    ensure_refused(command_line, folder, ("train", "--dataset", "scenes", "--epochs", 1, "-o", folder))
+
+
+@pytest.mark.parametrize("name", ["report.json", "report.md", "report.html", "report.png"])
+def test_a_file_of_a_report_is_checked_before_measuring(command_line, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "report"
+    folder.mkdir()
+    os.mkfifo(folder / name)
+    ensure_refused(command_line, folder, ("benchmark", "--rounds", 2, "--seconds", 0.05, "-o", folder))
+
+
+def test_the_sidecar_of_an_engine_is_checked_before_building(command_line, tmp_path: Path) -> None:
+    folder = tmp_path / "place"
+    folder.mkdir()
+    os.mkfifo(folder / "a.engine.json")
+    ensure_refused(command_line, folder, ("build", "-o", folder / "a.engine"))
+
+
+def test_an_engine_in_the_cache_is_not_written_over_a_device(
+    command_line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    assert command_line("run", "--input", "demo", "--frames", 1, "--view", "none").returncode == 0
+    (engine,) = cache.rglob("*.engine")
+    engine.unlink()
+    os.mkfifo(engine)
+    before = state(engine.parent)
+    done = command_line("run", "--input", "demo", "--frames", 1, "--view", "none")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert state(engine.parent) == before
+
+
+def test_a_link_to_a_file_is_written_through(command_line, tmp_path: Path) -> None:
+    file, link = tmp_path / "file", tmp_path / "link.engine"
+    file.write_bytes(b"old")
+    link.symlink_to(file)
+    assert command_line("build", "--precision", "fp32", "-o", link).returncode == 0
+    assert link.is_symlink()
+    assert file.stat().st_size > 1_000_000
+    assert command_line("evaluate", link, "--dataset", "scenes", "--split", "val").returncode == 0
