@@ -91,7 +91,9 @@ def violations(path: Path, source: str) -> list[str]:
 
 
 def test_imports_follow_the_house() -> None:
-    files = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__main__.py")
+    # The package's own namespace names what it loads later, for type checkers; that it loads none is tested below.
+    skipped = {PACKAGE / "__init__.py", PACKAGE / "__main__.py"}
+    files = sorted(path for path in PACKAGE.rglob("*.py") if path not in skipped)
     assert len(files) > 30
     assert [text for path in files for text in violations(path, path.read_text(encoding="utf-8"))] == []
 
