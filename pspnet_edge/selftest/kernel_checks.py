@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,8 @@ from ..data.geometry import frame_at
 from ..data.scenes import Drive
 from ..engine.tensorrt.host_kernels import HostKernels
 from ..engine.tensorrt.kernels import compiled_kernels, find_nvcc, kernels_for, shipped_cubin, shipped_ptx
-from ..engine.tensorrt.tail import KernelTail
+from ..engine.tensorrt.memory import CudaMemory, Shape3
+from ..engine.tensorrt.tail import KernelTail, tail_launch
 from ..errors import BuildError
 from ..graph.onnx_file import read_model
 from ..graph.tail import Tail, without_tail
@@ -73,20 +75,41 @@ def check_memory_of_kernels() -> Answer:
 
 
 def check_speed_of_kernels() -> Answer:
-    """The tail's time on this GPU: logits in FP32 and FP16, in the GPU's own memory and in mapped memory."""
+    """The tail's time on this GPU: logits in FP32 and FP16, blocks of three shapes, and logits in mapped memory."""
     needed_gpu()
     figures: dict[str, float] = {}
     for classes, in_hw, out_hw in ((11, (96, 120), (384, 480)), (19, (256, 512), (1024, 2048))):
+        size = f"{out_hw[0]}x{out_hw[1]}x{classes}"
         for dtype in (np.float32, np.float16):
             logits = np.zeros((1, classes, *in_hw), dtype)
-            with device() as memory:
-                tail = KernelTail(_Nothing(), memory, tail_facts_of(logits, False), (1, *out_hw))
+            with device(CudaMemory(mapped=True)) as memory:
+                mapped, own = memory.allocate(logits.nbytes), memory.allocate_device(logits.nbytes)
                 masks = memory.allocate_device(out_hw[0] * out_hw[1])
-                name = f"{out_hw[0]}x{out_hw[1]}x{classes}_{np.dtype(dtype).name}_ms"
-                figures[name] = round(milliseconds(memory, lambda: tail.enqueue(0, masks, memory.stream)), 4)  # noqa: B023
+                for block in ((32, 8, 1), (16, 16, 1), (64, 4, 1)):
+                    enqueue = _launch(memory, logits, (1, *out_hw), (own, masks), block)
+                    name = f"{size}_{np.dtype(dtype).name}_{block[0]}x{block[1]}_ms"
+                    figures[name] = round(milliseconds(memory, enqueue), 4)
+                enqueue = _launch(memory, logits, (1, *out_hw), (mapped.address, masks), (32, 8, 1))
+                figures[f"{size}_{np.dtype(dtype).name}_mapped_ms"] = round(milliseconds(memory, enqueue), 4)
                 memory.free_device(masks)
-                tail.close()
-    return Answer(", ".join(f"{name[:-3]} {value} ms" for name, value in figures.items()), figures)
+                memory.free_device(own)
+                memory.free(mapped)
+    usual = {name: value for name, value in figures.items() if "_32x8_" in name}
+    return Answer(", ".join(f"{name.split('_32x8')[0]} {value} ms" for name, value in usual.items()), figures)
+
+
+def _launch(
+    memory: CudaMemory,
+    logits: NDArray[np.floating],
+    shape_nhw: tuple[int, int, int],
+    addresses: tuple[int, int],
+    block: Shape3,
+) -> Callable[[], None]:
+    facts = tail_facts_of(logits, False)
+    name, _, _, numbers = tail_launch(facts, shape_nhw)
+    kernel = memory.load_kernel(base64.b64decode(facts["kernels"]), name)
+    grid = (-(-shape_nhw[2] // (4 * block[0])), -(-shape_nhw[1] // block[1]), shape_nhw[0])
+    return lambda: kernel(grid, block, addresses, numbers)
 
 
 def bundled_frames(count: int = 2) -> Iterator[tuple[Tail, NDArray[np.uint8], NDArray[np.uint8]]]:
@@ -137,14 +160,6 @@ def masks_on_gpu(
         memory.free(masks)
         tail.close()
     return found
-
-
-class _Nothing:
-    """A network that leaves the logits as they are."""
-
-    def enqueue(self, frames: int, masks: int, stream: int) -> None: ...
-
-    def close(self) -> None: ...
 
 
 def _compare(masks: Masks) -> int:
