@@ -36,8 +36,10 @@ from pspnet_edge import bundled
 from pspnet_edge.artifact import write_bytes, write_json
 from pspnet_edge.data.datasets import SceneSet
 from pspnet_edge.data.geometry import frame_at
-from pspnet_edge.engine.backends import open_engine, open_session
+from pspnet_edge.engine.backends import open_engine
 from pspnet_edge.engine.build import build_engine, find_model
+from pspnet_edge.engine.onnxruntime import OnnxRuntimeSession
+from pspnet_edge.engine.openvino.session import OpenVinoSession
 from pspnet_edge.estimate.kernels import fused_kernels, read_graph
 
 SIZE_HW = (384, 480)
@@ -175,9 +177,9 @@ def peer(name: str, network: nn.Module, frame: np.ndarray, folder: Path) -> tupl
 
     found = [
         Contender(name, EAGER, "fp32", eager),
-        Contender(name, ONNX_RUNTIME, "fp32", open_session("onnxruntime", path, "fp32").infer),
-        Contender(name, OPENVINO, "fp32", open_session("openvino", path, "fp32").infer),
-        Contender(name, OPENVINO, "fp16", open_session("openvino", path, "fp16").infer),
+        Contender(name, ONNX_RUNTIME, "fp32", OnnxRuntimeSession(path.read_bytes(), name).infer),
+        Contender(name, OPENVINO, "fp32", OpenVinoSession(path.read_bytes(), "fp32", name).infer),
+        Contender(name, OPENVINO, "fp16", OpenVinoSession(path.read_bytes(), "fp16", name).infer),
     ]
     same = float((found[1].infer(frame) == eager(frame)).mean())
     if same < 0.99:

@@ -9,10 +9,8 @@ differ. Writes benchmarks/results/tail.json.
 from __future__ import annotations
 
 import argparse
-import tempfile
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from speed import FRAMES, interleaved, one_after_another, processor, ratio
@@ -22,22 +20,21 @@ from pspnet_edge import bundled
 from pspnet_edge.artifact import write_json
 from pspnet_edge.data.datasets import SceneSet
 from pspnet_edge.data.geometry import frame_at
-from pspnet_edge.engine.backends import open_session
+from pspnet_edge.engine.openvino.concat import quantised_before_concat
+from pspnet_edge.engine.openvino.session import OpenVinoSession
+from pspnet_edge.engine.openvino.tail import tail_by_class
 from pspnet_edge.engine.session import Session
 from pspnet_edge.graph.calibration_table import read_table
-from pspnet_edge.graph.flavour import quantised_before_concat
-from pspnet_edge.graph.onnx_file import ModelFile, read_model, write_model
+from pspnet_edge.graph.onnx_file import ModelFile, read_model
 from pspnet_edge.graph.precision import PRECISIONS, fp16_model
 from pspnet_edge.graph.quantize import int8_model, with_uint8_activations
-from pspnet_edge.graph.tail import tail_by_class
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=25)
     rounds = parser.parse_args().rounds
-    with tempfile.TemporaryDirectory() as folder:
-        sessions = dict(compiled(Path(folder)))
+    sessions = dict(compiled())
     size_hw = read_model(bundled.onnx_path(bundled.DEFAULT)).shape_nhw[1:]
     frames = [frame_at(SceneSet("test").image(index), size_hw)[None] for index in range(FRAMES)]
     seconds = interleaved(
@@ -59,14 +56,13 @@ def main() -> None:
         print(*(f"{key} {value}" for key, value in row.items()), sep="  ")
 
 
-def compiled(folder: Path) -> Iterator[tuple[str, Session]]:
+def compiled() -> Iterator[tuple[str, Session]]:
     """Each precision with either tail."""
     for precision in PRECISIONS:
         own = in_precision(precision)
         for name, graph in (("own", own), ("by class", tail_by_class(own))):
-            path = folder / "graph.onnx"
-            write_model(path, graph)
-            yield f"{precision} {name}", open_session("openvino", path, precision)
+            content = graph.proto.SerializeToString()
+            yield f"{precision} {name}", OpenVinoSession(content, precision, name)
 
 
 def in_precision(precision: str) -> ModelFile:

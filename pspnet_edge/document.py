@@ -198,7 +198,7 @@ def read_document(
     shape: Shape,
     remake: str,
     kind: str | None = None,
-    version: int | None = None,
+    version: int | tuple[int, ...] | None = None,
     error: type[PspnetEdgeError] = ModelError,
 ) -> dict[str, Any]:
     """Read a JSON file that this package wrote.
@@ -209,7 +209,7 @@ def read_document(
         shape: of its content.
         remake: the command that makes such a file, quoted in errors.
         kind: what its ``kind`` must be.
-        version: what its ``format_version`` must be.
+        version: what its ``format_version`` must be, or one of them.
         error: the class of what is raised.
 
     Raises:
@@ -231,9 +231,10 @@ def read_document(
     if not isinstance(content, dict) or (kind is not None and content.get("kind") != kind):
         raise error(f"{shown} is not a {what} of pspnet-edge", "make one", remake)
     found = content.get("format_version")
-    if version is not None and (found != version or isinstance(found, bool)):
+    versions = version if isinstance(version, tuple) else (version,)
+    if version is not None and (found not in versions or isinstance(found, bool)):
         raise error(
-            f"{shown} has format version {_shown(found)}, this package reads {version}",
+            f"{shown} has format version {_shown(found)}, this package reads {' and '.join(map(str, versions))}",
             "recreate it",
             remake,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -37,7 +38,7 @@ OUTSIDE = {
     "model": {"torch", "timm"},
     "train": {"torch", "cv2"},
     "graph": {"onnx", "google", "cv2", "onnxslim"},
-    "engine": set(),
+    "engine": {"onnx"},
     "camera": {"av", "cv2"},
     "doctor": set(),
     "selftest": set(),
@@ -110,6 +111,57 @@ def test_imports_follow_the_house() -> None:
 )
 def test_an_arrow_that_runs_back_is_found(room: str, source: str) -> None:
     assert len(violations(PACKAGE / room / "planted.py", source)) == 1
+
+
+def files_imported(path: Path, source: str) -> set[Path]:
+    """The files of the same room that a file imports while it runs, at its top or inside a function."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            node.body = [ast.Pass()]
+    package = ["pspnet_edge", *path.relative_to(PACKAGE).parts[:-1]]
+    found = set()
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        base = package[: len(package) - node.level + 1] if node.level else []
+        module = [*base, *(node.module.split(".") if node.module else [])]
+        for parts in (module, *([*module, alias.name] for alias in node.names)):
+            target = PACKAGE.joinpath(*parts[1:])
+            if parts[:1] == ["pspnet_edge"] and target.with_suffix(".py").is_file():
+                found.add(target.with_suffix(".py"))
+    return {target for target in found if room_of(target) == room_of(path)} - {path}
+
+
+def circle(sources: dict[Path, str]) -> list[Path]:
+    """Files that import each other in a ring; empty where there is none."""
+    try:
+        graphlib.TopologicalSorter({path: files_imported(path, text) for path, text in sources.items()}).prepare()
+    except graphlib.CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def sources_of_package() -> dict[Path, str]:
+    return {path: path.read_text(encoding="utf-8") for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def test_no_circle_within_a_package() -> None:
+    assert [str(path.relative_to(PACKAGE)) for path in circle(sources_of_package())] == []
+
+
+@pytest.mark.parametrize(
+    ("file", "planted"),
+    [
+        ("engine/session.py", "def late() -> None:\n    from .backends import BACKENDS\n"),
+        ("graph/view.py", "from .quantize import int8_model\n"),
+        ("engine/openvino/tail.py", "from ..backends import open_engine\n"),
+    ],
+)
+def test_a_planted_circle_is_found(file: str, planted: str) -> None:
+    sources = sources_of_package()
+    sources[PACKAGE / file] += planted
+    assert PACKAGE / file in circle(sources)
 
 
 HEAVY = ("torch", "timm", "onnx", "onnxruntime", "openvino", "tensorrt", "cv2", "numpy")

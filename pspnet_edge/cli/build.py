@@ -33,8 +33,12 @@ def build(
     model: Annotated[
         str | None, typer.Argument(metavar="[MODEL]", help="A bundled name, .onnx or .pt; left out, the default.")
     ] = None,
-    precision: PrecisionOption = "fp32",
+    precision: PrecisionOption = "auto",
     runtime: RuntimeOption = "auto",
+    size: Annotated[
+        str | None,
+        typer.Option(metavar="HEIGHTxWIDTH", help="Input size. Another than the model's own needs its .pt and torch."),
+    ] = None,
     calibration: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Table for int8. Default: the bundled one, or MODEL.calib.json beside it."),
@@ -48,7 +52,9 @@ def build(
     ] = "auto",
     max_drop: Annotated[
         float | None,
-        typer.Option(metavar="F", help="The mIoU that int8 may lose: the costliest layers stay in FP16 until it fits."),
+        typer.Option(
+            metavar="F", help="The mIoU that int8 may lose: the costliest layers stay unquantized until it fits."
+        ),
     ] = None,
     dataset: Annotated[
         str | None, typer.Option(metavar="NAME", help="Labelled set that --max-drop is measured on; see `evaluate`.")
@@ -70,17 +76,20 @@ def build(
     as_json: JsonFlag = False,
 ) -> None:
     """Build an engine. An INT8 engine takes its scales from a calibration table."""
-    from ..engine.backends import TENSORRT_RUNTIMES
-    from ..engine.build import Gate, build_engine, check_precision, choose_runtime, default_engine_path, find_model
+    from ..engine.backends import backend_of, choose_runtime
+    from ..engine.build import Gate, build_engine, check_precision, choose_precision, default_engine_path
+    from ..engine.model import prepare_model
     from ..engine.tensorrt.builder import BuildOptions, target_sentence
     from ..errors import OptionError
+    from .export import parse_size
 
     check_precision(precision)
-    source, chosen = find_model(model), choose_runtime(runtime)
+    source, chosen = prepare_model(model, parse_size(size) if size else None), choose_runtime(runtime)
+    precision = choose_precision(precision, source, chosen, calibration)
     path = output or default_engine_path(source, precision, chosen)
     workspace_bytes = workspace and workspace << 20
     options = BuildOptions(dla, version_compatible, hardware_compatible, compute_capability, workspace_bytes, tail)
-    if chosen in TENSORRT_RUNTIMES:
+    if backend_of(chosen).on_gpu:
         say(target_sentence(chosen))
     elif options != BuildOptions():
         raise OptionError(f"an option for TensorRT was given and the runtime is {chosen}: add --runtime tensorrt")
@@ -98,11 +107,13 @@ def build(
             calibration=calibration,
             gate=gate,
             flavour=flavour,
-            tensorrt=options,
+            options=options if backend_of(chosen).on_gpu else None,
             report=advance,
         )
     if facts.get("accuracy"):
         say(accuracy_sentence(facts["accuracy"]))
+    if facts.get("decision_saved_to"):
+        say(f"saved to {facts['decision_saved_to']}: builds with this table leave the same layers unquantized")
     summary = f"{path}: {source.name}, {precision}, {chosen}, {facts['int8_mac_fraction']:.1%} of MACs in INT8"
     classes = facts.pop("label_set")["classes"]
     if facts.get("tail"):
@@ -125,10 +136,10 @@ def gate_images(dataset: str | None, root: Path | None, split: str) -> tuple[Dat
 
 def accuracy_sentence(accuracy: dict[str, Any]) -> str:
     """What the gate measured and decided, for people."""
-    left = accuracy["left_in_fp16"]
+    left = accuracy["left_in_float"]
     names = ", ".join(f"{cost['layer']} (changes {cost['disagreement']:.2%} of the mask)" for cost in left)
     return (
         f"{accuracy['metric']} on {accuracy['images']} images, {accuracy['measured_on']}: FP32 {accuracy['fp32']:.4f}, "
         f"INT8 {accuracy['int8']:.4f}, lost {accuracy['drop']:.4f} of {accuracy['max_drop']} allowed; "
-        + (f"left in FP16: {names}" if left else "every layer in INT8")
+        + (f"left unquantized: {names}" if left else "every layer in INT8")
     )

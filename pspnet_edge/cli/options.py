@@ -11,7 +11,6 @@ import typer
 from .output import say
 
 if TYPE_CHECKING:
-    from ..engine.build import Model
     from ..engine.engine import Engine
 
 EngineArgument = Annotated[
@@ -87,18 +86,6 @@ def names_model(name: str | os.PathLike[str]) -> bool:
     return text in bundled.names() or Path(text).suffix.lower() in (".onnx", ".pt", ".pspnet")
 
 
-def _choose_precision(wanted: str, model: Model, runtime: str) -> str:
-    from ..engine.backends import TENSORRT_RUNTIMES
-    from ..engine.build import check_precision
-
-    if wanted != "auto":
-        check_precision(wanted)
-        return wanted
-    if model.table_path is not None:
-        return "int8"
-    return "fp16" if runtime in TENSORRT_RUNTIMES else "fp32"
-
-
 def engine_or_default(engine: str | os.PathLike[str] | None, model: str | None, precision: str, runtime: str) -> Engine:
     """Open an engine file, or build one into the user's cache and say so.
 
@@ -109,13 +96,13 @@ def engine_or_default(engine: str | os.PathLike[str] | None, model: str | None, 
         runtime: of an engine that is built, ``auto`` included.
     """
     from ..engine.backends import open_engine
-    from ..engine.build import cached_engine, choose_runtime, find_model
+    from ..engine.build import build_cached_engine, choose_precision, choose_runtime, prepare_model
 
     if engine is not None and not names_model(engine):
         return open_engine(Path(engine))
-    source, chosen = find_model(os.fspath(engine) if engine is not None else model), choose_runtime(runtime)
-    chosen_precision = _choose_precision(precision, source, chosen)
-    path, was_built = cached_engine(source, chosen_precision, chosen)
+    source, chosen = prepare_model(engine if engine is not None else model), choose_runtime(runtime)
+    chosen_precision = choose_precision(precision, source, chosen)
+    path, was_built = build_cached_engine(source, chosen_precision, chosen)
     how = f"{chosen_precision} (auto)" if precision == "auto" else chosen_precision
     say(f"{'built' if was_built else 'using'} {source.name}, {how}, {chosen}: {path}")
     return open_engine(path)

@@ -2,25 +2,79 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from ..artifact import read_sidecar
-from ..errors import EngineError, ModelError
+from ..document import LABEL_SET, SHAPE_NHW, Number, Record, Text, check_value
+from ..errors import EngineError, ModelError, OptionError
 from ..inputs import check_file
 from ..labels import LabelSet
-from ..lazy import require
+from .backend import REBUILD, Backend
 from .engine import Engine, EngineInfo
-from .session import Session
+from .onnxruntime import OnnxRuntime
+from .openvino.backend import OpenVino
+from .tensorrt.backend import TensorRt
 from .tensorrt.plan_file import problem_without_sidecar
 
-CPU_RUNTIMES = ("openvino", "onnxruntime")
-TENSORRT_RUNTIMES = ("tensorrt", "tensorrt-rtx")
-RUNTIMES = ("tensorrt", *CPU_RUNTIMES, "tensorrt-rtx")
-"""In the order in which ``auto`` prefers them; ``tensorrt-rtx`` is taken only when it is named."""
-REBUILD = "pspnet-edge build MODEL --precision P -o ENGINE"
+BACKENDS: tuple[Backend, ...] = (
+    TensorRt("tensorrt", "TensorRT", preferred=True),
+    OpenVino(),
+    OnnxRuntime(),
+    TensorRt("tensorrt-rtx", "TensorRT-RTX", preferred=False),
+)
+"""In the order in which ``auto`` prefers them; TensorRT-RTX is taken only when it is named."""
+RUNTIMES = tuple(backend.name for backend in BACKENDS)
+_SIDECAR = Record(
+    {
+        "runtime": Text(100),
+        "precision": Text(among=("fp32", "fp16", "int8")),
+        "shape_nhw": SHAPE_NHW,
+        "label_set": LABEL_SET,
+        "made_by": Record({"pspnet_edge": Text(100)}),
+    },
+    {"channels": Number(1, 4, whole=True)},
+)
+CPU_RUNTIMES = tuple(backend.name for backend in BACKENDS if not backend.on_gpu)
 
 
-def open_engine(path: Path) -> Engine:
+def backend_of(runtime: str) -> Backend:
+    """The backend of a runtime's name.
+
+    Raises:
+        OptionError: an unknown name.
+    """
+    for backend in BACKENDS:
+        if backend.name == runtime:
+            return backend
+    raise OptionError(f"unknown runtime {runtime!r}: choose auto, {', '.join(RUNTIMES)}")
+
+
+def choose_runtime(wanted: str) -> str:
+    """``auto`` takes TensorRT where a GPU is, else OpenVINO, else ONNX Runtime; a name is checked.
+
+    Raises:
+        OptionError: an unknown name, or none of the runtimes is installed.
+    """
+    if wanted != "auto":
+        return backend_of(wanted).name
+    for backend in BACKENDS:
+        if backend.is_preferred():
+            return backend.name
+    raise OptionError("no runtime is installed: pip install 'pspnet-edge[openvino]' or 'pspnet-edge[onnxruntime]'")
+
+
+def runtime_version(runtime: str) -> str:
+    """The version of an installed runtime.
+
+    Raises:
+        OptionError: an unknown name.
+        MissingPackage: it is not installed.
+    """
+    return backend_of(runtime).version()
+
+
+def open_engine(path: str | os.PathLike[str]) -> Engine:
     """Open an engine file with the runtime that its sidecar names.
 
     Raises:
@@ -28,49 +82,36 @@ def open_engine(path: Path) -> Engine:
         MissingPackage: the runtime is not installed.
     """
     info = read_info(path)
-    if info.runtime in TENSORRT_RUNTIMES:
-        from .tensorrt.session import open_plan
-
-        return Engine(info, open_plan(path, info.facts))
-    return Engine(info, open_session(info.runtime, path, info.precision))
+    return Engine(info, backend_of(info.runtime).open(info.path, info))
 
 
-def open_session(runtime: str, path: Path, precision: str) -> Session:
-    """Load an engine file into a runtime of the processor.
-
-    Raises:
-        EngineError: the runtime is unknown or refuses the file.
-        MissingPackage: the runtime is not installed.
-    """
-    if runtime == "openvino":
-        from .openvino import OpenVinoSession
-
-        return OpenVinoSession(path, precision)
-    if runtime == "onnxruntime":
-        from .onnxruntime import OnnxRuntimeSession
-
-        return OnnxRuntimeSession(path)
-    raise EngineError(f"{path} was built for runtime {runtime!r}, which this version lacks: rebuild with `{REBUILD}`")
-
-
-def runtime_version(runtime: str) -> str:
-    """The version of an installed runtime."""
-    return str(require(runtime.replace("-", "_"), f"build an engine for {runtime}").__version__)
-
-
-def read_info(path: Path) -> EngineInfo:
+def read_info(path: str | os.PathLike[str]) -> EngineInfo:
     """Read and check an engine's sidecar.
 
     Raises:
         EngineError: no such file, or a sidecar that is missing, damaged or of another file.
     """
+    path = Path(path)
     check_file(path, "engine", EngineError, "build one", REBUILD)
     try:
         facts = read_sidecar(path, "engine", REBUILD)
-        label_set = LabelSet.from_facts(facts["label_set"])
-        batch, height, width = map(int, facts["shape_nhw"])
-        return EngineInfo(path, facts["runtime"], facts["precision"], (batch, height, width), label_set, facts)
+        check_value(facts, _SIDECAR, "it")
+        batch, height, width = facts["shape_nhw"]
+        info = EngineInfo(
+            path,
+            facts["runtime"],
+            facts["precision"],
+            (batch, height, width),
+            LabelSet.from_facts(facts["label_set"]),
+            facts,
+            facts.get("channels", 3),
+        )
     except ModelError as error:
         raise EngineError(problem_without_sidecar(path, REBUILD) or str(error)) from error
-    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
-        raise EngineError(f"the sidecar of {path} is damaged ({error!r}): rebuild with `{REBUILD}`") from error
+    except ValueError as error:
+        raise EngineError(f"the sidecar of {path} is damaged ({error}): rebuild with `{REBUILD}`") from error
+    if info.runtime not in RUNTIMES:
+        raise EngineError(
+            f"{path} was built for runtime {info.runtime!r}, which this version lacks: rebuild with `{REBUILD}`"
+        )
+    return info

@@ -23,10 +23,12 @@ class EngineInfo:
     runtime: str
     precision: str
     shape_nhw: tuple[int, int, int]
-    """Frames a batch, height and width in pixels."""
+    """Frames per batch, height and width in pixels."""
     label_set: LabelSet
     facts: dict[str, Any]
     """The whole sidecar."""
+    channels: int = 3
+    """Channels of a frame: 3 for BGR."""
 
 
 class Engine:
@@ -39,7 +41,7 @@ class Engine:
         self.info = info
         self._session = session
         self._closed = False
-        self._expected = (*info.shape_nhw, 3)
+        self._expected = (*info.shape_nhw, info.channels)
         self._checked = False
 
     @property

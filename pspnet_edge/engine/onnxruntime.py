@@ -1,38 +1,91 @@
-"""ONNX Runtime on the processor."""
+"""ONNX Runtime on processors."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import EngineError
-from ..lazy import require
+from ..errors import BuildError, EngineError, OptionError
+from ..lazy import available, require
+from .backend import REBUILD, BuildRequest, Built, Flavour, Port, ensure_contract
+from .engine import EngineInfo
+
+_DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(float16)": "float16"}
+
+
+class OnnxRuntime:
+    """The backend: an engine is the ONNX graph in its precision."""
+
+    name = "onnxruntime"
+    title = "ONNX Runtime"
+    on_gpu = False
+    flavours: tuple[Flavour, ...] = ("uint8", "symmetric")
+
+    def available(self) -> bool:
+        return available("onnxruntime")
+
+    def is_preferred(self) -> bool:
+        return self.available()
+
+    def version(self) -> str:
+        return str(require("onnxruntime", "build an engine for ONNX Runtime").__version__)
+
+    def build(self, request: BuildRequest) -> Built:
+        if request.options is not None:
+            raise OptionError(f"{self.title} has no options beside the precision: leave them out")
+        from ..graph.precision import fp16_model
+
+        model = fp16_model(request.model) if request.precision == "fp16" else request.model
+        content = model.proto.SerializeToString()
+        try:
+            # The runtime itself has the last word on whether this is an engine.
+            OnnxRuntimeSession(content, "the model").close()
+        except EngineError as error:
+            raise BuildError(f"the model cannot be built: {error}") from error
+        return Built(content)
+
+    def open(self, path: Path, info: EngineInfo) -> OnnxRuntimeSession:
+        session = OnnxRuntimeSession(path.read_bytes(), str(path))
+        ensure_contract(path, info, *session.ports())
+        return session
+
+    def ensure_opens_here(self, path: Path, info: EngineInfo) -> None:
+        """Any version opens any engine."""
 
 
 class OnnxRuntimeSession:
-    """One ONNX graph in ONNX Runtime's CPU provider."""
+    """One ONNX graph in ONNX Runtime's CPU provider; ``name`` is what errors call it."""
 
     output_is_reused = False
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, content: bytes, name: str) -> None:
         onnxruntime = require("onnxruntime", "run an ONNX Runtime engine")
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         try:
-            self._session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its exceptions derive from Exception alone
             reason = str(error).strip().split("\n")[0]
-            raise EngineError(
-                f"ONNX Runtime cannot load {path} ({reason}): rebuild it with `pspnet-edge build`"
-            ) from error
+            raise EngineError(f"ONNX Runtime cannot load {name} ({reason}): rebuild it with `{REBUILD}`") from error
         self._input = self._session.get_inputs()[0].name
 
+    def ports(self) -> tuple[list[Port], list[Port]]:
+        """Inputs and outputs."""
+
+        def port(value: Any) -> Port:
+            return Port(value.name, _DTYPES.get(value.type, value.type), tuple(value.shape))
+
+        return [port(value) for value in self._session.get_inputs()], [
+            port(value) for value in self._session.get_outputs()
+        ]
+
     def infer(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """See ``base.Session``."""
+        """See ``session.Session``."""
         return np.asarray(self._session.run(None, {self._input: frames})[0])
 
     def close(self) -> None:
-        """See ``base.Session``."""
+        """See ``session.Session``."""
         del self._session

@@ -23,9 +23,10 @@ from ..errors import CalibrationError, DataError, OptionError
 from ..histogram import ensure_method
 from ..lazy import require
 from .calibration_state import Measured, Purpose, read_state, write_state
-from .calibration_table import CalibrationTable, weights_fingerprint
+from .calibration_table import CalibrationTable, convolutions_of, weights_fingerprint
 from .onnx_file import ModelFile
 from .quantize import INT8_MAX, pixel_steps, quantised_tensors
+from .view import GraphView
 from .weight_statistics import SecondLook
 
 MAX_BAD_FRACTION = 0.05
@@ -140,11 +141,11 @@ class _WatchedNetwork:
     """The FP32 model in ONNX Runtime, giving out every tensor that is to be quantised."""
 
     def __init__(self, model: ModelFile) -> None:
-        self.tensors = quantised_tensors(model.graph)
+        self.tensors = quantised_tensors(model.proto)
         self._batch, *self._size_hw = model.shape_nhw
-        self._input = model.graph.graph.input[0].name
+        self._input = model.proto.graph.input[0].name
         self._session = _session(model, self.tensors)
-        self._graph = model.graph
+        self._graph = model.proto
 
     def measure(self, image: NDArray[np.uint8], measured: Measured) -> None:
         """Count one image's activations."""
@@ -172,7 +173,7 @@ class _WatchedNetwork:
 def _session(model: ModelFile, tensors: list[str]) -> Any:
     onnxruntime = require("onnxruntime", "calibrate")
     watched = onnx.ModelProto()
-    watched.CopyFrom(model.graph)
+    watched.CopyFrom(model.proto)
     watched.graph.output.extend(
         onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in tensors
     )
@@ -182,7 +183,7 @@ def _session(model: ModelFile, tensors: list[str]) -> Any:
 def _purpose(model: ModelFile, images: Dataset, method: str) -> Purpose:
     names = "\n".join(images.name(index) for index in range(len(images)))
     return Purpose(
-        weights_sha256=weights_fingerprint(model.graph),
+        weights_sha256=weights_fingerprint(model.proto),
         shape_nhw=model.shape_nhw,
         method=method,
         names_sha256=hashlib.sha256(names.encode()).hexdigest(),
@@ -219,9 +220,16 @@ def _table(model: ModelFile, measured: Measured, dataset: str, method: str) -> C
     if measured.images == 0:
         raise CalibrationError("there is no image to calibrate with: give a data set or a folder that holds some")
     amax = {name: _rounded(histogram.amax(method)) for name, histogram in measured.histograms.items()}
-    amax |= {name: _rounded(step * INT8_MAX) for name, step in pixel_steps(model.graph).items() if name in amax}
-    weights = weights_fingerprint(model.graph)
-    return CalibrationTable(weights, method, dataset, measured.images, measured.images_sha256, amax)
+    amax |= {name: _rounded(step * INT8_MAX) for name, step in pixel_steps(model.proto).items() if name in amax}
+    return CalibrationTable(
+        weights_fingerprint(model.proto),
+        method,
+        dataset,
+        measured.images,
+        measured.images_sha256,
+        amax,
+        convolutions=convolutions_of(GraphView(model.proto)),
+    )
 
 
 def _looked_at_again(

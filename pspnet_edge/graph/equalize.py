@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import numpy_helper
+
+from .view import GraphView, is_depthwise
 
 MARGIN = 1.5
 """How far above the largest value seen a channel's own ceiling is put."""
@@ -39,23 +40,20 @@ class Stretch:
 
 def stretches(graph: onnx.ModelProto) -> list[Stretch]:
     """Every place where channels can be stretched, in the order of the graph."""
-    makers = {output: node for node in graph.graph.node for output in node.output}
-    readers: dict[str, list[onnx.NodeProto]] = {}
-    for node in graph.graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
-    tensors = {tensor.name: tensor for tensor in graph.graph.initializer}
+    view = GraphView(graph)
     found = []
-    for after in graph.graph.node:
-        if after.op_type != "Conv" or not _is_depthwise(after, tensors) or len(readers[after.input[0]]) != 1:
+    for after in view.of_kind("Conv"):
+        if not is_depthwise(view, after) or len(view.readers(after.input[0])) != 1:
             continue
-        before, ceiling = makers.get(after.input[0]), None
-        if before is not None and before.op_type in ("Relu", "Clip") and len(readers[before.input[0]]) == 1:
+        before, ceiling = view.producer(after.input[0]), None
+        if before is not None and before.op_type in ("Relu", "Clip") and len(view.readers(before.input[0])) == 1:
             if before.op_type == "Clip":
-                floor, ceiling = (float(numpy_helper.to_array(tensors[name])) for name in before.input[1:3])
-                if floor != 0:
+                bounds = [view.constant(name) for name in before.input[1:3]]
+                floor, top = bounds if len(bounds) == 2 else (None, None)
+                if floor is None or top is None or float(floor) != 0:
                     continue
-            before = makers.get(before.input[0])
+                ceiling = float(top)
+            before = view.producer(before.input[0])
         if before is not None and before.op_type == "Conv" and len(before.input) == 3:
             found.append(Stretch(before, after.input[0], after, ceiling))
     return found
@@ -77,9 +75,3 @@ def stretched_range(largest: NDArray[np.float32], factors: Sequence[float], ceil
     """The largest value after stretching; never zero."""
     reached = float((largest * np.asarray(factors)).max())
     return float(f"{(reached if ceiling is None else ceiling) or 1.0:.7g}")
-
-
-def _is_depthwise(node: onnx.NodeProto, tensors: dict[str, onnx.TensorProto]) -> bool:
-    groups = next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
-    outputs, inputs = tensors[node.input[1]].dims[:2]
-    return bool(groups == outputs and inputs == 1 and groups > 1)

@@ -22,10 +22,12 @@ from ..labels import LabelSet
 from ..model.checkpoint import load_checkpoint
 from ..model.pspnet import PSPNet
 from ..model.quantiser import Pairs
-from .calibration_table import LEARNED, CalibrationTable, weights_fingerprint, write_table
+from .calibration_table import LEARNED, CalibrationTable, convolutions_of, weights_fingerprint, write_table
 from .fold import fold_projections
+from .naming import name_by_place
 from .onnx_file import ModelFile, model_file, write_model
 from .quantize import convolution_macs, quantised_convolutions
+from .view import GraphView
 
 OPSET = 17
 DEFAULT_SIZE_HW = (384, 480)
@@ -120,7 +122,7 @@ def export_checkpoint(
         "std": list(source.model.std),
         "align_corners": source.model.align_corners,
         "imported": source.facts.get("imported"),
-        "gmac": round(sum(convolution_macs(model.graph).values()) / batch / 1e9, 4),
+        "gmac": round(sum(convolution_macs(model.proto).values()) / batch / 1e9, 4),
     }
     write_sidecar(output, "model", facts)
     return facts, beside
@@ -141,20 +143,21 @@ def learned_table(model: ModelFile, network: PSPNet) -> CalibrationTable | None:
     if network.quantiser is None:
         return None
     ranges, readers = network.quantiser.ranges, _readers(network, model.shape_nhw[1:])
-    weights = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.graph.initializer}
+    view = GraphView(model.proto)
     amax: dict[str, float] = {}
-    for node in quantised_convolutions(model.graph):
-        index = _index_of(weights[node.input[1]], readers)
+    for node in quantised_convolutions(model.proto):
+        index = _index_of(onnx.numpy_helper.to_array(view.initializers[node.input[1]]), readers)
         if index is None or index >= len(ranges):
-            raise ModelError(f"training learned no range for what {node.name} reads: train anew with --qat")
+            raise ModelError(f"training learned no range for what {node.name} reads: train again with --qat")
         amax[node.input[0]] = float(f"{ranges[index]:.7g}")
     return CalibrationTable(
-        weights_sha256=weights_fingerprint(model.graph),
+        weights_sha256=weights_fingerprint(model.proto),
         method=LEARNED,
         dataset=f"training on {model.label_set.name}",
         images=0,
         images_sha256="",
         amax=amax,
+        convolutions=convolutions_of(view),
     )
 
 
@@ -228,35 +231,3 @@ def _take_bgr(network: PSPNet) -> None:
 def _bgr(rgb: Sequence[Any]) -> list[Any]:
     """The first three of a sequence turned round; a single channel and a fourth stay where they are."""
     return [*rgb[2::-1], *rgb[3:]] if len(rgb) >= 3 else list(rgb)
-
-
-def name_by_place(graph: onnx.GraphProto) -> None:
-    """Give nodes, tensors and weights short stable names, ``conv_12`` and ``conv_12.weight``.
-
-    The exporter's own names hold Python scopes and running numbers, which change between versions of torch.
-    Calibration tables are keyed by these names.
-    """
-    kept = {value.name for value in (*graph.input, *graph.output)}
-    renamed: dict[str, str] = {}
-    counts: dict[str, int] = {}
-    for node in graph.node:
-        kind = node.op_type.lower()
-        counts[kind] = counts.get(kind, -1) + 1
-        node.name = f"{kind}_{counts[kind]}"
-        for position, output in enumerate(node.output):
-            if output not in kept:
-                renamed[output] = f"{node.name}:{position}" if position else node.name
-    constants = {tensor.name for tensor in graph.initializer}
-    for node in graph.node:
-        for position, name in enumerate(node.input):
-            if name in constants and name not in renamed:
-                role = (
-                    {1: "weight", 2: "bias"}.get(position, str(position)) if node.op_type == "Conv" else str(position)
-                )
-                renamed[name] = f"{node.name}.{role}"
-    for tensor in graph.initializer:
-        tensor.name = renamed.get(tensor.name, tensor.name)
-    for node in graph.node:
-        node.input[:] = [renamed.get(name, name) for name in node.input]
-        node.output[:] = [renamed.get(name, name) for name in node.output]
-    del graph.value_info[:]

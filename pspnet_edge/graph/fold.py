@@ -16,6 +16,7 @@ from onnx import helper, numpy_helper
 
 from .onnx_file import with_nodes
 from .quantize import convolution_macs
+from .view import GraphView, attribute
 
 _Constants = dict[str, NDArray[np.float64]]
 
@@ -38,57 +39,50 @@ def fold_projections(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-class _Graph:
-    """A graph, and what is asked of it."""
+class _Graph(GraphView):
+    """A graph with inferred shapes, and what folding asks of it."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
-        self.model = onnx.shape_inference.infer_shapes(model)
-        self.nodes = {node.name: node for node in self.model.graph.node}
-        self._constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-        self._shapes = {value.name: value.type.tensor_type.shape.dim for value in self.model.graph.value_info}
-
-    def readers(self, tensor: str) -> list[onnx.NodeProto]:
-        return [node for node in self.nodes.values() if tensor in node.input]
-
-    def channels(self, tensor: str) -> int:
-        return int(self._shapes[tensor][1].dim_value)
+        super().__init__(onnx.shape_inference.infer_shapes(model))
+        self.by_name = {node.name: node for node in self.nodes}
 
     def macs(self) -> int:
-        return sum(convolution_macs(self.model).values())
+        return sum(convolution_macs(self.proto).values())
 
     def is_pointwise(self, node: onnx.NodeProto) -> bool:
         """Whether a node is a 1×1 convolution of every pixel and all channels."""
-        if node.op_type != "Conv" or self._constants[node.input[1]].shape[2:] != (1, 1):
+        if node.op_type != "Conv" or node.input[1] not in self.initializers or self.shape(node.input[1])[2:] != (1, 1):
             return False
-        usual = {"group": 1, "strides": 1, "pads": 0}
-        return all({value.i, *value.ints} <= {0, usual[value.name]} for value in node.attribute if value.name in usual)
+        moves = {*attribute(node, "strides", [1])} != {1} or any(attribute(node, "pads", [0]))
+        return attribute(node, "group", 1) == 1 and not moves
 
     def weights(self, node: onnx.NodeProto) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Weights ``[outputs, inputs]`` and bias ``[outputs]`` of a 1×1 convolution."""
-        weights = self._constants[node.input[1]][:, :, 0, 0].astype(np.float64)
-        return weights, self._constants[node.input[2]] if len(node.input) > 2 else np.zeros(len(weights))
+        weights = numpy_helper.to_array(self.initializers[node.input[1]])[:, :, 0, 0].astype(np.float64)
+        bias = self.constant(node.input[2]) if len(node.input) > 2 else None
+        return weights, np.zeros(len(weights)) if bias is None else bias
 
     def takes_means(self, node: onnx.NodeProto) -> bool:
         """Whether a node takes means over pixels, of each channel alone, so that a bias comes out as it went in."""
         if node.op_type == "AveragePool":
-            return not any(any(value.ints) for value in node.attribute if value.name == "pads")
+            return not any(attribute(node, "pads", [0]))
         # P_h · X and X · P_wᵀ of `pyramid.bin_pool`.
         return node.op_type == "MatMul" and any(
-            tensor in self._constants and np.allclose(self._constants[tensor].sum(axis), 1, atol=1e-5)
+            (matrix := self.constant(tensor)) is not None and np.allclose(matrix.sum(axis), 1, atol=1e-5)
             for tensor, axis in zip(node.input, (-1, -2))
         )
 
     def changed(self, nodes: Sequence[onnx.NodeProto], constants: _Constants) -> onnx.ModelProto:
         """The graph with other nodes, and with constants that they read besides its own."""
         added = [numpy_helper.from_array(values.astype(np.float32), name) for name, values in constants.items()]
-        return with_nodes(self.model, nodes, added)
+        return with_nodes(self.proto, nodes, added)
 
 
 def _joins(graph: _Graph, tensor: str) -> dict[str, onnx.NodeProto]:
     """The 1×1 convolutions that read a tensor beside others: name → the Concat between."""
     behind = {node.name: graph.readers(node.output[0]) for node in graph.readers(tensor) if node.op_type == "Concat"}
     return {
-        convolutions[0].name: graph.nodes[name]
+        convolutions[0].name: graph.by_name[name]
         for name, convolutions in behind.items()
         if len(convolutions) == 1 and graph.is_pointwise(convolutions[0])
     }
@@ -114,13 +108,13 @@ def _apart(graph: _Graph, tensor: str, joins: Mapping[str, onnx.NodeProto]) -> o
     joining = {join.name for join in joins.values()}
     nodes: list[onnx.NodeProto] = []
     constants: _Constants = {}
-    for node in graph.model.graph.node:
+    for node in graph.nodes:
         if node.name in joining:
             others = [name for name in node.input if name != tensor]
             nodes.append(helper.make_node("Concat", others, node.output, node.name, axis=1))
         elif node.name in joins:
             joined = joins[node.name].input
-            own = np.repeat(joined, [graph.channels(name) for name in joined]) == tensor
+            own = np.repeat(joined, [graph.shape(name)[1] for name in joined]) == tensor
             weights, bias = graph.weights(node)
             parts = [f"{node.name}.others", _own(node.name)]
             nodes.append(_pointwise(parts[0], node.input[0], weights[:, ~own], bias, constants))
@@ -142,7 +136,7 @@ def _folded(graph: _Graph, projection: onnx.NodeProto, readers: Set[str]) -> onn
     first, offset = graph.weights(projection)
     nodes: list[onnx.NodeProto] = []
     constants: _Constants = {}
-    for node in graph.model.graph.node:
+    for node in graph.nodes:
         if node.name == projection.name:
             continue
         inputs = [source if name == projected else name for name in node.input]

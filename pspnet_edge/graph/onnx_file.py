@@ -27,34 +27,62 @@ from ..labels import LabelSet
 _KEY = "pspnet_edge"
 _FORMAT_VERSION = 1
 _MOST_BYTES = (1 << 31) - 1  # what protobuf can hold
+CHANNELS = (1, 3, 4)
+"""Channels that a frame may have."""
 _EXPORT_HINT = "make one with `pspnet-edge export CHECKPOINT`"
 
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A loaded and checked model: uint8 BGR frames ``[N, H, W, 3]`` in, uint8 masks ``[N, H, W]`` out."""
+    """A loaded and checked model: uint8 BGR frames ``[N, H, W, 3]`` in, uint8 masks ``[N, H, W]`` out.
 
-    graph: onnx.ModelProto
+    One-channel and four-channel models take ``[N, H, W, 1]`` and ``[N, H, W, 4]``.
+    """
+
+    proto: onnx.ModelProto
     preset: str
     label_set: LabelSet
     facts: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def graph(self) -> onnx.ModelProto:
+        """The former name of ``proto``."""
+        return self.proto
+
+    @property
     def shape_nhw(self) -> tuple[int, int, int]:
-        """Frames a batch, height and width in pixels."""
-        batch, height, width, _ = _shape(self.graph.graph.input[0])
+        """Frames per batch, height and width in pixels."""
+        batch, height, width, _ = _shape(self.proto.graph.input[0])
         return batch, height, width
 
     @property
     def channels(self) -> int:
-        """Of the frames: 3, 1 or 4."""
-        return _shape(self.graph.graph.input[0])[3]
+        """Channels of a frame: 3 for BGR."""
+        return _shape(self.proto.graph.input[0])[3]
 
-    def with_graph(self, graph: onnx.ModelProto) -> ModelFile:
-        """The same model computed by another graph, which gets this one's metadata."""
-        changed = ModelFile(graph, self.preset, self.label_set, self.facts)
+    def copy_proto(self) -> onnx.ModelProto:
+        """A graph to edit, to be given to ``with_proto`` or ``with_nodes``."""
+        copied = onnx.ModelProto()
+        copied.CopyFrom(self.proto)
+        return copied
+
+    def with_proto(self, proto: onnx.ModelProto) -> ModelFile:
+        """The same model computed by another graph, whose shapes are inferred again and which is checked."""
+        del proto.graph.value_info[:]
+        proto = onnx.shape_inference.infer_shapes(proto, strict_mode=True)
+        onnx.checker.check_model(proto)
+        changed = ModelFile(proto, self.preset, self.label_set, self.facts)
         _attach(changed)
         return changed
+
+    def with_nodes(
+        self,
+        proto: onnx.ModelProto,
+        nodes: Sequence[onnx.NodeProto],
+        constants: Sequence[onnx.TensorProto] = (),
+    ) -> ModelFile:
+        """``with_proto``, after the graph got other nodes; see ``with_nodes`` of this module."""
+        return self.with_proto(with_nodes(proto, nodes, constants))
 
 
 def model_file(graph: onnx.ModelProto, preset: str, label_set: LabelSet, facts: dict[str, Any]) -> ModelFile:
@@ -104,7 +132,7 @@ def parse_model(graph: onnx.ModelProto, name: str) -> ModelFile:
 
 def write_model(path: Path, model: ModelFile) -> None:
     """Write a model file atomically."""
-    write_bytes(path, model.graph.SerializeToString())
+    write_bytes(path, model.proto.SerializeToString())
 
 
 def with_nodes(
@@ -112,7 +140,7 @@ def with_nodes(
 ) -> onnx.ModelProto:
     """A graph with other nodes: it keeps those of its initializers that they read, and gets ``constants`` beside.
 
-    Shapes have to be inferred anew.
+    Shapes have to be inferred again.
     """
     changed = onnx.ModelProto()
     changed.CopyFrom(graph)
@@ -131,7 +159,7 @@ def _attach(model: ModelFile) -> None:
         "label_set": model.label_set.facts(),
         "facts": model.facts,
     }
-    onnx.helper.set_model_props(model.graph, {_KEY: json.dumps(metadata)})
+    onnx.helper.set_model_props(model.proto, {_KEY: json.dumps(metadata)})
 
 
 def _check(graph: onnx.ModelProto, name: str) -> None:
@@ -141,7 +169,7 @@ def _check(graph: onnx.ModelProto, name: str) -> None:
         raise ModelError(f"{name} has {len(inputs)} inputs and {len(outputs)} outputs, expected one of each")
     frames, masks = _shape(inputs[0]), _shape(outputs[0])
     types = (inputs[0].type.tensor_type.elem_type, outputs[0].type.tensor_type.elem_type)
-    if types != (uint8, uint8) or len(frames) != 4 or frames[3] not in (1, 3, 4) or frames[:3] != masks or 0 in frames:
+    if types != (uint8, uint8) or len(frames) != 4 or frames[3] not in CHANNELS or frames[:3] != masks or 0 in frames:
         raise ModelError(
             f"{name} maps {frames} to {masks}, expected static uint8 frames [N, H, W, C] of 1, 3 or 4 "
             f"channels to uint8 masks [N, H, W]: {_EXPORT_HINT}"

@@ -22,15 +22,16 @@ from .calibration_table import CalibrationTable
 from .equalize import Stretch, stretches
 from .onnx_file import ModelFile
 from .rounding import rounded
+from .view import GraphView, attribute
 
 INT8_MAX = 127
 _UINT8_MAX = 255
+_KEEP_SIGN = ("AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool", "Reshape", "Slice", "Split", "Transpose")
 
 
 def quantised_convolutions(graph: onnx.ModelProto) -> list[onnx.NodeProto]:
     """Every convolution but the classifier, in the order of the graph."""
-    convolutions = [node for node in graph.graph.node if node.op_type == "Conv"]
-    return convolutions[:-1]
+    return GraphView(graph).of_kind("Conv")[:-1]
 
 
 def quantised_tensors(graph: onnx.ModelProto) -> list[str]:
@@ -44,17 +45,18 @@ def pixel_steps(graph: onnx.ModelProto) -> dict[str, float]:
     That is so where every channel has the same whole mean and the same deviation: a code is then a grey level. A mean
     of 127 puts levels 0–254 on codes −127–127, and 255 on the top one too.
     """
-    tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.graph.initializer}
+    view = GraphView(graph)
     # Tensor name → (a, b): its values are a · pixel + b.
     affine: dict[str, tuple[float, float]] = {graph.graph.input[0].name: (1.0, 0.0)}
-    for node in graph.graph.node:
+    for node in view.nodes:
         if not node.input or node.input[0] not in affine:
             continue
         slope, offset = affine[node.input[0]]
         if node.op_type in ("Cast", "Transpose"):
             affine[node.output[0]] = (slope, offset)
         elif node.op_type in ("Sub", "Div"):
-            values = np.unique(tensors.get(node.input[1], np.empty(0)))
+            stored = view.constant(node.input[1])
+            values = np.unique(stored) if stored is not None else np.empty(0)
             if values.size == 1:
                 value = float(values[0])
                 subtracts = node.op_type == "Sub"
@@ -67,64 +69,51 @@ def pixel_steps(graph: onnx.ModelProto) -> dict[str, float]:
     }
 
 
-def int8_model(model: ModelFile, table: CalibrationTable, *, keep: Iterable[str] = ()) -> ModelFile:
+def int8_model(model: ModelFile, table: CalibrationTable, *, keep: Iterable[str] | None = None) -> ModelFile:
     """Place Q/DQ.
 
     Args:
         model: the FP32 model.
         table: ranges for it.
-        keep: names of convolutions to leave unquantised.
+        keep: names of convolutions to leave unquantised; None leaves those that the table names.
 
     Raises:
         CalibrationError: the table belongs to other weights, lacks a tensor, or holds a rounding that fits none.
     """
-    table.matches(model)
-    graph = onnx.ModelProto()
-    graph.CopyFrom(model.graph)
-    kept = set(keep)
-    convolutions = [node for node in quantised_convolutions(graph) if node.name not in kept]
-    placer = _Placer(graph.graph, table)
+    table = table.carried_to(model.proto)
+    proto = model.copy_proto()
+    kept = set(table.kept_float if keep is None else keep)
+    convolutions = [node for node in quantised_convolutions(proto) if node.name not in kept]
+    placer = _Placer(proto.graph, table)
     for node in convolutions:
         placer.round_weights(node)
-    for place in stretches(graph):
+    for place in stretches(proto):
         placer.stretch(place)
     for node in convolutions:
         node.input[1] = placer.weight_pair(node.input[1])
         node.input[0] = placer.activation_pair(node.input[0])
-    for node in graph.graph.node:
+    for node in proto.graph.node:
         if node.op_type == "Add":
             node.input[:] = [placer.pairs.get(name, name) for name in node.input]
     placer.insert()
-    del graph.graph.value_info[:]
-    graph = onnx.shape_inference.infer_shapes(graph)
-    onnx.checker.check_model(graph)
-    return model.with_graph(graph)
+    return model.with_proto(proto)
 
 
 def int8_mac_fraction(graph: onnx.ModelProto) -> float:
     """Share of the convolutions' multiply-accumulates whose input and weights come from DequantizeLinear."""
-    dequantised = {node.output[0] for node in graph.graph.node if node.op_type == "DequantizeLinear"}
+    view = GraphView(graph)
+    dequantised = {node.output[0] for node in view.of_kind("DequantizeLinear")}
     macs = convolution_macs(graph)
-    quantised = sum(
-        macs[node.name]
-        for node in graph.graph.node
-        if node.op_type == "Conv" and dequantised.issuperset(node.input[:2])
-    )
-    return quantised / sum(macs.values())
+    quantised = sum(macs[node.name] for node in view.of_kind("Conv") if dequantised.issuperset(node.input[:2]))
+    return quantised / max(sum(macs.values()), 1)
 
 
 def convolution_macs(graph: onnx.ModelProto) -> dict[str, int]:
     """Multiply-accumulates of each convolution, by node name. Needs inferred shapes."""
-    shapes = {
-        value.name: [dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
-        for value in (*graph.graph.value_info, *graph.graph.output)
-    }
-    weights = {tensor.name: list(tensor.dims) for tensor in graph.graph.initializer}
+    view = GraphView(graph)
     return {
-        node.name: math.prod(shapes[node.output[0]])
-        * math.prod((weights.get(node.input[1]) or shapes[node.input[1]])[1:])
-        for node in graph.graph.node
-        if node.op_type == "Conv"
+        node.name: math.prod(view.shape(node.output[0])) * math.prod(view.shape(node.input[1])[1:])
+        for node in view.of_kind("Conv")
     }
 
 
@@ -148,7 +137,7 @@ class _Placer:
             if name not in self._amax:
                 raise CalibrationError(
                     f"the calibration table has no range for tensor {name}: "
-                    "make it anew with `pspnet-edge calibrate MODEL -o FILE`"
+                    "recreate it with `pspnet-edge calibrate MODEL -o FILE`"
                 )
             # A scalar: TensorRT takes a scale of shape [1] without a word and then computes in FP32.
             scale = np.array(self._amax[name] / INT8_MAX, np.float32)
@@ -241,33 +230,31 @@ def with_uint8_activations(model: ModelFile) -> ModelFile:
     Args:
         model: a model with the canonical Q/DQ pairs of ``int8_model``.
     """
-    graph = onnx.ModelProto()
-    graph.CopyFrom(model.graph)
-    makers = {output: node for node in graph.graph.node for output in node.output}
-    constants = {tensor.name: tensor for tensor in graph.graph.initializer}
-    for node in graph.graph.node:
-        if node.op_type != "QuantizeLinear" or node.attribute or not _never_negative(node.input[0], makers, constants):
+    proto = model.copy_proto()
+    view = GraphView(proto)
+    for node in view.of_kind("QuantizeLinear"):
+        if node.attribute or not _is_never_negative(node.input[0], view):
             continue
-        scale, zero = constants[node.input[1]], constants[node.input[2]]
+        scale, zero = (view.initializers[name] for name in node.input[1:3])
         finer = numpy_helper.to_array(scale) * np.float32(INT8_MAX / _UINT8_MAX)
         scale.CopyFrom(numpy_helper.from_array(finer.astype(np.float32), scale.name))
         zero.CopyFrom(numpy_helper.from_array(np.array(0, np.uint8), zero.name))
-    del graph.graph.value_info[:]
-    graph = onnx.shape_inference.infer_shapes(graph)
-    onnx.checker.check_model(graph)
-    return model.with_graph(graph)
+    return model.with_proto(proto)
 
 
-def _never_negative(name: str, makers: dict[str, onnx.NodeProto], constants: dict[str, onnx.TensorProto]) -> bool:
+def _is_never_negative(name: str, view: GraphView) -> bool:
     """Whether a tensor comes from ReLU, or from a Clip at zero or above, through operations that keep the sign."""
-    maker = makers.get(name)
+    maker = view.producer(name)
     if maker is None:
         return False
     if maker.op_type == "Clip":
-        lowest = constants.get(maker.input[1])
-        return lowest is not None and float(numpy_helper.to_array(lowest)) >= 0
-    if maker.op_type in ("Resize", "AveragePool"):
-        return _never_negative(maker.input[0], makers, constants)
+        lowest = view.constant(maker.input[1]) if len(maker.input) > 1 else None
+        return lowest is not None and float(lowest) >= 0
+    if maker.op_type in _KEEP_SIGN:
+        return _is_never_negative(maker.input[0], view)
+    if maker.op_type == "Resize":
+        # A cubic kernel overshoots.
+        return attribute(maker, "mode", "nearest") != "cubic" and _is_never_negative(maker.input[0], view)
     if maker.op_type == "Concat":
-        return all(_never_negative(part, makers, constants) for part in maker.input)
-    return bool(maker.op_type == "Relu")
+        return all(_is_never_negative(part, view) for part in maker.input)
+    return maker.op_type in ("Relu", "Sigmoid", "HardSigmoid", "Softmax")

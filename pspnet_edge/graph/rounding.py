@@ -14,16 +14,15 @@ from __future__ import annotations
 import base64
 import binascii
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import numpy_helper
 
 from ..errors import CalibrationError
+from .view import GraphView, attribute, is_depthwise
 
 MOST_INPUTS = 1536
 """Weights of a filter up to which their covariance is kept; a larger one is rounded to nearest, its bias corrected."""
@@ -71,22 +70,19 @@ def roundable_weights(graph: onnx.ModelProto, node: onnx.NodeProto) -> NDArray[n
     """A convolution's weights where they can be rounded: with a bias, and either dense or depthwise."""
     if len(node.input) < 3 or not node.input[2]:
         return None
-    tensors = {tensor.name: tensor for tensor in graph.graph.initializer}
-    weights = numpy_helper.to_array(tensors[node.input[1]])
-    groups = next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
-    depthwise = groups == weights.shape[0] and weights.shape[1] == 1
-    return weights if groups == 1 or depthwise else None
+    view = GraphView(graph)
+    roundable = attribute(node, "group", 1) == 1 or is_depthwise(view, node)
+    return view.constant(node.input[1]) if roundable else None
 
 
 class Patches:
     """Mean and covariance of the inputs that a convolution's filters see, from patches at random places."""
 
     def __init__(self, node: onnx.NodeProto, weights: NDArray[np.float32]) -> None:
-        attributes = {attribute.name: attribute for attribute in node.attribute}
-        self._pads = _ints(attributes, "pads", [0, 0, 0, 0])
-        self._strides = _ints(attributes, "strides", [1, 1])
-        self._dilations = _ints(attributes, "dilations", [1, 1])
-        groups = attributes["group"].i if "group" in attributes else 1
+        self._pads = attribute(node, "pads", [0, 0, 0, 0])
+        self._strides = attribute(node, "strides", [1, 1])
+        self._dilations = attribute(node, "dilations", [1, 1])
+        groups = attribute(node, "group", 1)
         self._kernel_hw = weights.shape[2:]
         # A depthwise filter sees its own channel alone, any other one all of them.
         self.groups = weights.shape[0] if groups > 1 else 1
@@ -184,7 +180,3 @@ def _cancelling_codes(filters: Array, steps: Array, covariance: Array) -> Array:
         error = (remaining[:, :, index] - codes[:, :, index] * steps) / roots[:, None, index, index]
         remaining[:, :, index:] -= error[:, :, None] * roots[:, None, index, index:]
     return np.take_along_axis(codes, np.argsort(order, axis=1)[:, None, :], 2)
-
-
-def _ints(attributes: dict[str, Any], name: str, otherwise: Sequence[int]) -> list[int]:
-    return list(attributes[name].ints) if name in attributes else list(otherwise)

@@ -1,4 +1,4 @@
-"""The INT8 accuracy gate: what quantisation costs, which layers cost it, and which to leave in FP16 to pay less.
+"""The INT8 accuracy gate: what quantisation costs, which layers cost it, and which to leave unquantized to pay less.
 
 The canonical Q/DQ graph runs in ONNX Runtime on the processor, which computes what TensorRT will.
 """
@@ -6,7 +6,7 @@ The canonical Q/DQ graph runs in ONNX Runtime on the processor, which computes w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -53,7 +53,7 @@ class GateResult:
     max_drop: float
     drop_before: float
     """With every layer in INT8."""
-    left_in_fp16: tuple[LayerCost, ...]
+    left_in_float: tuple[LayerCost, ...]
     int8_mac_fraction: float
 
     def facts(self) -> dict[str, Any]:
@@ -74,28 +74,30 @@ def gated_int8_model(
     Args:
         model: the FP32 model.
         table: ranges for it.
-        dataset: labelled pairs, or bare BGR images ``uint8 [H, W, 3]``, on which masks are held against FP32's.
+        dataset: labelled pairs, or bare BGR images ``uint8 [H, W, 3]``, whose masks are compared with FP32's.
         max_drop: the largest loss of mIoU (or of agreement) to accept, 0–1.
-        on_step: told what is going on.
+        on_step: called with the progress.
 
     Returns:
         The Q/DQ model and what was measured.
 
     Raises:
-        OptionError: ``max_drop`` is no fraction, or the labels are of other classes.
+        OptionError: ``max_drop`` is not a fraction, or the labels are of other classes.
         BuildError: the limit would leave too little in INT8.
     """
     if not 0 <= max_drop < 1:
         raise OptionError(f"--max-drop {max_drop} is not a fraction: give the mIoU you can lose, such as 0.003")
     judge = _Judge(model, dataset, on_step)
-    before = judge.drop(int8_model(model, table).graph)
+    # What an earlier gate decided, perhaps on other images, does not count.
+    table = replace(table.carried_to(model.proto), kept_float=(), gate=None)
     left: list[LayerCost] = []
-    graph, drop = int8_model(model, table), before
+    graph = int8_model(model, table)
+    before = drop = judge.drop(graph.proto)
     if before > max_drop:
         ranking = layer_costs(model, table, judge.images(_RANKING_IMAGES), on_step=on_step)
         left = _fewest(model, table, ranking, judge, max_drop)
         graph = int8_model(model, table, keep=[cost.layer for cost in left])
-        drop = judge.drop(graph.graph)
+        drop = judge.drop(graph.proto)
     result = GateResult(
         metric=judge.metric,
         images=len(dataset),
@@ -104,8 +106,8 @@ def gated_int8_model(
         drop=drop,
         max_drop=max_drop,
         drop_before=before,
-        left_in_fp16=tuple(left),
-        int8_mac_fraction=int8_mac_fraction(graph.graph),
+        left_in_float=tuple(left),
+        int8_mac_fraction=int8_mac_fraction(graph.proto),
     )
     return graph, result
 
@@ -119,14 +121,14 @@ def layer_costs(
 ) -> list[LayerCost]:
     """What quantising each convolution alone changes in the masks, dearest first."""
     frames = [frame_at(image, model.shape_nhw[1:]) for image in images]
-    exact = _masks(model.graph, frames)
-    macs = convolution_macs(model.graph)
+    exact = _masks(model.proto, frames)
+    macs = convolution_macs(model.proto)
     total = sum(macs.values())
-    names = [node.name for node in quantised_convolutions(model.graph)]
+    names = [node.name for node in quantised_convolutions(model.proto)]
     costs = []
     for position, name in enumerate(names):
         alone = int8_model(model, table, keep=[other for other in names if other != name])
-        changed = np.mean([np.mean(a != b) for a, b in zip(exact, _masks(alone.graph, frames))])
+        changed = np.mean([np.mean(a != b) for a, b in zip(exact, _masks(alone.proto, frames))])
         costs.append(LayerCost(name, float(changed), macs[name] / total))
         on_step(position + 1, f"layer {position + 1} of {len(names)}")
     return sorted(costs, key=lambda cost: -cost.disagreement)
@@ -139,7 +141,7 @@ def _fewest(
 
     def fits(count: int) -> bool:
         kept = [cost.layer for cost in ranking[:count]]
-        return judge.drop(int8_model(model, table, keep=kept).graph) <= max_drop
+        return judge.drop(int8_model(model, table, keep=kept).proto) <= max_drop
 
     most = _most_that_may_be_left(ranking)
     high = 1
@@ -183,9 +185,9 @@ class _Judge:
         self.metric = "miou" if labels is not None else "agreement"
         self._exact: list[NDArray[np.uint8]] = []
         if labels is None:
-            exact = _session(model.graph)
+            exact = _session(model.proto)
             self._exact = [self._mask(exact, index) for index in self._indices()]
-        self.fp32 = self._value(model.graph)
+        self.fp32 = self._value(model.proto)
 
     def images(self, count: int) -> list[NDArray[np.uint8]]:
         """At most ``count`` images, evenly spaced."""

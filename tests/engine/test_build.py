@@ -82,7 +82,7 @@ def test_what_cannot_be_built_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "empty.onnx").write_bytes(b"")
     target = tmp_path / "out" / "e.engine"
     model = find_model(None)
-    with pytest.raises(OptionError, match="choose one of fp32, fp16, int8"):
+    with pytest.raises(OptionError, match="choose one of auto, fp32, fp16, int8"):
         build_engine(model, "int4", "onnxruntime", target)
     for name in ("junk.onnx", "empty.onnx", "absent.onnx"):
         with pytest.raises(ModelError):

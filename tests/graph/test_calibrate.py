@@ -193,9 +193,9 @@ def test_a_damaged_state_is_not_used(tmp_path: Path, damage) -> None:
 
 def test_activations_that_are_not_finite_are_refused() -> None:
     model = small_model()
-    weights = numpy_helper.to_array(model.graph.graph.initializer[0]).copy()
+    weights = numpy_helper.to_array(model.proto.graph.initializer[0]).copy()
     weights[0] = np.nan
-    model.graph.graph.initializer[0].CopyFrom(numpy_helper.from_array(weights, "w0"))
+    model.proto.graph.initializer[0].CopyFrom(numpy_helper.from_array(weights, "w0"))
     with pytest.raises(CalibrationError, match="NaN or infinite"):
         calibrated(Pictures(1), model=model)
 

@@ -76,6 +76,6 @@ def test_a_build_refuses_a_stale_table_and_leaves_no_engine(command_line, tmp_pa
     stale.write_text(changed(weights_sha256="0" * 64))
     done = command_line("build", "--precision", "int8", "--calibration", stale, "-o", "e.engine")
     assert done.returncode == 1
-    assert "made for other weights" in done.stderr
+    assert "belongs to different weights" in done.stderr
     assert "Traceback" not in done.stderr
     assert list((tmp_path / "work").iterdir()) == []

@@ -95,7 +95,7 @@ def test_without_quantisation_nothing_changes() -> None:
     graph = chain("Clip")
     x = np.random.default_rng(2).normal(size=(1, 3, 16, 16)).astype(np.float32)
     stretched = int8_model(ModelFile(graph, "chain", CAMVID), table_for(graph, x, True), keep=["c0", "c1"])
-    assert not any(node.op_type == "QuantizeLinear" for node in stretched.graph.graph.node)
+    assert not any(node.op_type == "QuantizeLinear" for node in stretched.proto.graph.node)
     np.testing.assert_allclose(run(stretched.graph, x, "y"), run(graph, x, "y"), rtol=1e-4, atol=1e-5)
 
 
@@ -110,7 +110,7 @@ def test_places_in_the_bundled_model(model: ModelFile) -> None:
     """Every depthwise convolution, each behind ReLU6."""
     places = stretches(model.graph)
     depthwise = [
-        node.name for node in model.graph.graph.node if any(a.name == "group" and a.i > 1 for a in node.attribute)
+        node.name for node in model.proto.graph.node if any(a.name == "group" and a.i > 1 for a in node.attribute)
     ]
     assert [place.after.name for place in places] == depthwise
     assert {place.ceiling for place in places} == {6.0}

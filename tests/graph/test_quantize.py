@@ -89,7 +89,7 @@ def test_int8_masks_agree_with_fp32(model: ModelFile, quantised: onnx.ModelProto
 
 
 def test_kept_convolutions_stay_as_they_are(model: ModelFile, table: CalibrationTable) -> None:
-    name = next(node.name for node in model.graph.graph.node if node.op_type == "Conv")
+    name = next(node.name for node in model.proto.graph.node if node.op_type == "Conv")
     graph = int8_model(model, table, keep=[name]).graph
     kept = next(node for node in graph.graph.node if node.name == name)
     assert not any(text.endswith(".dq") for text in kept.input)
@@ -99,13 +99,13 @@ def test_kept_convolutions_stay_as_they_are(model: ModelFile, table: Calibration
 
 def test_macs_are_the_products_of_the_shapes(model: ModelFile) -> None:
     macs = convolution_macs(model.graph)
-    stem = next(node.name for node in model.graph.graph.node if node.op_type == "Conv")
+    stem = next(node.name for node in model.proto.graph.node if node.op_type == "Conv")
     assert macs[stem] == 192 * 240 * 32 * 3 * 9
     assert 3.0e9 < sum(macs.values()) <= 3.5e9
 
 
 def test_a_table_of_another_model_is_refused(model: ModelFile, table: CalibrationTable) -> None:
-    with pytest.raises(CalibrationError, match="other weights"):
+    with pytest.raises(CalibrationError, match="different weights"):
         int8_model(model, replace(table, weights_sha256="0" * 64))
 
 
@@ -117,7 +117,7 @@ def test_a_table_that_lacks_a_tensor_is_refused(model: ModelFile, table: Calibra
 
 def test_fp16_computes_in_fp16_and_agrees(model: ModelFile) -> None:
     narrow = fp16_model(model)
-    resize_inputs = {name for node in narrow.graph.graph.node if node.op_type == "Resize" for name in node.input[1:]}
+    resize_inputs = {name for node in narrow.proto.graph.node if node.op_type == "Resize" for name in node.input[1:]}
     for name, value in constants(narrow.graph).items():
         assert value.dtype != np.float32 or name in resize_inputs
     sessions = [onnxruntime.InferenceSession(m.graph.SerializeToString()) for m in (model, narrow)]

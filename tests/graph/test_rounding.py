@@ -140,7 +140,7 @@ def test_damaged_rounding_is_refused(change: dict, message: str) -> None:
 def test_the_graph_holds_the_codes_chosen(model: ModelFile, table: CalibrationTable) -> None:
     """Weights in the Q/DQ graph are multiples of their scales, and the scales are those of the model's own weights."""
     graph = int8_model(model, replace(table, stretch={})).graph
-    own = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.graph.initializer}
+    own = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.proto.graph.initializer}
     tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.graph.initializer}
     changed = 0
     for name in table.rounding:

@@ -31,7 +31,7 @@ def inputs_of(model: ModelFile, *positions: int) -> list[str]:
 def test_a_good_table_leaves_every_layer_in_int8(model: ModelFile, table: CalibrationTable, scenes) -> None:
     graph, measured = gated_int8_model(model, table, scenes, 0.05)
     assert measured.metric == "miou"
-    assert measured.left_in_fp16 == ()
+    assert measured.left_in_float == ()
     assert measured.drop == measured.drop_before <= 0.05
     assert measured.int8_mac_fraction > 0.99
     assert graph.label_set == model.label_set
@@ -45,12 +45,12 @@ def test_spoilt_layers_are_found_and_left_out(model: ModelFile, table: Calibrati
     graph, measured = gated_int8_model(model, bad, scenes, 0.05)
     assert measured.drop_before > 0.05
     assert measured.drop <= 0.05
-    left = {cost.layer for cost in measured.left_in_fp16}
+    left = {cost.layer for cost in measured.left_in_float}
     expected = {node.name for node in quantised_convolutions(model.graph) if node.input[0] in tensors}
     assert quantised_convolutions(model.graph)[last].name in left
     assert left <= expected
     assert 0.5 <= measured.int8_mac_fraction < 0.99
-    assert not {f"{name}.weight.dq" for name in left} & {node.output[0] for node in graph.graph.graph.node}
+    assert not {f"{name}.weight.dq" for name in left} & {node.output[0] for node in graph.proto.graph.node}
 
 
 @pytest.mark.slow

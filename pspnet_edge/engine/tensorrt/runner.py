@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import EngineError
+from ..session import IN_FLIGHT
 from .memory import Buffer, Memory, Replay
 
-IN_FLIGHT = 2
 _log = logging.getLogger(__name__)
 
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ...errors import BuildError, EngineError, MissingPackage
-from ...graph.flavour import float_before_uint8
 from ...graph.onnx_file import ModelFile
-from ...graph.precision import fp16_model, int8_fp16_model
+from ...graph.precision import fp16_model
 from ...lazy import require
+from .graphs import float_before_uint8, int8_fp16_model
 
 if TYPE_CHECKING:
     from . import typed
@@ -100,9 +100,8 @@ def graph_for(api: Api, model: ModelFile, precision: str, strongly_typed: bool) 
         precision: ``fp32``, ``fp16`` or ``int8``.
         strongly_typed: whether the types in the graph decide the precision.
     """
-    if api.level < (10,):
-        return float_before_uint8(model)
-    if not strongly_typed or precision == "fp32":
+    model = float_before_uint8(model)
+    if api.level < (10,) or not strongly_typed or precision == "fp32":
         return model
     return int8_fp16_model(model) if precision == "int8" else fp16_model(model)
 

@@ -146,9 +146,9 @@ def test_options_that_rtx_lacks_are_refused(
 
 
 def test_a_half_of_scales_never_becomes_zero_nor_clips(int8: ModelFile) -> None:
-    from pspnet_edge.graph.precision import int8_fp16_model
+    from pspnet_edge.engine.tensorrt.graphs import int8_fp16_model
 
-    exact = {tensor.name: numpy_helper.to_array(tensor) for tensor in int8.graph.graph.initializer}
+    exact = {tensor.name: numpy_helper.to_array(tensor) for tensor in int8.proto.graph.initializer}
     graph = int8_fp16_model(int8).graph
     scales = [tensor for tensor in graph.graph.initializer if tensor.name.endswith(".scale")]
     assert len(scales) > 100

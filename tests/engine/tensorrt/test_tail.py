@@ -91,13 +91,13 @@ def test_the_bundled_model_loses_nothing_by_the_cut(native) -> None:
 def test_the_cut_of_an_fp16_graph_gives_fp16() -> None:
     cut, tail = without_tail(fp16_model(read_model(bundled.onnx_path(bundled.DEFAULT))))
     assert tail.dtype == "float16"
-    assert cut.graph.graph.output[0].type.tensor_type.elem_type == TensorProto.FLOAT16
+    assert cut.proto.graph.output[0].type.tensor_type.elem_type == TensorProto.FLOAT16
     onnx.checker.check_model(cut.graph, full_check=True)
 
 
 def test_a_graph_that_ends_otherwise_is_refused() -> None:
     model = read_model(bundled.onnx_path(bundled.DEFAULT))
-    resize = [node for node in model.graph.graph.node if node.op_type == "Resize"][-1]
+    resize = [node for node in model.proto.graph.node if node.op_type == "Resize"][-1]
     next(attribute for attribute in resize.attribute if attribute.name == "mode").s = b"cubic"
     with pytest.raises(BuildError, match="build with --tail graph"):
         without_tail(model)

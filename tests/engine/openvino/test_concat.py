@@ -9,8 +9,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pspnet_edge.data.datasets import SceneSet
 from pspnet_edge.data.geometry import frame_at
+from pspnet_edge.engine.openvino.concat import quantised_before_concat
 from pspnet_edge.graph.calibration_table import CalibrationTable
-from pspnet_edge.graph.flavour import quantised_before_concat
 from pspnet_edge.graph.onnx_file import ModelFile
 from pspnet_edge.graph.quantize import int8_mac_fraction, int8_model, with_uint8_activations
 from pspnet_edge.graph.tail import without_tail
@@ -72,7 +72,7 @@ def test_openvino_agrees_once_codes_are_concatenated(model: ModelFile) -> None:
     expected = in_onnxruntime(small.graph, feed)
     assert difference(in_onnxruntime(moved.graph, feed), expected) < 1e-5 * expected.std()
     assert difference(in_openvino(moved.graph, feed), expected) < 1e-5 * expected.std()
-    kinds = [node.op_type for node in moved.graph.graph.node]
+    kinds = [node.op_type for node in moved.proto.graph.node]
     assert kinds.count("QuantizeLinear") == 3
     assert kinds.index("Concat") < kinds.index("DequantizeLinear", kinds.index("Concat"))
 
@@ -94,7 +94,7 @@ def test_openvino_loses_what_onnxruntime_loses(model: ModelFile, table: Calibrat
 
 def test_a_concat_that_something_else_reads_too_is_left_alone(model: ModelFile) -> None:
     small = two_branches(model)
-    small.graph.graph.output.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, None))
-    small.graph.graph.node.append(helper.make_node("Relu", ["both"], ["z"], "another"))
-    kinds = [node.op_type for node in quantised_before_concat(small).graph.graph.node]
+    small.proto.graph.output.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, None))
+    small.proto.graph.node.append(helper.make_node("Relu", ["both"], ["z"], "another"))
+    kinds = [node.op_type for node in quantised_before_concat(small).proto.graph.node]
     assert kinds.count("QuantizeLinear") == 2

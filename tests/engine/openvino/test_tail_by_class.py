@@ -15,9 +15,9 @@ from pspnet_edge import bundled
 from pspnet_edge.data.datasets import SceneSet
 from pspnet_edge.data.geometry import frame_at
 from pspnet_edge.engine.build import build_engine, find_model
+from pspnet_edge.engine.openvino.tail import tail_by_class
 from pspnet_edge.graph.onnx_file import ModelFile, read_model
 from pspnet_edge.graph.precision import fp16_model
-from pspnet_edge.graph.tail import tail_by_class
 
 
 def small(
@@ -59,7 +59,7 @@ def frames_for(model: ModelFile, levels: int = 256) -> NDArray[np.uint8]:
 
 
 def kinds(model: ModelFile) -> list[str]:
-    return [node.op_type for node in model.graph.graph.node]
+    return [node.op_type for node in model.proto.graph.node]
 
 
 @pytest.mark.parametrize(
@@ -110,18 +110,18 @@ def test_one_class_is_left_as_it_is() -> None:
 @pytest.mark.parametrize("transform", ["half_pixel", "align_corners"])
 def test_outputs_at_broken_steps_are_left_as_they_are(transform: str) -> None:
     model = small(1, 5, (6, 6), (4, 4), transform)
-    resize = next(node for node in model.graph.graph.node if node.op_type == "Resize")
-    size = next(tensor for tensor in model.graph.graph.initializer if tensor.name == resize.input[3])
+    resize = next(node for node in model.proto.graph.node if node.op_type == "Resize")
+    size = next(tensor for tensor in model.proto.graph.initializer if tensor.name == resize.input[3])
     size.CopyFrom(numpy_helper.from_array(np.array([1, 5, 23, 23]), size.name))
-    for value, shape in ((model.graph.graph.input[0], (1, 23, 23, 3)), (model.graph.graph.output[0], (1, 23, 23))):
+    for value, shape in ((model.proto.graph.input[0], (1, 23, 23, 3)), (model.proto.graph.output[0], (1, 23, 23))):
         value.CopyFrom(helper.make_tensor_value_info(value.name, TensorProto.UINT8, shape))
     assert tail_by_class(model) is model
 
 
 def test_an_fp16_graph_computes_its_tail_in_fp16() -> None:
     other = tail_by_class(fp16_model(small(1, 11, (12, 15), (4, 4))))
-    types = {value.name: value.type.tensor_type.elem_type for value in other.graph.graph.value_info}
-    product = next(node for node in other.graph.graph.node if node.op_type == "MatMul")
+    types = {value.name: value.type.tensor_type.elem_type for value in other.proto.graph.value_info}
+    product = next(node for node in other.proto.graph.node if node.op_type == "MatMul")
     assert types[product.output[0]] == TensorProto.FLOAT16
     onnx.checker.check_model(other.graph, full_check=True)
 

@@ -1,17 +1,17 @@
-"""OpenVINO on x86 and ARM processors."""
+"""One engine loaded into OpenVINO."""
 
 from __future__ import annotations
 
 from collections import deque
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import EngineError
-from ..lazy import require
-from .session import IN_FLIGHT
+from ...errors import EngineError
+from ...lazy import require
+from ..backend import REBUILD, Port
+from ..session import IN_FLIGHT
 
 
 class OpenVinoSession:
@@ -22,11 +22,16 @@ class OpenVinoSession:
 
     What an FP16 or INT8 engine does not compute in INT8 runs in the 16-bit format of the processor, bfloat16 on x86,
     where it has one.
+
+    Args:
+        content: the ONNX graph.
+        precision: of the engine.
+        name: what errors call it.
     """
 
     output_is_reused = True
 
-    def __init__(self, path: Path, precision: str) -> None:
+    def __init__(self, content: bytes, precision: str, name: str) -> None:
         openvino = require("openvino", "run an OpenVINO engine")
         options = {"PERFORMANCE_HINT": "LATENCY"}
         if precision == "fp32":
@@ -34,23 +39,33 @@ class OpenVinoSession:
             options["INFERENCE_PRECISION_HINT"] = "f32"
         try:
             core = openvino.Core()
-            model = core.read_model(path.read_bytes())
+            model = core.read_model(content)
             compiled = core.compile_model(model, "CPU", options)
         except (RuntimeError, OSError) as error:
             reason = str(error).strip().split("\n")[-1]
-            raise EngineError(f"OpenVINO cannot load {path} ({reason}): rebuild it with `pspnet-edge build`") from error
+            raise EngineError(f"OpenVINO cannot load {name} ({reason}): rebuild it with `{REBUILD}`") from error
         self._request = compiled.create_infer_request()
-        self._path, self._core, self._model, self._options = path, core, model, options
+        self._core, self._model, self._options = core, model, options
         self._idle: deque[Any] = deque()
         self._running: deque[Any] = deque()
 
+    def ports(self) -> tuple[list[Port], list[Port]]:
+        """Inputs and outputs."""
+
+        def port(value: Any) -> Port:
+            shape = value.get_partial_shape()
+            sizes = tuple(size.get_length() if size.is_static else None for size in shape)
+            return Port(value.get_any_name(), np.dtype(value.get_element_type().to_dtype()).name, sizes)
+
+        return [port(value) for value in self._model.inputs], [port(value) for value in self._model.outputs]
+
     def infer(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """See ``base.Session``."""
+        """See ``session.Session``."""
         outputs = self._request.infer({0: frames}, share_inputs=True, share_outputs=True)
         return np.asarray(outputs[0])
 
     def submit(self, frames: NDArray[np.uint8]) -> None:
-        """See ``base.OverlappingSession``.
+        """See ``session.OverlappingSession``.
 
         Raises:
             EngineError: as many batches are in flight as fit.
@@ -67,7 +82,7 @@ class OpenVinoSession:
         self._running.append(request)
 
     def take(self) -> NDArray[np.uint8]:
-        """See ``base.OverlappingSession``.
+        """See ``session.OverlappingSession``.
 
         Raises:
             EngineError: no batch is in flight.
@@ -80,7 +95,7 @@ class OpenVinoSession:
         return np.asarray(request.get_output_tensor().data)
 
     def close(self) -> None:
-        """See ``base.Session``."""
+        """See ``session.Session``."""
         for request in self._running:
             request.wait()
         self._running.clear()

@@ -1,0 +1,113 @@
+"""What every runtime offers: how an engine of it is built and opened. The table of all of them is ``backends.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from ..data.progress import Advance
+from ..errors import EngineError
+from .engine import EngineInfo
+from .session import Session
+
+if TYPE_CHECKING:
+    from ..graph.onnx_file import ModelFile
+
+Precision = Literal["fp32", "fp16", "int8"]
+Flavour = Literal["symmetric", "uint8"]
+"""Of INT8: signed codes throughout, or unsigned ones where an activation cannot be negative."""
+REBUILD = "pspnet-edge build MODEL --precision P -o ENGINE"
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """What to build. The backend converts to FP16 itself, in the way its runtime wants."""
+
+    model: ModelFile
+    """FP32; for ``int8`` the FP32 graph with Q/DQ pairs."""
+    precision: Precision
+    cache: Path
+    """Folder for timing caches and the like."""
+    options: object = None
+    """The backend's own options; None for its defaults."""
+    report: Advance = lambda done, note: None
+    """Called with the share done in percent and what is being done."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """An engine file's content, and what the sidecar records beside what every engine has."""
+
+    content: bytes
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class Backend(Protocol):
+    """One runtime. Adding one takes a file that implements this and a line in ``backends.py``."""
+
+    name: str
+    """As users type it and sidecars record it."""
+    title: str
+    """As people write it."""
+    on_gpu: bool
+    flavours: tuple[Flavour, ...]
+    """Of INT8, the default first."""
+
+    def available(self) -> bool:
+        """Whether its package is installed, without importing it."""
+
+    def is_preferred(self) -> bool:
+        """Whether ``auto`` takes it on this machine, when no backend before it is preferred."""
+
+    def version(self) -> str:
+        """The installed version. Raises ``MissingPackage``."""
+
+    def build(self, request: BuildRequest) -> Built:
+        """Build an engine.
+
+        Raises:
+            BuildError: the runtime refuses the model.
+            OptionError: options that this runtime lacks.
+            MissingPackage: the runtime is not installed.
+        """
+
+    def open(self, path: Path, info: EngineInfo) -> Session:
+        """Load an engine file.
+
+        Raises:
+            EngineError: the runtime refuses it, or its input and output are not those of the sidecar.
+            MissingPackage: the runtime is not installed.
+        """
+
+    def ensure_opens_here(self, path: Path, info: EngineInfo) -> None:
+        """Raise ``EngineError`` where the file was built for another version or device; cheap, loads nothing."""
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output of a loaded engine, as its runtime reports it."""
+
+    name: str
+    dtype: str
+    """NumPy's name, such as ``uint8``."""
+    shape: tuple[int | str | None, ...]
+
+
+def ensure_contract(path: Path, info: EngineInfo, inputs: Sequence[Port], outputs: Sequence[Port]) -> None:
+    """Compare what a runtime loaded with the sidecar.
+
+    Raises:
+        EngineError: they differ.
+    """
+    frames = ("uint8", (*info.shape_nhw, info.channels))
+    masks = ("uint8", info.shape_nhw)
+    for what, ports, expected in (("input", inputs, frames), ("output", outputs, masks)):
+        found = [(port.dtype, port.shape) for port in ports]
+        if found != [expected]:
+            listed = ", ".join(f"{port.name} {port.dtype} {list(port.shape)}" for port in ports) or "none"
+            raise EngineError(
+                f"the {what} of {path} is {listed} and its sidecar says {expected[0]} {list(expected[1])}: "
+                f"rebuild it with `{REBUILD}`"
+            )

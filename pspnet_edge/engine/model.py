@@ -1,0 +1,90 @@
+"""The model that an engine is built from, and the calibration table that belongs to it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from .. import bundled
+from ..artifact import ensure_writable, sha256_of
+from ..errors import ModelError
+from ..lazy import require
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model to build from."""
+
+    name: str
+    path: Path
+    table_path: Path | None
+    """Its calibration table; None where it has none."""
+
+
+def prepare_model(name: str | os.PathLike[str] | None, size_hw: tuple[int, int] | None = None) -> Model:
+    """Take a bundled name or an ``.onnx`` file as it is; export a ``.pt`` file into the user's cache.
+
+    Args:
+        name: a bundled name or a path; None is the default bundled model.
+        size_hw: height and width in pixels; None keeps the model's own, or what `export` takes by default. Another
+            size is exported from the checkpoint, beside an ``.onnx`` under the same name.
+
+    Raises:
+        ModelError: neither a bundled name nor a file, a file that cannot be read, or a size that needs a checkpoint.
+        MissingPackage: exporting needs torch.
+    """
+    text = os.fspath(name) if name is not None else bundled.DEFAULT
+    if text in bundled.names():
+        model = Model(text, bundled.onnx_path(text), bundled.table_path(text))
+        return model if size_hw is None else _at_size(model, bundled.checkpoint_path(text), size_hw)
+    path = Path(text)
+    if path.suffix == ".pt":
+        return _exported(path, path.stem, table_beside(path), size_hw)
+    from ..graph.onnx_file import read_model
+
+    read_model(path)
+    model = Model(path.stem, path, table_beside(path))
+    return model if size_hw is None else _at_size(model, path.with_suffix(".pt"), size_hw)
+
+
+def table_beside(path: Path) -> Path | None:
+    """The calibration table beside a model or checkpoint, if there is one."""
+    beside = path.with_suffix(".calib.json")
+    return beside if beside.is_file() else None
+
+
+def cache_folder() -> Path:
+    """The user's cache of engines and timing caches."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pspnet-edge"
+
+
+def _at_size(model: Model, checkpoint: Path, size_hw: tuple[int, int]) -> Model:
+    from ..graph.onnx_file import read_model
+
+    if read_model(model.path).shape_nhw[1:] == size_hw:
+        return model
+    if not checkpoint.is_file():
+        raise ModelError(
+            f"{model.path} has a fixed input size and no checkpoint {checkpoint.name} beside it: "
+            f"give the .pt to have it at {size_hw[0]}x{size_hw[1]}"
+        )
+    return _exported(checkpoint, model.name, model.table_path, size_hw)
+
+
+def _exported(checkpoint: Path, name: str, table: Path | None, size_hw: tuple[int, int] | None) -> Model:
+    if not checkpoint.is_file():
+        raise ModelError(f"there is no checkpoint {checkpoint}: `pspnet-edge models` lists the bundled names")
+    size = f"-{size_hw[0]}x{size_hw[1]}" if size_hw else ""
+    path = cache_folder() / f"{checkpoint.stem}-{sha256_of(checkpoint)[:12]}{size}.onnx"
+    if not path.is_file():
+        require("torch", f"export {checkpoint}")
+        from ..graph.export import DEFAULT_SIZE_HW, export_checkpoint
+
+        ensure_writable(path, sidecar=True)
+        export_checkpoint(checkpoint, path, size_hw=size_hw or DEFAULT_SIZE_HW)
+    return Model(name, path, table or table_beside(path))
+
+
+find_model = prepare_model
+"""The former name."""

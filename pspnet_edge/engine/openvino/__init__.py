@@ -1,0 +1,1 @@
+"""OpenVINO on x86 and ARM processors."""

@@ -1,0 +1,64 @@
+"""Graphs as single versions of TensorRT want them; the mask stays the same."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from ...graph.onnx_file import ModelFile
+from ...graph.precision import fp16_model
+from ...graph.view import GraphView
+
+
+def float_before_uint8(model: ModelFile) -> ModelFile:
+    """A Cast to float between ArgMax and the last Cast.
+
+    The headers of TensorRT 8.6 to 11 allow a conversion to uint8 only from floating point. Class ids up to 255 are
+    exact there.
+    """
+    proto = model.copy_proto()
+    last = proto.graph.node[-1]
+    from_integers = GraphView(proto).dtype(last.input[0]) in (TensorProto.INT32, TensorProto.INT64)
+    if last.op_type == "Cast" and last.output[0] == proto.graph.output[0].name and from_integers:
+        name = f"{last.name}.float"
+        between = helper.make_node("Cast", [last.input[0]], [name], name, to=TensorProto.FLOAT)
+        last.input[0] = name
+        proto.graph.node.insert(len(proto.graph.node) - 1, between)
+    return model.with_proto(proto)
+
+
+def int8_fp16_model(model: ModelFile) -> ModelFile:
+    """The FP32 Q/DQ graph with FP16 between the int8 convolutions, as strongly typed TensorRT (10 and later) wants it.
+
+    A scale of FP16 needs opset 19. Scales are rounded up, so that none becomes zero (which TensorRT refuses) and no
+    value that fitted is clipped; Q and DQ share the rounded one.
+
+    Raises:
+        BuildError: a weight is too large for FP16.
+    """
+    proto = model.copy_proto()
+    scales = {node.input[1] for node in GraphView(proto).of_kind("QuantizeLinear", "DequantizeLinear")}
+    for tensor in proto.graph.initializer:
+        if tensor.name in scales:
+            exact = numpy_helper.to_array(tensor)
+            rounded = exact.astype(np.float16)
+            above = np.nextafter(rounded, np.float16(np.inf))
+            safe = np.where(rounded < exact, above, rounded).astype(np.float32).reshape(exact.shape)
+            tensor.CopyFrom(numpy_helper.from_array(safe, tensor.name))
+    _raise_opset(proto)
+    return fp16_model(model.with_proto(proto))
+
+
+def _raise_opset(proto: onnx.ModelProto) -> None:
+    """From opset 17 to 19: of the operators that the networks have only reductions changed: axes became an input."""
+    for node in proto.graph.node:
+        axes = next((attribute for attribute in node.attribute if attribute.name == "axes"), None)
+        if node.op_type.startswith("Reduce") and axes is not None:
+            name = f"{node.name}.axes"
+            proto.graph.initializer.append(numpy_helper.from_array(np.array(axes.ints, np.int64), name))
+            node.input.append(name)
+            node.attribute.remove(axes)
+    del proto.opset_import[:]
+    proto.opset_import.append(onnx.helper.make_opsetid("", 19))
+    proto.ir_version = max(proto.ir_version, 9)  # the first that knows opset 19
