@@ -141,14 +141,12 @@ class RealSystem:
             os.close(descriptor)
 
     def engine_problem(self, path: Path, load: bool) -> str | None:
-        from ..engine.backends import TENSORRT_RUNTIMES, open_engine, read_info
-        from ..engine.tensorrt.session import check_here
+        from ..engine.backends import backend_of, open_engine, read_info
         from ..errors import PspnetEdgeError
 
         try:
             info = read_info(path)
-            if info.runtime in TENSORRT_RUNTIMES:
-                check_here(path, info.facts)
+            backend_of(info.runtime).ensure_opens_here(path, info)
             if load:
                 open_engine(path).close()
         except PspnetEdgeError as error:

@@ -47,13 +47,21 @@ class Built:
 class Backend(Protocol):
     """One runtime. Adding one takes a file that implements this and a line in ``backends.py``."""
 
-    name: str
-    """As users type it and sidecars record it."""
-    title: str
-    """As people write it."""
-    on_gpu: bool
-    flavours: tuple[Flavour, ...]
-    """Of INT8, the default first."""
+    @property
+    def name(self) -> str:
+        """As users type it and sidecars record it."""
+
+    @property
+    def title(self) -> str:
+        """As people write it."""
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether its engines run on a GPU."""
+
+    @property
+    def flavours(self) -> tuple[Flavour, ...]:
+        """Of INT8, the default first."""
 
     def available(self) -> bool:
         """Whether its package is installed, without importing it."""

@@ -88,7 +88,7 @@ def attribute(node: onnx.NodeProto, name: str, default: Value) -> Value:
     for entry in node.attribute:
         if entry.name == name:
             value = helper.get_attribute_value(entry)
-            return value.decode() if isinstance(value, bytes) else value  # type: ignore[no-any-return,return-value]
+            return value.decode() if isinstance(value, bytes) else value  # type: ignore[return-value]
     return default
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -25,7 +27,8 @@ def float_before_uint8(model: ModelFile) -> ModelFile:
         between = helper.make_node("Cast", [last.input[0]], [name], name, to=TensorProto.FLOAT)
         last.input[0] = name
         proto.graph.node.insert(len(proto.graph.node) - 1, between)
-    return model.with_proto(proto)
+    # Not checked here: what is wrong with a graph, TensorRT's parser says by node.
+    return replace(model, proto=proto)
 
 
 def int8_fp16_model(model: ModelFile) -> ModelFile:

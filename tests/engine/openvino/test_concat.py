@@ -61,7 +61,7 @@ def two_branches(model: ModelFile) -> ModelFile:
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
-    return model.with_graph(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
+    return model.with_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
 
 
 def test_openvino_agrees_once_codes_are_concatenated(model: ModelFile) -> None:

@@ -46,7 +46,7 @@ def small(
         [numpy_helper.from_array(weights, "weights"), numpy_helper.from_array(size, "size")],
     )
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    return read_model(bundled.onnx_path(bundled.DEFAULT)).with_graph(proto)
+    return read_model(bundled.onnx_path(bundled.DEFAULT)).with_proto(proto)
 
 
 def masks(model: ModelFile, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -113,7 +113,7 @@ def test_a_build_uses_only_what_the_version_has(
         assert stand_in.flags() == set()
         assert network_flags == 1 << stand_in.NetworkDefinitionCreationFlag.STRONGLY_TYPED
         assert half == (precision != "fp32")
-        assert [node.op_type for node in graph.graph.node[-2:]] == ["ArgMax", "Cast"]
+        assert [node.op_type for node in graph.graph.node[-3:]] == ["ArgMax", "Cast", "Cast"]
     onnx.checker.check_model(graph)
 
 
