@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .sources import Source
+if TYPE_CHECKING:
+    from .sources import Source
 
 
 class Playback:
