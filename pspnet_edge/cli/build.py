@@ -81,7 +81,7 @@ def build(
     from ..engine.model import prepare_model
     from ..engine.tensorrt.builder import BuildOptions, target_sentence
     from ..errors import OptionError
-    from .export import parse_size
+    from .options import parse_size
 
     check_precision(precision)
     source, chosen = prepare_model(model, parse_size(size) if size else None), choose_runtime(runtime)

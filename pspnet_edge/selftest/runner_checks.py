@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ..engine.session import IN_FLIGHT
 from ..engine.tensorrt.driver import Driver, DriverError, load_driver
 from ..engine.tensorrt.memory import CudaMemory, Replay
-from ..engine.tensorrt.runner import IN_FLIGHT, Executor, Runner
+from ..engine.tensorrt.runner import Executor, Runner
 from ..engine.tensorrt.tail import KernelTail
 from ..errors import EngineError
 from .gpu import FramesAsLogits, needed_gpu, tail_facts_of

@@ -63,7 +63,7 @@ def _check_runtime(runtime: str, run: bool) -> Answer:
         for precision in ("fp32", "fp16", "int8") if run else ("fp16", "int8"):
             for tail in TAILS if run else ("graph",):
                 path, name = folder / "e.engine", f"{precision}_{tail}"
-                facts = build_engine(find_model(None), precision, runtime, path, tensorrt=BuildOptions(tail=tail))
+                facts = build_engine(find_model(None), precision, runtime, path, options=BuildOptions(tail=tail))
                 check_layers(precision, facts)
                 header = read_header(path)
                 require(header is not None and header.runtime == runtime, "the plan has no header that is known")
