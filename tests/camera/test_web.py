@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import socket
@@ -18,10 +19,10 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from pspnet_edge.camera.web import WebView, channel, message, server, viewer
+from pspnet_edge.camera.web import WebView, channel, connections, message, server, viewer
 from pspnet_edge.errors import MissingPackage, OptionError, OutputError
 
-from .web_run import LABELS, answer, port_of, running, shot, summary, view
+from .web_run import LABELS, SUMMARY, answer, port_of, running, shot, summary, view
 
 TOKEN = "correct-horse-battery-staple"
 
@@ -509,17 +510,101 @@ def test_what_a_port_scanner_sends_is_not_printed(web: WebView, caplog: pytest.L
     assert answer(web, "/stats")[0] == 200
 
 
-def test_idle_connections_take_no_more_than_their_share(web: WebView) -> None:
-    count = server._MOST_CONNECTIONS + 2 * server._BACKLOG
-    held = [socket.create_connection(("127.0.0.1", port_of(web)), timeout=5) for _ in range(count)]
+def connect(web: WebView, first_words: bytes = b"") -> socket.socket:
+    one = socket.create_connection(("127.0.0.1", port_of(web)), timeout=5)
+    one.sendall(first_words)
+    return one
+
+
+def is_hung_up(one: socket.socket) -> bool:
     try:
-        time.sleep(0.3)
-        assert held[-1].recv(1) == b"", "hung up on"
+        return one.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+@pytest.mark.parametrize(
+    "words", [b"", b"GET / HTTP/1.1\r\nHost: lo", b"GET /stats HTTP/1.1\r\nHost: localhost\r\n\r\n"]
+)
+def test_connections_that_only_wait_never_keep_a_viewer_out(web: WebView, words: bytes) -> None:
+    held = [connect(web, words) for _ in range(4 * server._MOST_CONNECTIONS)]
+    try:
+
+        async def body(watcher: Watcher) -> None:
+            with running(web):
+                for _ in range(5):
+                    await watcher.ask("next")
+                    await watcher.frame()
+                # Those that come after it do not take its place either.
+                held.extend(connect(web, words) for _ in range(2 * server._MOST_CONNECTIONS))
+                for _ in range(5):
+                    await watcher.ask("next")
+                    await watcher.frame()
+
+        watching(web, body)
+        assert answer(web, "/stats")[0] == 200
+        if not words.endswith(b"\r\n\r\n"):
+            assert is_hung_up(held[0]), "the oldest goes first"
     finally:
         for one in held:
             one.close()
-    time.sleep(0.3)
+
+
+def test_half_a_request_is_dropped_within_seconds(web: WebView, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "FIRST_REQUEST_S", 0.5)
+    with connect(web, b"GET / HTTP/1.1\r\nHost: lo") as one, connect(web) as silent:
+        for _ in range(3):
+            time.sleep(0.2)
+            one.sendall(b"c")
+        assert is_hung_up(one)
+        assert is_hung_up(silent)
+    with connect(web, b"GET /stats HTTP/1.1\r\nHost: localhost\r\n\r\n") as asked:
+        assert asked.recv(5) == b"HTTP/"
+
+
+def test_oversized_headers_are_refused(web: WebView) -> None:
+    for words in (b"GET /" + b"a" * 100_000, b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 100_000):
+        with connect(web) as one:
+            with contextlib.suppress(ConnectionError):
+                one.sendall(words + b"\r\n\r\n")
+            said = b""
+            with contextlib.suppress(ConnectionError):
+                said = one.recv(100)
+            assert said[:12] in (b"", b"HTTP/1.0 400", b"HTTP/1.1 400")
     assert answer(web, "/stats")[0] == 200
+
+
+def test_the_token_is_in_no_log(guarded: WebView, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG):
+        for path in (f"/?token={TOKEN}", f"/stats?token={TOKEN}", f"/%zz?token={TOKEN}"):
+            answer(guarded, path)
+            answer(guarded, path, "BREW")
+        with connect(guarded, f"GET /?token={TOKEN} HTTP/9.9\r\n\r\n".encode()) as one:
+            one.recv(100)
+    assert TOKEN not in caplog.text
+
+
+def test_a_watcher_of_all_cameras_gets_frames_of_each(web: WebView) -> None:
+    async def body(watcher: Watcher) -> None:
+        await watcher.ask("camera all", *["next"] * 6)
+        with running(web, cameras=3):
+            seen: list[int] = []
+            for _ in range(30):
+                seen.append(decoded(await watcher.frame())[0]["camera"])
+                await watcher.ask("next")
+        assert all(seen.count(camera) >= 8 for camera in range(3)), seen
+
+    watching(web, body)
+
+
+def test_a_source_that_has_ended_is_not_stale() -> None:
+    ended = {**SUMMARY, "sources": [{**SUMMARY["sources"][0], "state": "ended"}, SUMMARY["sources"][1]]}
+    with WebView(LABELS, lambda: ended, port=0) as web:
+        web.show(shot(0))
+        web._channels[0].taken_at -= 60
+        (camera,) = json.loads(answer(web, "/stats")[1])["cameras"]
+        assert (camera["ended"], camera["stale"]) == (True, False)
+        assert answer(web, "/healthz")[0] == 200
 
 
 def test_a_frame_that_cannot_be_encoded_does_not_end_the_pictures(
@@ -541,7 +626,7 @@ def test_a_frame_that_cannot_be_encoded_does_not_end_the_pictures(
     assert "a frame of camera 0 could not be encoded" in caplog.text
 
 
-def test_figures_that_cannot_be_had_do_not_end_the_figures(caplog: pytest.LogCaptureFixture) -> None:
+def test_figures_that_are_unavailable_do_not_end_the_figures(caplog: pytest.LogCaptureFixture) -> None:
     fails = threading.Event()
 
     def failing() -> dict[str, Any]:
@@ -558,7 +643,7 @@ def test_figures_that_cannot_be_had_do_not_end_the_figures(caplog: pytest.LogCap
     with WebView(LABELS, failing, port=0) as web:
         watching(web, body)
     assert not fails.is_set()
-    assert "figures of the run could not be had" in caplog.text
+    assert "figures of the run are unavailable" in caplog.text
 
 
 def test_a_summary_that_fails_does_not_end_the_view() -> None:

@@ -50,7 +50,7 @@ class Channel:
         self.age_counts = [0] * (len(AGE_BUCKETS_S) + 1)
         self.age_sum_s = 0.0
         self.history: deque[Second] = deque(maxlen=_HISTORY)
-        self.stirred = asyncio.Event()
+        self.changed = asyncio.Event()
         """Something changed that the encoder of this camera may act on."""
         self.encoded: Shot | None = None
         self.message = b""

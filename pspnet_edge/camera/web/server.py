@@ -18,6 +18,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from ...labels import LabelSet
 from ...records import finite
 from .channel import Channel
+from .connections import IDLE_S, Connections
 from .guard import Guard
 from .message import message_of
 from .prometheus import exposition
@@ -26,14 +27,14 @@ from .viewer import Viewer
 PAGE = Path(__file__).parent / "page"
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _MOST_VIEWERS = 16
-_MOST_CONNECTIONS, _BACKLOG = 64, 8
+_MOST_CONNECTIONS, _AT_ONCE, _BACKLOG = 64, 8, 512
 _SHORTEST_INTERVAL_S = 0.03
 _SHARE = 0.1
-"""Of one core: encoding rests so long after each frame that it never takes more, however fast the loop is."""
+"""Of one core: encoding pauses after each frame, so that it never takes more, however fast the loop is."""
 _SUMMARY_S = 0.5
 _PAUSE_S = 1.0
 _LOGGER = logging.getLogger("pspnet_edge.web")
-# What a port scanner sends is no error of ours.
+# What a port scanner sends is not an error of ours.
 _LOGGER.addFilter(
     lambda record: not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError | ConnectionError))
 )
@@ -48,6 +49,7 @@ class Server:
         channels: by camera; the loop's thread adds to it and wakes the server.
         guard: who may come in.
         about: a few words on the engine, for the page's head.
+        style: ``opacity`` and ``hidden`` class ids with which the page begins.
         metrics_only: serve no pictures.
     """
 
@@ -59,8 +61,10 @@ class Server:
         guard: Guard,
         *,
         about: str = "",
+        style: dict[str, Any] | None = None,
         metrics_only: bool = False,
     ) -> None:
+        self._style = style or {}
         self._label_set = label_set
         self._summary = summary
         self._summary_kept: tuple[float, dict[str, Any]] = (-math.inf, {})
@@ -74,26 +78,23 @@ class Server:
 
     @property
     def watched(self) -> bool:
-        """Whether anybody looks at pictures; any thread may ask."""
+        """Whether any viewer is connected; any thread may ask."""
         return bool(self._viewers)
 
     async def serve(self, listening: socket.socket, ready: Callable[[], None]) -> None:
         """Serve on a bound socket until ``end``."""
         app = web.Application(client_max_size=1024)
+        runner = web.AppRunner(app, access_log=None, logger=_LOGGER, keepalive_timeout=IDLE_S, shutdown_timeout=1)
+        connections = Connections(lambda: _protocol_of(runner), _MOST_CONNECTIONS)
+        app.middlewares.append(connections.watch)
         self._guard.install(app)
         self._add_routes(app)
-        runner = web.AppRunner(app, access_log=None, logger=_LOGGER, keepalive_timeout=30, shutdown_timeout=1)
         await runner.setup()
-        server = runner.server
-        assert server is not None
-        listener = await asyncio.get_running_loop().create_server(
-            # Beyond the limit, connections would take the descriptors that a camera needs to come back.
-            lambda: server() if len(server.connections) < _MOST_CONNECTIONS else _Refusal(),
-            sock=listening,
-            # So many are accepted between two counts.
-            backlog=_BACKLOG,
-        )
-        ticking = asyncio.create_task(self._tick())
+        # asyncio accepts as many at a time as its backlog: few, so that whole requests are read in between.
+        listener = await asyncio.get_running_loop().create_server(connections.accept, sock=listening, backlog=_AT_ONCE)
+        # The kernel's queue is another thing: when it is full, a browser waits a second before it tries again.
+        listening.listen(_BACKLOG)
+        ticking = asyncio.create_task(self._tick(connections))
         ready()
         try:
             await self._ended.wait()
@@ -108,22 +109,22 @@ class Server:
         """Stop serving."""
         self._ended.set()
 
-    def stir(self, camera: int) -> None:
-        """There is a new frame of ``camera``, or somebody wants one."""
+    def notify_frame(self, camera: int) -> None:
+        """There is a new frame of ``camera``, or a viewer is ready for one."""
         if camera in self._channels and camera not in self._encoders:
             self._encoders[camera] = asyncio.create_task(self._encode(self._channels[camera]))
         if camera in self._channels:
-            self._channels[camera].stirred.set()
+            self._channels[camera].changed.set()
 
     # --- pictures -------------------------------------------------------------------------------------------------
 
     async def _encode(self, channel: Channel) -> None:
         """Encode the newest frame, once for all viewers, when one of them is ready for it."""
         while True:
-            await channel.stirred.wait()
-            channel.stirred.clear()
+            await channel.changed.wait()
+            channel.changed.clear()
             shot = channel.newest
-            watching = [viewer for viewer in self._viewers if viewer.camera == channel.camera]
+            watching = [viewer for viewer in self._viewers if viewer.watches(channel.camera)]
             if shot is None or shot is channel.encoded or not any(viewer.credits for viewer in watching):
                 continue
             start, busy = time.perf_counter(), time.thread_time()
@@ -137,13 +138,13 @@ class Server:
                 viewer.due.set()
             busy = time.thread_time() - busy
             await asyncio.sleep(max(_SHORTEST_INTERVAL_S - (time.perf_counter() - start), busy / _SHARE - busy))
-            channel.stirred.set()
+            channel.changed.set()
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         if len(self._viewers) >= _MOST_VIEWERS:
             raise web.HTTPServiceUnavailable
         stream = web.WebSocketResponse(heartbeat=20, max_msg_size=64, compress=False, timeout=1.0)
-        viewer = Viewer(stream, request.transport, min(self._channels, default=0))
+        viewer = Viewer(stream, request.transport)
         # Before the first await, so that the limit holds for those that come at once.
         self._viewers.add(viewer)
         sending = None
@@ -154,7 +155,9 @@ class Server:
             sending = asyncio.create_task(viewer.send(self._channels))
             async for message in stream:
                 if viewer.heard(message.data, self._channels):
-                    self.stir(viewer.camera)
+                    for camera in list(self._channels):
+                        if viewer.watches(camera):
+                            self.notify_frame(camera)
         finally:
             self._viewers.discard(viewer)
             if sending is not None:
@@ -169,6 +172,8 @@ class Server:
             "type": "hello",
             "about": self._about,
             "label_set": self._label_set.facts(),
+            "background": self._label_set.background_ids,
+            "style": self._style,
             "history": {
                 str(camera): [second.values() for second in channel.history]
                 for camera, channel in sorted(self._channels.items())
@@ -178,9 +183,10 @@ class Server:
 
     # --- figures --------------------------------------------------------------------------------------------------
 
-    async def _tick(self) -> None:
+    async def _tick(self, connections: Connections) -> None:
         while True:
             await asyncio.sleep(1)
+            connections.drop_overdue()
             for channel in list(self._channels.values()):
                 channel.tick()
             if not self._viewers:
@@ -188,10 +194,10 @@ class Server:
             try:
                 status = {"type": "status", **self._status()}
             except Exception:  # as for a bad frame
-                _LOGGER.exception("the figures of the run could not be had")
+                _LOGGER.exception("the figures of the run are unavailable")
                 continue
             for viewer in self._viewers:
-                # One that has not had its first figures yet gets those.
+                # A viewer that has not had its first figures yet gets those.
                 viewer.status = viewer.status or status
                 viewer.due.set()
 
@@ -209,7 +215,8 @@ class Server:
                     "camera": camera,
                     "name": source.get("name", f"camera {camera}"),
                     "age_ms": None if age is None else round(1000 * age, 1),
-                    "stale": channel.stale(),
+                    "stale": channel.stale() and source.get("state") != "ended",
+                    "ended": source.get("state") == "ended",
                     "trouble": source.get("trouble"),
                     "second": second,
                 }
@@ -231,7 +238,7 @@ class Server:
         return web.Response(body=body.encode(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
     async def _healthz(self, request: web.Request) -> web.Response:
-        stale = [camera for camera, channel in sorted(self._channels.items()) if channel.stale()]
+        stale = [one["camera"] for one in self._status()["cameras"] if one["stale"]]
         fresh = bool(self._channels) and not stale
         return web.json_response({"fresh": fresh, "stale_cameras": stale}, status=200 if fresh else 503)
 
@@ -260,8 +267,6 @@ def _file(path: Path) -> Callable[[web.Request], Any]:
     return answer
 
 
-class _Refusal(asyncio.Protocol):
-    """Hangs up."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport.close()
+def _protocol_of(runner: web.AppRunner) -> asyncio.Protocol:
+    assert runner.server is not None
+    return runner.server()

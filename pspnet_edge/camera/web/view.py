@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from ...errors import OutputError
@@ -24,16 +24,18 @@ _START_S = 10.0
 class WebView:
     """A page with the live overlay, and ``/stats``, ``/metrics`` and ``/healthz``, served from a thread of its own.
 
-    The loop hands over a reference to each shot and goes on: a browser that is slow or hangs costs it nothing.
+    The loop hands over a reference to each shot and continues: a browser that is slow or hangs costs it nothing.
 
     Args:
         label_set: names and colours of the classes.
         summary: gives ``Loop.summary()``; called from the server's thread, at most twice a second.
         host: address to listen on.
-        port: 0 takes a free one.
+        port: 0 picks a free one.
         token: what every request must show. None asks for none on loopback and makes one elsewhere; see ``url``.
-        metrics_only: no page and no pictures, figures alone.
+        metrics_only: no page and no pictures, only figures.
         about: a few words on the engine, for the page's head.
+        opacity: of the class colours, with which the page begins.
+        hide: ids of classes that the page begins without.
 
     Raises:
         OptionError: the token is too short.
@@ -50,6 +52,8 @@ class WebView:
         token: str | None = None,
         metrics_only: bool = False,
         about: str = "",
+        opacity: float = 0.5,
+        hide: Collection[int] = (),
     ) -> None:
         require("aiohttp", "serve the web view and the metrics")
         from .guard import token_for
@@ -60,6 +64,7 @@ class WebView:
         self._token = token_for(host, token)
         self._metrics_only = metrics_only
         self._about = about
+        self._style = {"opacity": opacity, "hidden": sorted(hide)}
         self._channels: dict[int, Channel] = {}
         self._server: Server | None = None
         self._events: asyncio.AbstractEventLoop | None = None
@@ -83,7 +88,7 @@ class WebView:
 
     def __exit__(self, *exception: object) -> None:
         if self._events is not None and self._server is not None:
-            # The loop of events is closed already when the server came to grief by itself.
+            # The event loop is already closed if the server crashed.
             with contextlib.suppress(RuntimeError):
                 self._events.call_soon_threadsafe(self._server.end)
         self._thread.join(_START_S)
@@ -102,14 +107,14 @@ class WebView:
         return self._token
 
     def show(self, shot: Shot) -> bool:
-        """See ``Sink``. Keeps a reference and wakes the server when somebody watches: microseconds."""
+        """See ``Sink``. Keeps a reference and wakes the server if a viewer is connected: microseconds."""
         channel = self._channels.get(shot.camera)
         if channel is None:
             channel = self._channels[shot.camera] = Channel(shot.camera)
         if channel.take(shot) and self._server is not None and self._server.watched and self._events is not None:
-            # Closed when the server came to grief; the loop goes on without it.
+            # Closed if the server crashed; the loop continues without it.
             with contextlib.suppress(RuntimeError):
-                self._events.call_soon_threadsafe(self._server.stir, shot.camera)
+                self._events.call_soon_threadsafe(self._server.notify_frame, shot.camera)
         return True
 
     def _run(self, listening: socket.socket) -> None:
@@ -118,7 +123,7 @@ class WebView:
         except BaseException as error:
             self._failure = error
             if self._ready.is_set():
-                raise  # printed by the thread; the run goes on without its page
+                raise  # printed by the thread; the run continues without its page
         finally:
             self._ready.set()
 
@@ -133,6 +138,7 @@ class WebView:
             self._channels,
             Guard(self._token, self._port),
             about=self._about,
+            style=self._style,
             metrics_only=self._metrics_only,
         )
         await self._server.serve(listening, self._ready.set)
@@ -144,7 +150,7 @@ def _listening(host: str, port: int) -> socket.socket:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, kind, protocol)
     except OSError as error:
-        raise OutputError(f"there is no address {host!r} to listen on: use 127.0.0.1, or 0.0.0.0 for all") from error
+        raise OutputError(f"cannot listen on the address {host!r}", "use 127.0.0.1, or 0.0.0.0 for all") from error
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
@@ -152,8 +158,9 @@ def _listening(host: str, port: int) -> socket.socket:
     except OSError as error:
         listening.close()
         raise OutputError(
-            f"cannot listen on {host} port {port} ({error.strerror}): choose another port, "
-            f"or see who has it with `ss -ltnp 'sport = :{port}'`"
+            f"cannot listen on {host} port {port} ({error.strerror})",
+            "choose another port, or see which program has it",
+            f"ss -ltnp 'sport = :{port}'",
         ) from error
     return listening
 

@@ -1,7 +1,8 @@
 """One browser that watches: what it is owed, and what is sent to it.
 
-A viewer asks for each frame with ``next``, once it has drawn an earlier one, and may have two under way. One that is
-slow or far away asks less often and gets fewer frames, each the newest; one that hangs asks for nothing and is let go.
+A viewer asks for each frame with ``next``, once it has drawn an earlier one, and may have two under way for each
+camera that it watches. One that is slow or far away asks less often and gets fewer frames, each the newest; one that
+hangs asks for nothing and is dropped.
 """
 
 from __future__ import annotations
@@ -22,31 +23,47 @@ _NEW_S = 0.1
 
 
 class Viewer:
-    """See the module.
+    """See the module. It begins with the first camera there is.
 
     Args:
         stream: the prepared WebSocket.
         transport: below it.
-        camera: which one it starts with.
     """
 
-    def __init__(self, stream: web.WebSocketResponse, transport: asyncio.Transport | None, camera: int) -> None:
-        self.camera = camera
+    def __init__(self, stream: web.WebSocketResponse, transport: asyncio.Transport | None) -> None:
+        self.camera: int | None = None
+        """The one it watches; None for all."""
         self.credits = 0
         self.due = asyncio.Event()
         self.status: dict[str, Any] | None = None
+        self._chosen = False
         self._stream = stream
         self._transport = transport
-        self._seen = 0
+        self._seen: dict[int, int] = {}
+        self._sent = 0
+        self._sent_last: dict[int, int] = {}
         self._heard_at = time.monotonic()
 
+    def watches(self, camera: int) -> bool:
+        """Whether it wants frames of ``camera``."""
+        return self.camera is None or self.camera == camera
+
     def heard(self, text: Any, channels: dict[int, Channel]) -> bool:
-        """Take one message, ``next``, ``camera N`` or ``here`` of one that wants no frames now; False for any other."""
-        word, _, number = text.partition(" ") if isinstance(text, str) else ("", "", "")
+        """Take one message; False for an unknown one.
+
+        ``next`` asks for a frame, ``camera N`` and ``camera all`` choose, and ``here`` is for one that wants no frames
+        now.
+        """
+        word, _, which = text.partition(" ") if isinstance(text, str) else ("", "", "")
         if word == "next":
-            self.credits = min(self.credits + 1, _MOST_CREDITS)
-        elif word == "camera" and number.isdecimal() and int(number) in channels:
-            self.camera, self._seen = int(number), 0
+            self._choose_first(channels)
+            most = _MOST_CREDITS * (len(channels) if self.camera is None else 1)
+            self.credits = min(self.credits + 1, max(most, _MOST_CREDITS))
+        elif word == "camera" and which == "all":
+            self._chosen, self.camera, self._seen = True, None, {}
+        elif word == "camera" and which.isdecimal() and int(which) in channels:
+            self._chosen, self.camera, self._seen = True, int(which), {}
+            self.credits = min(self.credits, _MOST_CREDITS)
         elif word != "here":
             return False
         self._heard_at = time.monotonic()
@@ -62,8 +79,7 @@ class Viewer:
                 status, self.status = self.status, None
                 if status is not None:
                     await asyncio.wait_for(self._stream.send_str(json.dumps(status)), _SEND_S)
-                message = self._owed(channels.get(self.camera))
-                if message is not None:
+                while (message := self._take_owed(channels)) is not None:
                     await asyncio.wait_for(self._stream.send_bytes(message), _SEND_S)
         except (asyncio.TimeoutError, ConnectionError):
             pass
@@ -75,12 +91,31 @@ class Viewer:
         """Say that the run has ended."""
         await self._stream.close(code=1001, message=b"the run has ended")
 
-    def _owed(self, channel: Channel | None) -> bytes | None:
-        """The channel's message, if this viewer is ready for one, has not had it, and it is the newest there is."""
-        if channel is None or not self.credits or channel.published <= self._seen:
+    def _choose_first(self, channels: dict[int, Channel]) -> None:
+        """A page that has not chosen is shown the first camera."""
+        if not self._chosen and channels:
+            self._chosen, self.camera = True, min(channels)
+
+    def _take_owed(self, channels: dict[int, Channel]) -> bytes | None:
+        """The message of a camera that this viewer is ready for, has not had, and is the newest there is.
+
+        Of several cameras, the one whose last turn is longest ago.
+        """
+        if not self.credits:
             return None
-        if channel.encoded is not channel.newest and time.perf_counter() - channel.published_at > _NEW_S:
+        now = time.perf_counter()
+        ready = [
+            channel
+            for channel in list(channels.values())
+            if self.watches(channel.camera)
+            and channel.published > self._seen.get(channel.camera, 0)
+            and (channel.encoded is channel.newest or now - channel.published_at <= _NEW_S)
+        ]
+        if not ready:
             return None
+        channel = min(ready, key=lambda one: self._sent_last.get(one.camera, 0))
         self.credits -= 1
-        self._seen = channel.published
+        self._sent += 1
+        self._sent_last[channel.camera] = self._sent
+        self._seen[channel.camera] = channel.published
         return channel.message
