@@ -85,20 +85,6 @@ class Settings:
     """Of files: give each frame when it is due, and drop those that come too fast."""
 
 
-def size_from_text(text: str | None) -> tuple[int, int] | None:
-    """``1280x720`` → (1280, 720), and None → None.
-
-    Raises:
-        OptionError: it is no size.
-    """
-    if text is None:
-        return None
-    width, _, height = text.lower().replace("×", "x").partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise OptionError(f"{text!r} is no size: give --size WIDTHxHEIGHT, such as 1280x720")
-    return int(width), int(height)
-
-
 def open_sources(cameras: Sequence[str], places: Sequence[str], settings: Settings) -> list[Source]:
     """Open what the command line names, cameras first.
 
@@ -220,8 +206,6 @@ class VideoSource:
 
     def __init__(self, path: Path) -> None:
         self.name = path.name
-        # OpenCV's own warnings would stand beside our one sentence and say less.
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         self._capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
         self._first = self._capture.read()[1] if self._capture.isOpened() else None
         if self._first is None:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import engine_or_default, names_model
+from ..records import counted
+from .options import engine_or_default, names_model, parse_camera_size
 from .output import Advance, JsonFlag, progress, result, say
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def run(
         ),
     ] = None,
     size: Annotated[
-        str | None, typer.Option(metavar="WxH", help="Requested camera frame size.", rich_help_panel=_SOURCE)
+        str | None, typer.Option(metavar="HEIGHTxWIDTH", help="Requested camera frame size.", rich_help_panel=_SOURCE)
     ] = None,
     fps: Annotated[
         float | None, typer.Option(min=0.1, metavar="N", help="Requested camera frame rate.", rich_help_panel=_SOURCE)
@@ -235,7 +236,7 @@ def run(
     """Segment cameras, streams, videos or images, and show, record or save the result."""
     from ..camera.loop import Loop
     from ..camera.sinks import check_view
-    from ..camera.sources import Settings, open_sources, size_from_text
+    from ..camera.sources import Settings, open_sources
 
     engine, places = _split_arguments(engine, inputs or [], place or [])
     if engine is not None and not names_model(engine):
@@ -249,7 +250,7 @@ def run(
         _refuse(context, _FOR_PICTURES, "needs a window, --record, --save-overlays or --rtp")
         if view != "web":
             _refuse(context, ("opacity", "hide"), "needs a window, --view web, --record, --save-overlays or --rtp")
-    asked = Settings(size_from_text(size), fps, pixels, stall, wait, loop, realtime)
+    asked = Settings(parse_camera_size(size), fps, pixels, stall, wait, loop, realtime)
     with contextlib.ExitStack() as held:
         sources = open_sources(camera or [], places, asked)
         for source in sources:
@@ -353,7 +354,7 @@ class _Outputs:
     def in_words(self) -> str:
         """For the last line."""
         words = [str(path) for path in self.recorded if path.exists()]
-        words += [f"{count(folder.written, what)} in {folder.folder}" for what, folder in self._folders]
+        words += [f"{counted(folder.written, what)} in {folder.folder}" for what, folder in self._folders]
         words += [str(self._stats)] if self._stats is not None else []
         return ", ".join(words)
 
@@ -365,11 +366,6 @@ def tell_formats(sources: Sequence[Source]) -> None:
     for source in sources:
         if isinstance(source, LiveSource):
             say(f"{source.name}: {source.format or 'not there yet, waiting for it'}")
-
-
-def count(number: int, what: str) -> str:
-    """``1 frame``, ``2 frames``."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _split_arguments(engine: str | None, inputs: list[str], places: list[str]) -> tuple[str | None, list[str]]:
@@ -483,7 +479,7 @@ def _with_rate(loop: Loop, advance: Advance) -> Callable[[int], None]:
 
 def _in_words(facts: dict[str, Any], outputs: str, live: bool) -> str:
     latency, age = facts["latency_ms"], facts["age_ms"]
-    words = f"{count(facts['frames'], 'frame')}, {facts['dropped']} dropped, {facts['fps']:.1f} FPS"
+    words = f"{counted(facts['frames'], 'frame')}, {facts['dropped']} dropped, {facts['fps']:.1f} FPS"
     if facts["frames"]:
         words += f"; compute p50 {latency['p50']:.1f} p99 {latency['p99']:.1f} ms"
         if live:
