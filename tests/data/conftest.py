@@ -50,7 +50,11 @@ def names_in(folder: Path) -> list[str]:
 def write_image(path: Path) -> None:
     """Noise that is another in each file, as a photograph would be."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    image = np.random.default_rng(zlib.crc32(f"{path.parent.name}/{path.name}".encode())).integers(0, 256, (HEIGHT, WIDTH, 3)).astype(np.uint8)
+    image = (
+        np.random.default_rng(zlib.crc32(f"{path.parent.name}/{path.name}".encode()))
+        .integers(0, 256, (HEIGHT, WIDTH, 3))
+        .astype(np.uint8)
+    )
     assert cv2.imwrite(str(path), image)
 
 

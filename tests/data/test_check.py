@@ -76,7 +76,7 @@ BROKEN: list[tuple[Callable[[Voc], None], str, str]] = [
     (truncated_png, "v0.png", "is cut short after 150 bytes"),
     (missing_split_file, "val.txt", "cannot be read (No such file or directory)"),
     (id_out_of_range, "v0.png", "holds id 21, first at pixel x=3, y=3, and the label set has ids 0 to 20"),
-    (size_mismatch, "v0.png", "is 17×11 and its image v0.jpg is 17×12"),
+    (size_mismatch, "v0.png", "is 17×11 and its image v0.jpg is 17×12, off by a pixel or two"),
     (empty_split, "val.txt", "is empty"),
     (unreadable_folder, "SegmentationClassAug", "cannot be read (Permission denied)"),
     (duplicate_name, "v0.jpg", "is in split val more than once"),
@@ -199,7 +199,7 @@ def test_a_data_set_that_is_not_on_disk_is_an_error(tmp_path: Path) -> None:
         check_dataset("scenes", tmp_path)
     with pytest.raises(DataError, match="choose one of"):
         check_dataset("coco", tmp_path)
-    with pytest.raises(DataError, match="is not a folder"):
+    with pytest.raises(DataError, match="nowhere"):
         check_dataset("voc", tmp_path / "nowhere")
 
 
@@ -296,4 +296,4 @@ def test_the_page_shows_each_kind_with_a_picture_and_needs_no_other_file(tmp_pat
     assert "Turned masks" in page
     assert "Images that cannot be read" in page
     assert page.count("data:image/jpeg;base64,") >= 2
-    assert "src=\"http" not in page
+    assert 'src="http' not in page

@@ -13,14 +13,16 @@ from .pair_facts import PairFacts
 _SIDE = 8
 _NEAR = 4.0
 _MOST_DIFFERENCE = 3.0
+_MOST_LOCAL = 14
 _BLOCK = 1024
 
 
 def duplicates(pairs: Sequence[PairFacts]) -> Iterator[tuple[PairFacts, PairFacts]]:
     """Pairs of images of different splits that show the same: the later one, and the first like it.
 
-    Candidates are near each other as copies of 8 × 8 grey pixels; of them, copies of 32 × 32 differ by at most 3 levels on
-    average. Blank images are like each other without being copies and do not count.
+    Candidates are near each other as copies of 8 × 8 grey pixels; of them, copies of 32 × 32 differ by at most 3
+    levels on average and at most 14 in any pixel. Blank images are like each other without being copies and do not
+    count.
     """
     kept = [facts for facts in pairs if facts.thumb is not None and not facts.blank]
     if len({facts.split for facts in kept}) < 2:
@@ -49,4 +51,5 @@ def _same(one: PairFacts, other: PairFacts) -> bool:
     difference = np.abs(one.thumb.astype(np.int16) - other.thumb)
     # An even picture hides differences that a busy one would show.
     allowed = min(_MOST_DIFFERENCE, 0.1 * float(one.thumb.std()) + 0.2)
-    return float(difference.mean()) <= allowed
+    # A small thing that moved changes few pixels much; compression changes all of them a little.
+    return float(difference.mean()) <= allowed and int(difference.max()) <= _MOST_LOCAL

@@ -136,7 +136,8 @@ def _slivers(mask: NDArray[np.uint8]) -> tuple[int, float]:
         thin = area.astype(bool) & ~np.asarray(cv2.morphologyEx(area, cv2.MORPH_OPEN, _AROUND)).astype(bool)
         ghost |= thin & between
     slivers = int(ghost.sum())
-    if slivers == 0:
+    # Where a quarter of the mask is thin it has no edges to speak of.
+    if slivers == 0 or slivers > mask.size // 4:
         return 0, 0.0
     right, below = np.abs(np.diff(mask.astype(np.int16), axis=1)), np.abs(np.diff(mask.astype(np.int16), axis=0))
     both_known_x, both_known_y = known[:, 1:] & known[:, :-1], known[1:] & known[:-1]

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from ...labels import IGNORE
-from ..exif import SWAPS_SIDES, UPRIGHT
-from ..files import FileSet
+from ..exif import UPRIGHT
+from ..files import FileSet, size_problem
 from .duplicates import duplicates
 from .findings import Finding, Severity, SplitCount
 from .pair_facts import PairFacts
@@ -19,8 +19,8 @@ from .pair_facts import PairFacts
 SOLID_SHARE = 0.002
 """Of all pixels, the share of solid IGNORE from which it is suspected to be a class."""
 _SLIVER_PIXELS, _SLIVER_SHARE = 12, 0.3
-# Hand-drawn masks of CamVid: here 1.8 to 6.6, shifted at most 1.10 times and turned at most 0.76 times here; at most 5 %
-# of slivers. The limits keep a distance from those.
+# Hand-drawn masks of CamVid: here 1.8 to 6.6, shifted at most 1.10 times and turned at most 0.76 times here; at most 5
+# % of slivers. The limits keep a distance from those.
 _FIT, _BETTER = 2.0, 1.5
 _VOTES = 5
 
@@ -38,7 +38,7 @@ def judge_pair(dataset: FileSet, facts: PairFacts) -> Iterator[Finding]:
         missing = not mask.exists()
         yield defect("missing-mask" if missing else "bad-mask", mask, facts.mask_error)
     if facts.image_hw and facts.mask_hw and facts.image_hw != facts.mask_hw:
-        yield defect("size", mask, _size_problem(facts))
+        yield defect("size", mask, size_problem(image, mask, facts.image_hw, facts.mask_hw))
     if facts.blank:
         yield defect("blank", image, f"{image} is blank, one colour all over: restore it or remove the pair")
     if facts.pixels is not None and not facts.pixels[:IGNORE].any():
@@ -110,23 +110,6 @@ def never_occurring(
     )  # fmt: skip
 
 
-def _size_problem(facts: PairFacts) -> str:
-    assert facts.image_hw is not None
-    assert facts.mask_hw is not None
-    (image_h, image_w), (mask_h, mask_w) = facts.image_hw, facts.mask_hw
-    sizes = f"{facts.mask_path} is {mask_w}×{mask_h} and its image {facts.image_path.name} is {image_w}×{image_h}"
-    if facts.orientation in SWAPS_SIDES and (mask_h, mask_w) == (image_w, image_h):
-        return (
-            f"{sizes}, because EXIF orientation {facts.orientation} turns the image when it is read: turn the mask "
-            f"too, or save the image upright without the EXIF tag"
-        )
-    if (mask_h, mask_w) == (image_w, image_h):
-        return f"{sizes}, so the mask is transposed or turned: export it in the image's orientation"
-    if max(abs(mask_h - image_h), abs(mask_w - image_w)) <= 2:
-        return f"{sizes}, off by a pixel or two: a mask must have the size of its image, so export it again"
-    return f"{sizes}: a mask must have the size of its image"
-
-
 def _misaligned(facts: PairFacts) -> Iterator[Finding]:
     fit, stored = facts.alignment, facts.stored_alignment
     if fit is None:
@@ -188,8 +171,8 @@ def _shifted_alone(pairs: Sequence[PairFacts]) -> Iterator[Finding]:
         if small and fit.shifted >= 1.5 * _FIT:
             yield Finding(
                 "shifted", "defect", facts.split, facts.mask_path,
-                f"{facts.mask_path} fits its image {facts.image_path.name} best when moved by {_move(fit.shift)}, and the "
-                f"other masks of the set fit where they are: export it again without cropping or padding",
+                f"{facts.mask_path} fits its image {facts.image_path.name} best when moved by {_move(fit.shift)}, and "
+                f"the other masks of the set fit where they are: export it again without cropping or padding",
                 facts.image_path, facts.mask_path, fit.shifted / max(fit.here, 1e-3),
             )  # fmt: skip
 
