@@ -16,11 +16,10 @@ from .output import Advance, JsonFlag, progress, result, say
 
 if TYPE_CHECKING:
     from ..camera.loop import Loop
-    from ..camera.overlay import Overlay
     from ..camera.picture_folder import PictureFolder
     from ..camera.sinks import Sink
     from ..camera.sources import Source
-    from ..engine.engine import EngineInfo
+    from ..camera.web import WebView
     from ..labels import LabelSet
 
 _SOURCE, _ENGINE, _VIEW, _OUTPUT, _SERVICE = "Source", "Engine", "View", "Output", "Service"
@@ -235,6 +234,7 @@ def run(
 ) -> None:
     """Segment cameras, streams, videos or images, and show, record or save the result."""
     from ..camera.loop import Loop
+    from ..camera.overlay import Overlay, check_show, class_ids
     from ..camera.sinks import check_view
     from ..camera.sources import Settings, open_sources
 
@@ -264,14 +264,28 @@ def run(
             outputs.add_rtp(rtp)
         opened = held.enter_context(engine_or_default(engine, model, precision, runtime))
         info = opened.info
-        overlay = _overlay(info.label_set, opacity, legend, hide or [], show)
+        hidden = class_ids(info.label_set, hide or [])
+        overlay = Overlay(info.label_set, opacity, legend=legend, hide=hidden, show=check_show(show))
         outputs.add_folders(info.label_set, save_masks, save_overlays)
         main_loop = Loop(sources, opened, outputs.sinks, frames, overlay)
         if view == "window":
             outputs.add_window()
         if serves:
+            from ..camera.web import WebView
+
             port = web_port if view == "web" else metrics_port or 0
-            outputs.sinks += _served(held, main_loop, info, web_host, port, web_token, metrics_only=view != "web")
+            served = WebView(
+                info.label_set,
+                main_loop.summary,
+                host=web_host,
+                port=port,
+                token=web_token,
+                metrics_only=view != "web",
+                about=f"{info.path.name}, {info.precision}, {info.runtime}",
+                opacity=opacity,
+                hide=hidden,
+            )
+            outputs.add_web(served, tells_token=view != "web" and web_token is None)
         if stats is not None:
             outputs.add_stats(stats, main_loop)
         if not outputs.sinks and stats is None and not _is_given(context, "view"):
@@ -339,6 +353,12 @@ class _Outputs:
 
         self.sinks.append(self._held.enter_context(Window([source.name for source in self._sources])))
 
+    def add_web(self, view: WebView, tells_token: bool) -> None:
+        self.sinks.append(self._held.enter_context(view))
+        say(f"{'metrics' if view.metrics_only else 'watch'} at {view.url}")
+        if tells_token and view.token is not None:
+            say(f"they ask for Authorization: Bearer {view.token}")
+
     def add_stats(self, path: Path, loop: Loop) -> None:
         from ..camera.stats import StatsFile
 
@@ -400,40 +420,6 @@ def _check_sources(context: typer.Context, sources: Sequence[Source], places: Se
         _refuse(context, _FOR_LIVE, "is for cameras and streams, and there is none")
     if all(live) or list(places) == ["demo"]:
         _refuse(context, _FOR_FILES if all(live) else ("loop",), "is for videos and images, and there is none")
-
-
-def _overlay(label_set: LabelSet, opacity: float, legend: bool, hide: Sequence[str], show: str) -> Overlay:
-    from ..camera.overlay import Overlay, check_show, class_ids
-
-    return Overlay(label_set, opacity, legend=legend, hide=class_ids(label_set, hide), show=check_show(show))
-
-
-def _served(
-    held: contextlib.ExitStack,
-    loop: Loop,
-    info: EngineInfo,
-    host: str,
-    port: int,
-    token: str | None,
-    metrics_only: bool,
-) -> list[Sink]:
-    from ..camera.web import WebView
-
-    view = held.enter_context(
-        WebView(
-            info.label_set,
-            loop.summary,
-            host=host,
-            port=port,
-            token=token,
-            metrics_only=metrics_only,
-            about=f"{info.path.name}, {info.precision}, {info.runtime}",
-        )
-    )
-    say(f"{'metrics' if metrics_only else 'watch'} at {view.url}")
-    if metrics_only and token is None and view.token is not None:
-        say(f"they ask for Authorization: Bearer {view.token}")
-    return [view]
 
 
 def _end_on_signals(held: contextlib.ExitStack, loop: Loop) -> None:
