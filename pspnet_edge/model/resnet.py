@@ -85,7 +85,7 @@ class ResNet(nn.Module):
                 f"there is no {variant} of {stages} stages with output stride {output_stride}: choose one of "
                 f"{', '.join(DEPTHS)}, 2 to 4 stages and an output stride of 8, 16 or 32"
             )
-        self._timm_name = variant + _TIMM_SUFFIX.get((tuple(stem_widths), average_shortcut), " with this stem")
+        self.timm_name = variant + _TIMM_SUFFIX.get((tuple(stem_widths), average_shortcut), " with this stem")
         bottleneck, counts = DEPTHS[variant]
         self.stem = _stem(stem_widths, in_channels)
         self.stages = stages
@@ -127,7 +127,7 @@ class ResNet(nn.Module):
 
     def load_imagenet(self) -> None:
         """Load timm's ImageNet weights, downloaded at first use."""
-        load_in_order(self, timm_weights(self._timm_name), f"timm's {self._timm_name}")
+        load_in_order(self, timm_weights(self.timm_name), f"timm's {self.timm_name}")
 
 
 def _steps(output_stride: int, strides: Sequence[int], dilations: Sequence[int]) -> tuple[list[int], list[int]]:

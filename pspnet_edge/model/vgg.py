@@ -10,8 +10,6 @@ from torch.nn import functional as F
 
 from .imagenet import MEAN, STD, load_in_order, timm_weights
 
-_TIMM_NAME = "vgg16_bn"
-
 
 class Vgg16(nn.Module):
     """VGG-16 features at stride 4 and twice at stride 8.
@@ -21,6 +19,7 @@ class Vgg16(nn.Module):
 
     mean: tuple[float, ...] = MEAN
     std: tuple[float, ...] = STD
+    timm_name = "vgg16_bn"
 
     def __init__(self, in_channels: int = 3) -> None:
         super().__init__()
@@ -50,7 +49,7 @@ class Vgg16(nn.Module):
 
     def load_imagenet(self) -> None:
         """Load timm's ImageNet weights, downloaded at first use."""
-        load_in_order(self, timm_weights(_TIMM_NAME), f"timm's {_TIMM_NAME}")
+        load_in_order(self, timm_weights(self.timm_name), f"timm's {self.timm_name}")
 
 
 def _stage(inputs: int, width: int, count: int, dilation: int) -> nn.Sequential:

@@ -1,11 +1,15 @@
 """From a data set to batches of tensors.
 
-What a sample is depends on (seed, epoch, index) alone, so a run can be resumed, and shared by any number of processes.
+A sample depends only on (seed, epoch, index), so a run can be resumed, and divided among any number of processes.
 """
 
 from __future__ import annotations
 
+import logging
+import os
+import shutil
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import cv2
@@ -21,15 +25,20 @@ from ..data.transforms import Window, random_window, recoloured
 from ..errors import DataError, PspnetEdgeError
 from .distributed import World
 
+_log = logging.getLogger(__name__)
+
 SOFT_STRIDE = 4
 """Pixels of a crop between two of the teacher's answers."""
 
 PREFETCHED = 4
-"""Parts that each worker prepares in advance."""
+"""Micro-batches that each loader process prepares in advance."""
+
+_SHARED_MEMORY = Path("/dev/shm")
+_GPU_WORKERS = 8
 
 
 class SoftLabels(Protocol):
-    """What a teacher says: ``uint8 [h, w, classes]`` for each image; see ``distil``."""
+    """A teacher's probabilities: ``uint8 [h, w, classes]`` for each image; see ``distil``."""
 
     def __getitem__(self, index: int) -> NDArray[np.uint8]: ...
 
@@ -38,16 +47,16 @@ Sample = tuple[Tensor, Tensor, Tensor]
 
 
 class TrainingSamples(TorchDataset[Sample]):
-    """Augmented samples of ``real`` and, as a small share, of ``extra``, keyed by (epoch, index).
+    """Augmented samples of ``real`` and, as a small fraction, of ``extra``, keyed by (epoch, index).
 
-    With ``soft``, what a teacher says of each real image comes along; it says nothing about the extra ones.
+    With ``soft`` the teacher's probabilities of each real image are included; those of extra images are all zero.
     """
 
     def __init__(
         self,
         real: Dataset,
         extra: Dataset | None,
-        extra_share: float,
+        extra_fraction: float,
         crop_hw: tuple[int, int],
         scales: tuple[float, float],
         seed: int,
@@ -56,7 +65,7 @@ class TrainingSamples(TorchDataset[Sample]):
     ) -> None:
         self._real = real
         self._extra = extra
-        self._extra_count = round(len(real) * extra_share) if extra is not None else 0
+        self._extra_count = round(len(real) * extra_fraction) if extra is not None else 0
         self._crop_hw = crop_hw
         self._scales = scales
         self._seed = seed
@@ -67,7 +76,7 @@ class TrainingSamples(TorchDataset[Sample]):
         return len(self._real) + self._extra_count
 
     def epoch_order(self, epoch: int) -> list[tuple[int, int]]:
-        """The keys of one epoch in the order they are used."""
+        """The keys of one epoch in the order in which they are used."""
         order = np.random.default_rng([self._seed, epoch]).permutation(len(self))
         return [(epoch, int(index)) for index in order]
 
@@ -92,44 +101,78 @@ class TrainingSamples(TorchDataset[Sample]):
         return torch.from_numpy(window.of_probabilities(self._soft[index], mask.shape, SOFT_STRIDE))
 
 
-def shares(
-    samples: TrainingSamples, epochs: range, batch: int, parts: int, workers: int, world: World
+def micro_batches(
+    samples: TrainingSamples, epochs: range, batch: int, accumulate: int, workers: int, world: World
 ) -> Iterator[Sample]:
-    """What this process computes of every batch of every epoch, part after part; an incomplete last batch is left.
+    """What this process computes of every batch of every epoch; an incomplete last batch is left out.
 
-    Each part is ``uint8 [N, H, W, 3]`` BGR, ``int64 [N, H, W]`` and the teacher's ``uint8 [N, H/4, W/4, classes]``,
-    which is empty where there is no teacher. The workers live as long as the iterator and prepare the next
-    epoch in time.
+    Each micro-batch is ``uint8 [N, H, W, 3]`` BGR, ``int64 [N, H, W]`` and the teacher's ``uint8 [N, H/4, W/4,
+    classes]``, which is empty where there is no teacher; ``accumulate`` of them are one step. The loader processes live
+    as long as the iterator and prepare the next epoch in time.
     """
-    share = batch // world.size
-    keys = _Keys(samples, epochs, batch, range(world.rank * share, (world.rank + 1) * share))
+    of_process = batch // world.size
+    keys = _Keys(samples, epochs, batch, range(world.rank * of_process, (world.rank + 1) * of_process))
     loader = DataLoader(
         samples,
-        batch_size=share // parts,
+        batch_size=of_process // accumulate,
         sampler=keys,
         num_workers=workers,
         prefetch_factor=PREFETCHED if workers else None,
         worker_init_fn=_begin_worker,
-        # One of its own, so that reading draws nothing from the generator that dropout uses.
+        # Its own generator, so that reading draws nothing from the one that dropout uses.
         generator=torch.Generator(),
         pin_memory=world.device.type == "cuda",
     )
-    for images, masks, soft in _plainly(loader):
+    for images, masks, soft in _with_plain_errors(loader):
         frames, labels, teaching = (tensor.to(world.device, non_blocking=True) for tensor in (images, masks, soft))
         yield frames, labels.long(), teaching
 
 
-def _plainly(loader: DataLoader[Sample]) -> Iterator[Sample]:
-    """The batches; an error of a worker loses the traceback that PyTorch puts into its message."""
+def choose_workers(wanted: int | None, sample_bytes: int, world: World) -> int:
+    """How many loader processes to use.
+
+    Args:
+        wanted: what the user asked for; None takes one on a CPU, which is busy with the training itself, and up to
+            eight on a GPU.
+        sample_bytes: bytes of one micro-batch.
+        world: the processes that compute together.
+
+    Returns:
+        0 where shared memory, through which batches travel, is too small; a warning says so.
+    """
+    if wanted is None:
+        processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        wanted = 1 if world.device.type == "cpu" else max(1, min(_GPU_WORKERS, processors // world.local_size - 1))
+    if wanted and _SHARED_MEMORY.is_dir():
+        free, needed = shutil.disk_usage(_SHARED_MEMORY).free, 2 * PREFETCHED * sample_bytes
+        if free < needed * wanted * world.local_size:
+            fitting = int(free // (needed * world.local_size))
+            _log.warning(
+                "%s has %.0f MB free and %d loader processes need %.0f MB: using %d; "
+                "in a container give it more with --shm-size=1g",
+                _SHARED_MEMORY, free / 1e6, wanted, needed * wanted * world.local_size / 1e6, fitting,
+            )  # fmt: skip
+            return fitting
+    return wanted
+
+
+def _with_plain_errors(loader: DataLoader[Sample]) -> Iterator[Sample]:
+    """The batches; an error of a loader process loses the traceback that PyTorch puts into its message."""
     try:
         yield from loader
     except PspnetEdgeError as error:
         raise type(error)(str(error).rstrip().rpartition("\n")[2].removeprefix(_full_name(error))) from error
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+        message = str(error)
+        if "shared memory" in message or "shm" in message or "No space left on device" in message:
+            raise DataError(
+                f"batches do not fit into shared memory ({_SHARED_MEMORY})",
+                "enlarge it (docker run --shm-size=1g), or lower --workers; --workers 0 does not use it",
+            ) from error
+        if "DataLoader worker" not in message:
             raise
         raise DataError(
-            "a process that prepares batches was ended from outside, as when memory is short: lower --workers"
+            "a process that prepares batches was killed, probably for lack of memory", "lower --workers"
         ) from error
 
 
@@ -143,22 +186,22 @@ def _begin_worker(_: int) -> None:
 
 
 class _Keys(Sampler[tuple[int, int]]):
-    """Hands out the (epoch, index) keys of one process's share of every batch."""
+    """Yields the (epoch, index) keys of one process's part of every batch."""
 
-    def __init__(self, samples: TrainingSamples, epochs: range, batch: int, share: range) -> None:
+    def __init__(self, samples: TrainingSamples, epochs: range, batch: int, positions: range) -> None:
         self._samples = samples
         self._epochs = epochs
         self._batch = batch
-        self._share = share
+        self._positions = positions
 
     def __len__(self) -> int:
-        return len(self._epochs) * (len(self._samples) // self._batch) * len(self._share)
+        return len(self._epochs) * (len(self._samples) // self._batch) * len(self._positions)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         for epoch in self._epochs:
             order = self._samples.epoch_order(epoch)
             for start in range(0, len(order) - self._batch + 1, self._batch):
-                yield from (order[start + place] for place in self._share)
+                yield from (order[start + position] for position in self._positions)
 
 
 def normalised(frames: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a run leaves in its folder after each epoch."""
+"""The files of one run: checkpoints, metrics.csv and pictures of its figures."""
 
 from __future__ import annotations
 
@@ -6,75 +6,80 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..errors import OptionError
 from ..labels import LabelSet
 from ..metrics import ConfusionMatrix
-from ..model.checkpoint import save_checkpoint
-from .metrics_log import EpochResult, best_miou, write_metrics
+from ..model.checkpoint import Checkpoint, save_checkpoint
+from .history import EpochResult, best_result, write_metrics
+from .plots import draw_confusion_matrix, draw_curves
 from .recipe import Recipe
 from .step import Run
 
-LAST = "last.pt"
+LAST, BEST, FINAL = "last.pt", "best.pt", "final.pt"
+METRICS, CURVES, CONFUSION = "metrics.csv", "results.png", "confusion_matrix.png"
 
 
-class Keeper:
-    """Writes the checkpoints and metrics.csv of one run, and reads them again.
+class RunFiles:
+    """Writes the files of one run after each epoch.
 
     Args:
         folder: where they go.
         recipe: what the run computes.
         label_set: the classes of its data.
         validates: whether epochs are validated, so that there is a best one.
-        taught_by: SHA-256 of the teacher, or None.
+        teacher_sha256: of the teacher, or None.
+        trained_on: names of the data sets behind the weights.
     """
 
     def __init__(
-        self, folder: Path, recipe: Recipe, label_set: LabelSet, validates: bool, taught_by: str | None
+        self,
+        folder: Path,
+        recipe: Recipe,
+        label_set: LabelSet,
+        validates: bool,
+        teacher_sha256: str | None,
+        trained_on: tuple[str, ...] = (),
     ) -> None:
         self._folder, self._recipe, self._label_set = folder, recipe, label_set
-        self._validates, self._taught_by = validates, taught_by
-        self.last = folder / LAST
-        self.chosen = folder / ("best.pt" if validates else "final.pt")
+        self._validates, self._teacher_sha256, self._trained_on = validates, teacher_sha256, trained_on
+        self._last = folder / LAST
+        self.chosen = folder / (BEST if validates else FINAL)
         self.rows: list[EpochResult] = []
 
-    def resume(self, run: Run) -> None:
-        """Take the run and the rows up to where ``last.pt`` has them.
-
-        Raises:
-            ModelError: no such file, or not one to resume from.
-            OptionError: it was made with another recipe or teacher.
-        """
-        state = run.restore(self.last)
-        if state["teacher_sha256"] != self._taught_by:
-            raise OptionError(f"{self.last} was made with another teacher or none: give the same --distil to resume")
-        self.rows = [EpochResult(**row) for row in state["rows"]]
+    def resume(self, saved: Checkpoint) -> None:
+        """Take over the figures of a loaded ``last.pt``."""
+        assert saved.training is not None
+        self.rows = [EpochResult.from_facts(row) for row in saved.training["rows"]]
 
     def add(self, row: EpochResult) -> bool:
-        """Add the figures of an epoch; whether its weights are those to keep."""
-        best = best_miou(self.rows)
+        """Add the figures of an epoch; whether its weights are the best so far."""
+        best = best_result(self.rows)
         self.rows.append(row)
         if not self._validates:
-            return row.epoch == self._recipe.epochs
-        return row.validated and (best is None or row.miou > best)
+            return True
+        return row.validated and (best is None or row.miou > best.miou)
 
-    def write(self, run: Run, chosen: bool) -> None:
+    def epochs_since_best(self) -> int:
+        """Epochs since the validated mIoU last improved; 0 before the first validation."""
+        best = best_result(self.rows)
+        return self.rows[-1].epoch - best.epoch if best else 0
+
+    def write(self, run: Run, chosen: bool, finished: bool, matrix: ConfusionMatrix | None) -> None:
         """Write the files as they are after the last row."""
         row = self.rows[-1]
         facts: dict[str, Any] = {
             "recipe": self._recipe.facts(),
             "epochs": row.epoch,
             "val_miou": row.miou if row.validated else None,
-            "teacher_sha256": self._taught_by,
+            "teacher_sha256": self._teacher_sha256,
+            "trained_on": list(self._trained_on),
+            "run": self._folder.resolve().name,
         }
-        if chosen:
+        if chosen and (self._validates or finished):
             save_checkpoint(self.chosen, run.average.model, self._label_set, facts)
-        state = run.state() | {"rows": [asdict(row) for row in self.rows], "teacher_sha256": self._taught_by}
-        save_checkpoint(self.last, run.model, self._label_set, facts, state)
-        write_metrics(self._folder / "metrics.csv", self.rows)
-
-
-def row_of(epoch: int, loss: float, matrix: ConfusionMatrix | None, learning_rate: float) -> EpochResult:
-    """The figures of an epoch; NaN where it was not validated."""
-    unknown = float("nan")
-    miou, accuracy = (matrix.miou(), matrix.pixel_accuracy()) if matrix else (unknown, unknown)
-    return EpochResult(epoch, loss, miou, accuracy, learning_rate)
+        state = run.state() | {"rows": [asdict(row) for row in self.rows], "teacher_sha256": self._teacher_sha256}
+        save_checkpoint(self._last, run.model, self._label_set, facts, state)
+        write_metrics(self._folder / METRICS, self.rows, self._label_set.classes if self._validates else ())
+        if chosen and matrix is not None:
+            draw_confusion_matrix(self._folder / CONFUSION, matrix, self._label_set.classes, f"epoch {row.epoch}")
+        if row.validated or finished:
+            draw_curves(self._folder / CURVES, self.rows, self._label_set, self._folder.resolve().name)

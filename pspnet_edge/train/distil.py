@@ -1,7 +1,7 @@
-"""What a teacher says about each training image, computed once and kept on disk.
+"""A teacher's class probabilities for each training image, computed once and kept on disk.
 
-A teacher that ran beside the student would double the time of every step. It sees each image whole and unchanged
-instead, as large as wanted, and what it says is cut, scaled and mirrored together with the image and its mask.
+A teacher that ran at every step would double its time. Instead it sees each image once, whole and unchanged, at any
+scale, and its probabilities are cropped, scaled and mirrored together with the image and its mask.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ def soft_labels(
     world: World = ALONE,
     on_image: Callable[[int], None] = lambda done: None,
 ) -> KeptLabels:
-    """Let a teacher look at every image and its mirror image; what is already in ``folder`` is kept.
+    """Compute a teacher's probabilities for every image and its mirror image; those already in ``folder`` are kept.
 
     Args:
         teacher: a checkpoint with the data set's classes.
         dataset: the training images.
-        folder: where the probabilities are kept, one file an image.
-        scale: magnification at which the teacher sees the images; it finds small things better when they are larger.
-        world: the processes that share the images among them.
-        on_image: called after each with the number done.
+        folder: where the probabilities are kept, one file per image.
+        scale: scale factor at which the teacher sees the images; it finds small things better when they are larger.
+        world: the processes that divide the images among them.
+        on_image: called after each image with the number done.
 
     Raises:
         ModelError: a checkpoint that cannot be read.
@@ -59,7 +59,9 @@ def soft_labels(
     """
     loaded = load_checkpoint(teacher)
     if loaded.label_set.classes != dataset.label_set.classes:
-        raise OptionError(f"{teacher} knows other classes than {dataset.label_set.name}: distil from one of the same")
+        raise OptionError(
+            f"the teacher {teacher} has other classes than {dataset.label_set.name}", "distil from one with the same"
+        )
     if world.first:
         _begin(folder, teacher, dataset, scale)
     world.wait()

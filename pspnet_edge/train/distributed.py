@@ -1,10 +1,11 @@
 """Several processes, on one machine or many, that compute one run together.
 
-``torchrun`` starts the processes and says to each, in environment variables, which one it is. Every process takes its
-share of every batch; what a sample is depends on (seed, epoch, index) alone and every loss is divided by what the whole
-batch holds, so the number of processes changes neither the samples nor the gradient. Three things do depend on it:
-dropout, which draws in each process for itself; the Lovász loss, which is no sum over pixels and is averaged over the
-parts; and BatchNorm on a CPU, for which PyTorch has no SyncBatchNorm, so that each process normalises by its own share.
+``torchrun`` starts the processes and tells each, in environment variables, which one it is. Every process computes its
+part of every batch; a sample depends only on (seed, epoch, index) and every loss is divided by the count of the whole
+batch, so the number of processes changes neither the samples nor the gradient. Three things do depend on it:
+dropout, which every process draws separately; the Lovász loss, which is not a sum over pixels and is averaged over the
+micro-batches; and BatchNorm on a CPU, for which PyTorch has no SyncBatchNorm, so that each process normalizes by its
+own crops.
 """
 
 from __future__ import annotations
@@ -35,28 +36,39 @@ class World:
     device: torch.device
     rank: int = 0
     size: int = 1
+    local_size: int = 1
+    """How many of the processes run on this machine."""
 
     @property
     def first(self) -> bool:
-        """Whether this process writes the files and speaks."""
+        """Whether this process writes the files and reports progress."""
         return self.rank == 0
 
     def total(self, values: Tensor) -> Tensor:
-        """The sum of ``values`` over all processes, in a new tensor; a process alone gets its own back."""
+        """The sum of ``values`` over all processes, in a new tensor; a single process gets its own back."""
         if self.size == 1:
             return values
         summed = values.detach().clone().to(self.device)
         dist.all_reduce(summed)
         return summed
 
-    def spread(self, module: nn.Module) -> None:
+    def broadcast(self, module: nn.Module) -> None:
         """Give every process the first one's weights and buffers."""
         if self.size > 1:
             for value in module.state_dict().values():
                 dist.broadcast(value, 0)
 
+    def agree(self, text: str) -> str:
+        """The first process's ``text``, in every process."""
+        if self.size == 1:
+            return text
+        values: list[str | None] = [text]
+        dist.broadcast_object_list(values, 0, device=self.device)
+        assert values[0] is not None
+        return values[0]
+
     def wait(self) -> None:
-        """Until all are here."""
+        """Return when all processes have arrived."""
         if self.size > 1:
             # Not dist.barrier, which makes NCCL guess a device.
             self.total(torch.zeros(1))
@@ -68,14 +80,14 @@ ALONE = World(torch.device("cpu"))
 
 @contextmanager
 def joined(device: str = "auto") -> Iterator[World]:
-    """Join the processes that ``torchrun`` started, or be alone.
+    """Join the processes that ``torchrun`` started, or run as a single process.
 
     Args:
-        device: ``auto``, ``cpu`` or ``cuda``; auto takes a GPU where PyTorch finds one.
+        device: ``auto``, ``cpu`` or ``cuda``; auto chooses a GPU where PyTorch finds one.
 
     Raises:
         OptionError: no such device, or more processes than GPUs on this machine.
-        PspnetEdgeError: another process ended, so this one cannot go on.
+        PspnetEdgeError: another process ended, so this one cannot continue.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     rank, local = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
@@ -87,27 +99,29 @@ def joined(device: str = "auto") -> Iterator[World]:
         torch.cuda.set_device(chosen)
     dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=_PATIENCE)
     try:
-        yield World(chosen, rank, size)
+        yield World(chosen, rank, size, int(os.environ.get("LOCAL_WORLD_SIZE", size)))
     except RuntimeError as error:
         if not _is_of_the_connection(error):
             raise
         reason = str(error).strip().split("\n")[0].rpartition("] ")[2]
-        raise PspnetEdgeError(f"process {rank} lost the others ({reason}): see what the first to end said") from error
+        raise PspnetEdgeError(
+            f"process {rank} lost the connection to the others ({reason})", "see the message of the one that ended first"
+        ) from error
     finally:
         dist.destroy_process_group()
 
 
 def _device(name: str, local_rank: int) -> torch.device:
     if name not in ("auto", "cpu", "cuda"):
-        raise OptionError(f"there is no device {name!r}: choose auto, cpu or cuda")
+        raise OptionError(f"unknown device {name!r}", "choose auto, cpu or cuda")
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        raise OptionError("PyTorch finds no GPU here: install its CUDA build and a driver, or give --device cpu")
+        raise OptionError("PyTorch finds no GPU", "install its CUDA build and a driver, or give --device cpu")
     if local_rank >= torch.cuda.device_count():
         raise OptionError(
-            f"process {local_rank} of this machine has no GPU of its own among {torch.cuda.device_count()}: "
-            f"lower torchrun's --nproc-per-node"
+            f"process {local_rank} of this machine has no GPU: there are {torch.cuda.device_count()}",
+            "lower torchrun's --nproc-per-node",
         )
     return torch.device("cuda", local_rank)
 
@@ -118,7 +132,7 @@ def _is_of_the_connection(error: RuntimeError) -> bool:
 
 
 class _WithAux(nn.Module):
-    """The network as training calls it: ``forward`` gives the logits and the aux head's."""
+    """The network as training calls it: ``forward`` returns the logits and the aux head's."""
 
     def __init__(self, model: PSPNet) -> None:
         super().__init__()
@@ -128,23 +142,23 @@ class _WithAux(nn.Module):
         return self.model.forward_with_aux(x)
 
 
-class Spread:
+class DistributedNetwork:
     """A network whose gradients are those of the whole batch, whichever process computed which part."""
 
-    def __init__(self, model: PSPNet, world: World, freeze_batchnorm: bool) -> None:
-        if world.size > 1 and world.device.type == "cuda" and not freeze_batchnorm:
+    def __init__(self, model: PSPNet, world: World, synchronize_batchnorm: bool) -> None:
+        if world.size > 1 and world.device.type == "cuda" and synchronize_batchnorm:
             model = synchronised(model)
-        self._alone = _WithAux(model)
-        self._together: DistributedDataParallel | None = None
+        self._local = _WithAux(model)
+        self._parallel: DistributedDataParallel | None = None
         if world.size > 1:
             devices = [world.device] if world.device.type == "cuda" else None
-            self._together = DistributedDataParallel(self._alone, device_ids=devices)
+            self._parallel = DistributedDataParallel(self._local, device_ids=devices)
 
-    def exchange(self, last: bool) -> AbstractContextManager[object]:
-        """The context to run forward and backward in: gradients are exchanged at the end of a step's ``last`` part."""
-        return nullcontext() if last or self._together is None else self._together.no_sync()
+    def accumulation(self, last: bool) -> AbstractContextManager[object]:
+        """The context for forward and backward: processes exchange gradients after a step's ``last`` micro-batch."""
+        return nullcontext() if last or self._parallel is None else self._parallel.no_sync()
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits and aux logits of normalised RGB ``float [N, 3, H, W]``."""
-        logits, aux_logits = (self._together or self._alone)(x)
+        """Logits and aux logits of normalized RGB ``float [N, 3, H, W]``."""
+        logits, aux_logits = (self._parallel or self._local)(x)
         return logits, aux_logits

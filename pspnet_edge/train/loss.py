@@ -1,13 +1,14 @@
 """The terms of the training loss.
 
-Those that are ratios of sums take their denominator as an argument, so that the parts of a batch, in one process after
-another or in several at once, add up to the loss of the whole.
+Those that are ratios of sums take their denominator as an argument, so that the micro-batches of a batch, one after
+another or in several processes, add up to the loss of the whole.
 """
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -18,7 +19,7 @@ from ..labels import IGNORE
 AUX_WEIGHT = 0.4
 
 
-def class_weights(frequencies: NDArray, spread: float = 1.10) -> Tensor:  # type: ignore[type-arg]
+def class_weights(frequencies: NDArray[np.float64], spread: float = 1.10) -> Tensor:
     """``1 / ln(spread + frequency)``, scaled to a mean of 1.
 
     Source: A. Paszke et al., ENet, 2016.
@@ -33,7 +34,7 @@ def distillation_loss(logits: Tensor, teacher: Tensor, taught: Tensor | None = N
     Args:
         logits: ``float [N, classes, h, w]``.
         teacher: probabilities ``float [N, classes, h', w']``, taken to the size of the logits; all zero where the
-            teacher saw nothing.
+            teacher has no answer.
         taught: what the sum is divided by; left out, ``taught_pixels`` of this teacher.
 
     Source: G. Hinton et al., Distilling the Knowledge in a Neural Network, 2015, at temperature 1.
@@ -48,7 +49,7 @@ def distillation_loss(logits: Tensor, teacher: Tensor, taught: Tensor | None = N
 
 
 def taught_pixels(teacher: Tensor, size_hw: tuple[int, int]) -> Tensor:
-    """How many pixels of logits of ``size_hw`` the teacher says something about."""
+    """How many pixels of logits of ``size_hw`` have a teacher's answer."""
     return (_teacher_at(teacher, size_hw).sum(1) > 0.5).sum()
 
 
@@ -64,7 +65,7 @@ def lovasz_loss(logits: Tensor, masks: Tensor, align_corners: bool = False, samp
     Args:
         logits: ``float [N, classes, h, w]``.
         masks: ``int64 [N, H, W]``, IGNORE where there is no label.
-        align_corners: how the network means its logits to be resized.
+        align_corners: how the network's logits are resized.
         sample: about how many pixels are taken, drawn with torch's generator.
 
     Source: M. Berman et al., The Lovász-Softmax loss, CVPR 2018.
@@ -90,7 +91,7 @@ def _lovasz_of_class(probabilities: Tensor, positive: Tensor) -> Tensor:
 
 
 def aux_masks(masks: Tensor) -> Tensor:
-    """The labels that the aux head is held against: every second pixel of ``int64 [N, H, W]``."""
+    """The labels that the aux head is compared with: every second pixel of ``int64 [N, H, W]``."""
     return masks[:, 1::2, 1::2]
 
 
@@ -103,7 +104,7 @@ def cross_entropy(
         logits: ``float [N, classes, h, w]``.
         masks: ``int64 [N, H, W]``, IGNORE where there is no label.
         weights: ``float [classes]``.
-        align_corners: how the network means its logits to be resized.
+        align_corners: how the network's logits are resized.
         labelled: what the sum is divided by; left out, ``labelled_weight`` of these masks.
     """
     total = F.cross_entropy(
@@ -130,14 +131,14 @@ def hard_cross_entropy(
 ) -> Tensor:
     """Weighted cross-entropy of each image's hard pixels, averaged over the images that have labels.
 
-    Hard are the pixels whose own class gets less than ``threshold``, and at least the share ``kept`` of the labelled
-    ones. Each image's are chosen for itself, so that it does not matter which others are computed with it.
+    A pixel is hard when its true class gets less than ``threshold``; at least the fraction ``kept`` of the labelled
+    pixels counts as hard. They are chosen per image, so that the result does not depend on the rest of the batch.
 
     Args:
         logits, masks, weights, align_corners: as in ``cross_entropy``.
         labelled: what the sum over images is divided by; left out, ``labelled_images`` of these masks.
         threshold: a probability.
-        kept: a share, 0–1.
+        kept: a fraction, 0–1.
 
     Source: A. Shrivastava et al., Online Hard Example Mining, CVPR 2016; Z. Wu et al. for pixels.
     """

@@ -1,4 +1,4 @@
-"""What a step makes smaller: the terms of the loss together, over a batch that may be computed in parts."""
+"""The training loss: its terms together, over a batch that may be computed in micro-batches."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ class Objective:
         if recipe.ohem:
             self._entropy = partial(hard_cross_entropy, threshold=recipe.ohem_threshold, kept=recipe.ohem_kept)
 
-    def totals(self, parts: Sequence[Sample]) -> Tensor:
-        """``float64 [3]``: what the main, the aux and the teacher's term of these parts are divided by.
+    def totals(self, micro_batches: Sequence[Sample]) -> Tensor:
+        """``float64 [3]``: the divisors of the main, the aux and the teacher's term of these micro-batches.
 
-        They add up over parts and processes, because they depend on the samples alone.
+        They add up over micro-batches and processes, because they depend only on the samples.
         """
         rows = []
-        for _, masks, soft in parts:
+        for _, masks, soft in micro_batches:
             of_teacher = masks.new_zeros(())
             if soft.numel():
                 size_hw = (-(-masks.shape[-2] // self._stride), -(-masks.shape[-1] // self._stride))
@@ -56,15 +56,15 @@ class Objective:
             rows.append(torch.stack([self._count(masks), self._count(aux_masks(masks)), of_teacher.double()]))
         return torch.stack(rows).sum(0)
 
-    def loss(self, logits: Tensor, aux_logits: Tensor, sample: Sample, totals: Tensor, share: float) -> Tensor:
-        """What one part adds to the loss of its batch.
+    def loss(self, logits: Tensor, aux_logits: Tensor, sample: Sample, totals: Tensor, fraction: float) -> Tensor:
+        """What one micro-batch adds to the loss of its batch.
 
         Args:
-            logits: ``float [N, classes, h, w]`` of the part.
+            logits: ``float [N, classes, h, w]`` of the micro-batch.
             aux_logits: those of the aux head.
-            sample: the part.
+            sample: the micro-batch.
             totals: ``totals`` of the whole batch.
-            share: of the batch's windows that are in this part.
+            fraction: of the batch's crops, how many are in this micro-batch, 0–1.
         """
         _, masks, soft = sample
         main, aux, of_teacher = totals.float()
@@ -72,7 +72,7 @@ class Objective:
         loss = self._entropy(logits, masks, *arguments, main)
         loss = loss + AUX_WEIGHT * self._entropy(aux_logits, aux_masks(masks), *arguments, aux)
         if self._recipe.lovasz_weight:
-            loss = loss + self._recipe.lovasz_weight * share * lovasz_loss(logits, masks, self._align_corners)
+            loss = loss + self._recipe.lovasz_weight * fraction * lovasz_loss(logits, masks, self._align_corners)
         if soft.numel():
             divergence = distillation_loss(logits, _probabilities(soft), of_teacher)
             loss = loss + self._recipe.distil_weight * divergence

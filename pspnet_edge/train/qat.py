@@ -1,4 +1,4 @@
-"""What quantisation-aware training starts from: a trained network, and the ranges of its activations on images."""
+"""The start of quantization-aware training: a trained network, and the ranges of its activations on images."""
 
 from __future__ import annotations
 

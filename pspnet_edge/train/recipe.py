@@ -1,80 +1,189 @@
-"""What a training run computes."""
+"""What a training run computes, and how each part of it is called and explained on the command line."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Literal, get_args
 
 from ..errors import OptionError
 
-OPTIMIZERS = ("adamw", "sgd")
-AUTOCASTS = ("bf16", "fp16", "none")
+Optimizer = Literal["adamw", "sgd"]
+Autocast = Literal["bf16", "fp16", "none"]
+Frozen = Literal["batchnorm", "backbone", "features"]
+Panel = Literal["Data", "Optimizer", "Loss", "Distillation", "Compute", "Output"]
+
+CHANGEABLE_ON_RESUME = ("epochs", "patience")
+"""Fields that decide when a run ends, not what its next step computes."""
+
+
+@dataclass(frozen=True)
+class RecipeOption:
+    """How a field of the recipe appears on the command line."""
+
+    help: str
+    panel: Panel | None
+    name: str = ""
+    """Name without dashes where it is not the field's."""
+    metavar: str = ""
+    minimum: float | None = None
+    maximum: float | None = None
+    qat: float | None = None
+    """The default with ``--qat`` where that differs."""
+
+
+def _option(
+    default: Any,
+    help: str,
+    panel: Panel | None = None,
+    name: str = "",
+    metavar: str = "",
+    minimum: float | None = None,
+    maximum: float | None = None,
+    qat: float | None = None,
+) -> Any:
+    return field(
+        default=default,
+        metadata={"option": RecipeOption(help, panel, name, metavar, minimum, maximum, qat)},
+    )
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides what a run computes. Two runs with the same recipe and data compute the same.
+    """Everything that decides what a run computes: the same recipe, data and start compute the same weights.
 
-    How the work is spread (processes, parts of a batch, workers, device) is no part of it; see ``distributed``.
+    How the work is divided (processes, accumulation, loader processes, device) is not part of it; see ``distributed``.
+    The help text, limits and panel of each field are those of its command-line option.
     """
 
-    model: str = "pspnet_lite0"
-    epochs: int = 45
-    batch: int = 8
-    """Windows of one step of the optimiser, over all processes and parts."""
-    crop_hw: tuple[int, int] = (288, 384)
-    scales: tuple[float, float] = (0.7, 2.0)
-    rotate: float = 0.0
-    """Largest turn of a window either way, in degrees."""
-    optimizer: str = "adamw"
-    """``adamw``, or ``sgd`` with a momentum of 0.9."""
-    learning_rate: float = 1e-3
-    backbone_factor: float = 0.3
-    """Learning rate of the pre-trained backbone against that of the new layers."""
-    weight_decay: float = 0.01
-    warmup_epochs: float = 1.0
-    average_decay: float = 0.998
-    dropout: float = 0.1
-    freeze_batchnorm: bool = False
-    """Keep BatchNorm's statistics as they start; its scale and shift still learn."""
-    scenes_share: float = 0.08
-    """Procedural scenes mixed in, as a share of the real images."""
-    class_weights: bool = True
-    """Weigh rare classes more in the cross-entropy."""
-    ohem: bool = False
-    """Cross-entropy of each image's hard pixels alone; see ``loss.hard_cross_entropy``."""
-    ohem_threshold: float = 0.7
-    ohem_kept: float = 0.1
-    distil_weight: float = 1.0
-    """Of the divergence from a teacher, where there is one."""
-    distil_scale: float = 1.0
-    """Magnification at which the teacher sees the images."""
-    lovasz_weight: float = 0.0
-    """Of the Lovász-Softmax loss, a surrogate of mIoU itself."""
-    autocast: str = "bf16"
-    """Compute in ``bf16`` or ``fp16`` where PyTorch deems it safe; weights and their average stay in float32."""
-    qat: bool = False
-    """Compute as the INT8 graph does, and learn the ranges of its activations too; see ``model/quantiser.py``."""
-    seed: int = 0
+    model: str = _option("pspnet_lite0", "Network to train; docs/models.md lists them.")
+    epochs: int = _option(45, "Passes over the training images.", minimum=1, qat=10)
+    batch: int = _option(8, "Crops per optimizer step, over all processes and accumulation steps.", minimum=1)
+    seed: int = _option(0, "Seed of every random choice.", minimum=0)
+    crop_hw: tuple[int, int] = _option((288, 384), "Size of the training crops.", "Data", "crop", "HEIGHTxWIDTH")
+    scales: tuple[float, float] = _option((0.7, 2.0), "Range of random scale factors.", "Data", metavar="LOW HIGH")
+    rotate: float = _option(
+        0.0, "Largest random rotation, in either direction.", "Data", metavar="DEGREES", minimum=0, maximum=180
+    )
+    scenes_share: float = _option(
+        0.08,
+        "Procedural scenes added, as a fraction of the training images; only for CamVid's classes.",
+        "Data",
+        minimum=0,
+        maximum=1,
+    )
+    optimizer: Optimizer = _option("adamw", "sgd uses a momentum of 0.9.", "Optimizer")
+    learning_rate: float = _option(
+        1e-3, "Peak learning rate; about 0.01 for sgd.", "Optimizer", minimum=0, qat=3e-5
+    )
+    backbone_factor: float = _option(
+        0.3, "Learning rate of the backbone relative to the other layers.", "Optimizer", minimum=0
+    )
+    weight_decay: float = _option(
+        0.01, "Weight decay; none on BatchNorm parameters and biases.", "Optimizer", minimum=0
+    )
+    warmup_epochs: float = _option(1.0, "Epochs of linear learning-rate warm-up.", "Optimizer", minimum=0)
+    average_decay: float = _option(
+        0.998, "Decay of the weights' exponential moving average.", "Optimizer", minimum=0, maximum=1
+    )
+    dropout: float = _option(0.1, "Dropout before the classifiers.", "Optimizer", minimum=0, maximum=0.9)
+    freeze: tuple[Frozen, ...] = _option(
+        (),
+        "What does not change, comma-separated: batchnorm (its statistics), backbone (weights and statistics), "
+        "features (all but the classifiers).",
+        "Optimizer",
+        metavar="PART[,PART]",
+    )
+    patience: int = _option(
+        0, "Stop when val mIoU has not improved for this many epochs; 0 never stops early.", "Optimizer", minimum=0
+    )
+    class_weights: bool = _option(True, "Give rare classes a larger weight in the cross-entropy.", "Loss")
+    ohem: bool = _option(False, "Online hard example mining: cross-entropy of the hard pixels only.", "Loss")
+    ohem_threshold: float = _option(
+        0.7, "A pixel is hard when its true class gets less than this probability.", "Loss", maximum=1
+    )
+    ohem_kept: float = _option(0.1, "Smallest fraction of pixels kept as hard.", "Loss", maximum=1)
+    lovasz_weight: float = _option(0.0, "Weight of the Lovász-Softmax loss, a surrogate of mIoU.", "Loss", minimum=0)
+    distil_weight: float = _option(1.0, "Weight of the distillation loss.", "Distillation", minimum=0)
+    distil_scale: float = _option(1.0, "Scale factor at which the teacher sees the images.", "Distillation")
+    autocast: Autocast = _option("bf16", "Mixed precision; fp16 requires a GPU.", "Compute")
+    qat: bool = _option(
+        False,
+        "Quantization-aware training: refine the network of --init (default: the bundled model) as INT8 computes it; "
+        "`export` then writes its calibration table.",
+    )
 
     def check(self) -> None:
-        """Raise ``OptionError`` for values that mean nothing."""
-        if self.optimizer not in OPTIMIZERS:
-            raise OptionError(f"there is no optimizer {self.optimizer!r}: choose one of {', '.join(OPTIMIZERS)}")
-        if self.autocast not in AUTOCASTS:
-            raise OptionError(f"there is no autocast {self.autocast!r}: choose one of {', '.join(AUTOCASTS)}")
+        """Raise ``OptionError`` for values outside their limits."""
+        for one in fields(self):
+            _ensure_within_limits(one.name, getattr(self, one.name), one.metadata["option"])
+        _ensure_one_of("optimizer", self.optimizer, get_args(Optimizer))
+        _ensure_one_of("autocast", self.autocast, get_args(Autocast))
+        for part in self.freeze:
+            _ensure_one_of("freeze", part, get_args(Frozen))
         if not 0 < self.scales[0] <= self.scales[1]:
-            raise OptionError(f"scales {self.scales[0]:g} to {self.scales[1]:g} are no range: give the smaller first")
+            raise OptionError(
+                f"scales {self.scales[0]:g} to {self.scales[1]:g} are not a range", "give two numbers, the smaller first"
+            )
         if not 0 < self.ohem_threshold <= 1 or not 0 < self.ohem_kept <= 1:
-            raise OptionError("--ohem-threshold and --ohem-kept are shares: give more than 0 and at most 1")
+            raise OptionError(
+                "ohem_threshold and ohem_kept are fractions", "give each a value above 0 and at most 1"
+            )
         if self.distil_scale <= 0:
-            raise OptionError(f"a teacher cannot look at images scaled by {self.distil_scale:g}: give more than 0")
+            raise OptionError(f"distil_scale is {self.distil_scale:g}", "give a scale factor above 0")
+        if min(self.crop_hw) < 1:
+            raise OptionError(f"crop_hw is {self.crop_hw}", "give a height and a width of at least 1 pixel")
 
     def facts(self) -> dict[str, Any]:
         """As JSON values."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
-    def differences(self, saved: dict[str, Any]) -> list[str]:
-        """The fields that differ from a saved recipe's ``facts``; one that they lack is younger and had its default."""
-        known = Recipe().facts() | saved
-        return sorted(key for key, value in self.facts().items() if known[key] != value)
+    @staticmethod
+    def from_facts(facts: Mapping[str, Any]) -> Recipe:
+        """The inverse of ``facts``; a field that an older version did not have gets its default."""
+        values = dict(facts)
+        if values.pop("freeze_batchnorm", False):  # as recipes said it before ``freeze``
+            values["freeze"] = ["batchnorm"]
+        if isinstance(values.get("autocast"), bool):
+            values["autocast"] = "bf16" if values["autocast"] else "none"
+        known = {one.name for one in fields(Recipe)}
+        return Recipe(
+            **{
+                key: tuple(value) if isinstance(value, list) else value
+                for key, value in values.items()
+                if key in known
+            }
+        )
+
+    def differences(self, saved: Recipe) -> list[str]:
+        """``name: saved value, not this value`` of each field that must be equal to resume and is not."""
+        unlike = [
+            one.name
+            for one in fields(self)
+            if one.name not in CHANGEABLE_ON_RESUME and getattr(self, one.name) != getattr(saved, one.name)
+        ]
+        return [f"{name} was {_shown(getattr(saved, name))}, not {_shown(getattr(self, name))}" for name in unlike]
+
+
+def qat_defaults(recipe: Recipe) -> Recipe:
+    """The recipe with the defaults of quantization-aware training: short and careful, so that little is forgotten."""
+    changes = {
+        one.name: one.metadata["option"].qat for one in fields(recipe) if one.metadata["option"].qat is not None
+    }
+    return replace(recipe, qat=True, **changes)
+
+
+def _ensure_within_limits(name: str, value: Any, option: RecipeOption) -> None:
+    if option.minimum is not None and value < option.minimum:
+        raise OptionError(f"{name} is {value:g}", f"give at least {option.minimum:g}")
+    if option.maximum is not None and value > option.maximum:
+        raise OptionError(f"{name} is {value:g}", f"give at most {option.maximum:g}")
+
+
+def _ensure_one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise OptionError(f"unknown {name} {value!r}", f"choose {', '.join(choices[:-1])} or {choices[-1]}")
+
+
+def _shown(value: Any) -> str:
+    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)

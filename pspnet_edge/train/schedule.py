@@ -1,4 +1,4 @@
-"""How the learning rate moves, and the running average of the weights."""
+"""The learning-rate schedule, and the exponential moving average of the weights."""
 
 from __future__ import annotations
 
@@ -44,6 +44,6 @@ class WeightAverage:
         return {"weights": self.model.state_dict(), "updates": self._updates}
 
     def restore(self, state: dict[str, object]) -> None:
-        """Go on from a saved state."""
+        """Continue from a saved state."""
         self.model.load_state_dict(state["weights"])  # type: ignore[arg-type]
         self._updates = int(state["updates"])  # type: ignore[call-overload]

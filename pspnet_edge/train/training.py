@@ -2,40 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ..artifact import sha256_of
 from ..data.datasets import Dataset
 from ..errors import OptionError
-from ..model.checkpoint import load_checkpoint
+from ..metrics import ConfusionMatrix
 from ..model.pspnet import PSPNet
-from .checkpoints import LAST, Keeper, row_of
+from .checkpoints import LAST, RunFiles
 from .distil import soft_labels
 from .distributed import ALONE, World
-from .metrics_log import EpochResult, best_miou, board
+from .history import EpochResult, best_result
+from .label_check import count_labels
+from .listener import Listener, RunHeader
+from .loggers import opened_loggers
 from .qat import quantise
 from .recipe import Recipe
-from .step import OnStep, Run
+from .start import IMAGENET, Start, resumable_checkpoint, starting_network
+from .step import Run
 from .validate import validate, write_samples
 
-__all__ = ["EpochResult", "Recipe", "TrainingResult", "train"]
+_FEW_CROPS = 4
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a finished run leaves."""
+    """What a finished run leaves.
+
+    ``miou`` and ``per_class_iou`` (0–1, NaN for a class that does not occur) are those of ``checkpoint`` on the
+    validation images; None and empty without them.
+    """
 
     checkpoint: Path
     epochs: int
     miou: float | None
+    per_class_iou: dict[str, float]
+    folder: Path
+    stopped_early: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self) | {"checkpoint": str(self.checkpoint), "folder": str(self.folder)}
 
 
-def train(
+def run_training(
     recipe: Recipe,
     training_set: Dataset,
     validation_set: Dataset | None,
@@ -43,19 +60,18 @@ def train(
     folder: Path,
     *,
     init: Path | None = None,
+    backbone_weights: str | Path = IMAGENET,
     teacher: Path | None = None,
     resume: bool = False,
     world: World = ALONE,
     accumulate: int = 1,
-    workers: int = 1,
+    workers: int | None = 1,
     validate_every: int = 5,
     samples: int = 0,
-    tensorboard: bool = False,
-    on_teacher: Callable[[int], None] = lambda done: None,
-    on_step: OnStep = lambda step, steps, loss: None,
-    on_epoch: Callable[[EpochResult], None] = lambda result: None,
+    loggers: Sequence[str] = (),
+    listener: Listener | None = None,
 ) -> TrainingResult:
-    """Train, leaving ``last.pt`` (to resume), ``final.pt`` or ``best.pt`` and ``metrics.csv`` in ``folder``.
+    """Train, leaving ``last.pt`` (to resume), ``final.pt`` or ``best.pt``, metrics and pictures in ``folder``.
 
     With a validation set ``best.pt`` holds the averaged weights of the best validated epoch; without one, choosing
     would be guessing, and ``final.pt`` holds those of the last epoch. Of several processes the first writes.
@@ -67,115 +83,199 @@ def train(
         scenes: where ``recipe.scenes_share`` is drawn from, or None.
         folder: where the files go; several machines must share it.
         init: a checkpoint whose weights replace the ImageNet start.
-        teacher: a checkpoint to distil from; what it says of the images is kept in ``folder/teacher``.
-        resume: go on from ``last.pt`` in ``folder``, on any number of processes.
+        backbone_weights: ``imagenet``, ``none`` or a file, where there is no ``init``.
+        teacher: a checkpoint to distil from; its probabilities are kept in ``folder/teacher``.
+        resume: continue from ``last.pt`` in ``folder``, on any number of processes; ``epochs`` and ``patience`` may
+            differ from before.
         world: the processes that compute the run together; see ``distributed.joined``.
-        accumulate: parts in which each process computes its share of a batch, to need less memory.
-        workers: processes that prepare batches.
+        accumulate: micro-batches per step in each process, to need less memory.
+        workers: loader processes; None chooses by device.
         validate_every: epochs between validations.
         samples: images drawn beside their labels and the prediction into ``folder/samples`` at each validation.
-        tensorboard: write TensorBoard's files into ``folder/tensorboard``.
-        on_teacher: called with the number of images that the teacher has seen.
-        on_step: called after each step with (step, steps, loss).
-        on_epoch: called after each epoch.
+        loggers: of ``tensorboard``, ``wandb`` and ``mlflow``.
+        listener: is told of the progress in every process.
 
     Raises:
-        OptionError: a recipe that means nothing or does not fit the data, the processes or the device.
-        ModelError: a checkpoint that cannot be read, or a loss that is no number.
+        OptionError: a recipe that is invalid or does not fit the data, the processes or the device.
+        ModelError: a checkpoint that cannot be read, or a loss that is not finite.
     """
-    _check(recipe, training_set, world, accumulate)
+    _check(recipe, training_set, validation_set, world, accumulate)
+    listener = listener or Listener()
     torch.manual_seed(recipe.seed)
-    model = _starting_model(recipe, len(training_set.label_set), folder / LAST if resume else init)
+    label_set = training_set.label_set
+    teacher_sha256 = sha256_of(teacher) if teacher else None
+    saved = resumable_checkpoint(folder / LAST, recipe, teacher_sha256) if resume else None
+    if saved is None:
+        start = starting_network(recipe, label_set, init, backbone_weights)
+    else:
+        start = Start(saved.model, (), tuple(saved.facts.get("trained_on", ())))
+    for line in start.notes:
+        listener.note(line)
+    model = start.model
     if recipe.qat and model.quantiser is None:
         quantise(model, training_set)
-    soft, taught_by = None, None
+    counts = count_labels(training_set, complete=recipe.class_weights)
+    for line in counts.warnings() + _batchnorm_warnings(recipe, world, accumulate):
+        listener.warn(line)
+    soft = None
     if teacher:
-        taught_by = sha256_of(teacher)
-        soft = soft_labels(teacher, training_set, folder / "teacher", recipe.distil_scale, world, on_teacher)
-    run = Run(recipe, model, training_set, scenes, soft, world, accumulate, workers)
-    keeper = Keeper(folder, recipe, training_set.label_set, validation_set is not None, taught_by)
-    if resume:
-        keeper.resume(run)
-    done = len(keeper.rows)
-    parts = run.parts(range(done, recipe.epochs))
-    figures = folder / "tensorboard" if tensorboard and world.first else None
-    with board(figures, done * run.steps_an_epoch) as shown, _memory_spoken_of(recipe, world, accumulate):
+        images = len(training_set)
+        soft = soft_labels(
+            teacher, training_set, folder / "teacher", recipe.distil_scale, world,
+            lambda done: listener.teacher(done, images),
+        )  # fmt: skip
+    frequencies = counts.frequencies() if recipe.class_weights else None
+    run = Run(recipe, model, training_set, scenes, soft, world, accumulate, workers, frequencies)
+    trained_on = tuple(dict.fromkeys((*start.trained_on, label_set.name)))
+    files = RunFiles(folder, recipe, label_set, validation_set is not None, teacher_sha256, trained_on)
+    if saved is not None:
+        run.restore(saved)
+        files.resume(saved)
+        del saved
+    done = len(files.rows)
+    listener.start(_header(recipe, run, training_set, validation_set, scenes, folder, world, done))
+    batches = run.micro_batches(range(done, recipe.epochs))
+    steps_done = done * run.steps_per_epoch
+    with (
+        opened_loggers(loggers if world.first else (), folder, recipe, label_set.classes, steps_done) as logger,
+        _explain_out_of_memory(recipe, world, accumulate),
+    ):
 
         def after_step(step: int, steps: int, loss: float) -> None:
-            shown.step(step, loss)
-            on_step(step, steps, loss)
+            logger.step(step, loss)
+            listener.step(step, steps, loss)
 
         for epoch in range(done, recipe.epochs):
-            loss = run.epoch(epoch, parts, after_step)
-            due = (epoch + 1) % validate_every == 0 or epoch + 1 == recipe.epochs
+            began = time.monotonic()
+            loss = run.epoch(epoch, batches, after_step)
+            last = epoch + 1 == recipe.epochs
+            due = last or (epoch + 1) % validate_every == 0
             averaged = run.average.model
-            # Without SyncBatchNorm each process has its own statistics; the first one's are those that are kept.
-            world.spread(averaged)
-            matrix = validate(averaged, validation_set, world) if validation_set is not None and due else None
-            row = row_of(epoch + 1, loss, matrix, run.learning_rate())
-            chosen = keeper.add(row)
+            # Without SyncBatchNorm each process has its own statistics; the first one's are kept.
+            world.broadcast(averaged)
+            matrix = _validated(averaged, validation_set, world, listener) if due else None
+            row = EpochResult.measured(epoch + 1, loss, matrix, run.learning_rate(), time.monotonic() - began)
+            best = files.add(row)
+            stop = bool(recipe.patience and row.validated and files.epochs_since_best() >= recipe.patience)
             if world.first:
-                keeper.write(run, chosen)
+                files.write(run, best, last or stop, matrix)
                 if due and samples:
                     seen = training_set if validation_set is None else validation_set
                     write_samples(averaged, seen, samples, epoch + 1, folder / "samples", world.device)
-            shown.epoch(row)
-            on_epoch(row)
+            logger.epoch(row)
+            listener.epoch(row, best and validation_set is not None)
+            if stop:
+                listener.note(f"stopping early: val mIoU has not improved for {files.epochs_since_best()} epochs")
+                break
     world.wait()
-    return TrainingResult(keeper.chosen, len(keeper.rows), best_miou(keeper.rows))
+    return _result(files, label_set.classes, folder, stopped_early=len(files.rows) < recipe.epochs)
 
 
-def _check(recipe: Recipe, training_set: Dataset, world: World, accumulate: int) -> None:
+def _check(
+    recipe: Recipe, training_set: Dataset, validation_set: Dataset | None, world: World, accumulate: int
+) -> None:
     recipe.check()
     if len(training_set) < recipe.batch:
         raise OptionError(
-            f"{len(training_set)} training images are fewer than one batch of {recipe.batch}: lower --batch"
+            f"{len(training_set)} training images are fewer than one batch of {recipe.batch}", "lower --batch"
         )
-    pieces = world.size * accumulate
-    if recipe.batch % pieces:
+    parts = world.size * accumulate
+    if recipe.batch % parts:
         raise OptionError(
-            f"a batch of {recipe.batch} cannot be cut evenly for {world.size} processes and {accumulate} parts each: "
-            f"give --batch a multiple of {pieces}"
+            f"a batch of {recipe.batch} cannot be divided evenly by {world.size} processes and {accumulate} "
+            f"accumulation steps",
+            f"give --batch a multiple of {parts}",
         )
+    if recipe.patience and validation_set is None:
+        raise OptionError("early stopping needs validation images", "leave --patience out, or use a split with val")
     if recipe.autocast == "fp16" and world.device.type != "cuda":
-        raise OptionError("fp16 trains on a GPU alone: give --autocast bf16 or none on a CPU")
+        raise OptionError("fp16 training requires a GPU", "give --autocast bf16 or none on a CPU")
     if recipe.autocast == "bf16" and world.device.type == "cuda" and not torch.cuda.is_bf16_supported(False):
-        raise OptionError("this GPU computes no bfloat16: give --autocast fp16 or none")
+        raise OptionError("this GPU does not support bfloat16", "give --autocast fp16 or none")
+
+
+def _batchnorm_warnings(recipe: Recipe, world: World, accumulate: int) -> list[str]:
+    if recipe.freeze and recipe.freeze != ("backbone",):
+        return []
+    synchronized = world.device.type == "cuda"
+    crops = recipe.batch // ((1 if synchronized else world.size) * accumulate)
+    lines = []
+    if world.size > 1 and not synchronized:
+        lines.append(
+            "SyncBatchNorm has no CPU implementation: each process normalizes by its own crops, "
+            "unless --freeze batchnorm"
+        )
+    if crops < _FEW_CROPS:
+        lines.append(
+            f"BatchNorm sees only {crops} crop{'s' * (crops > 1)} at a time: "
+            f"when fine-tuning, --freeze batchnorm usually gives a better network; otherwise raise --batch"
+        )
+    return lines
+
+
+def _header(
+    recipe: Recipe,
+    run: Run,
+    training_set: Dataset,
+    validation_set: Dataset | None,
+    scenes: Dataset | None,
+    folder: Path,
+    world: World,
+    epochs_done: int,
+) -> RunHeader:
+    sizes = [(value.numel(), value.requires_grad) for value in run.model.parameters()]
+    device = torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else "CPU"
+    return RunHeader(
+        model=recipe.model,
+        folder=folder,
+        device=device,
+        processes=world.size,
+        workers=run.workers,
+        images=len(training_set),
+        validation_images=None if validation_set is None else len(validation_set),
+        scenes=round(len(training_set) * recipe.scenes_share) if scenes is not None else 0,
+        classes=training_set.label_set.classes,
+        parameters=sum(size for size, _ in sizes),
+        trained_parameters=sum(size for size, trained in sizes if trained),
+        epochs_done=epochs_done,
+        epochs=recipe.epochs,
+        steps_per_epoch=run.steps_per_epoch,
+    )
+
+
+def _validated(
+    model: PSPNet, dataset: Dataset | None, world: World, listener: Listener
+) -> ConfusionMatrix | None:
+    if dataset is None:
+        return None
+    images = len(dataset)
+    return validate(model, dataset, world, lambda done: listener.validation(done, images))
+
+
+def _result(files: RunFiles, classes: Sequence[str], folder: Path, stopped_early: bool) -> TrainingResult:
+    best = best_result(files.rows)
+    return TrainingResult(
+        checkpoint=files.chosen,
+        epochs=len(files.rows),
+        miou=best.miou if best else None,
+        per_class_iou=dict(zip(classes, best.iou)) if best else {},
+        folder=folder,
+        stopped_early=stopped_early,
+    )
 
 
 @contextmanager
-def _memory_spoken_of(recipe: Recipe, world: World, accumulate: int) -> Iterator[None]:
-    """Turn PyTorch's many ways to say that memory is short into one sentence."""
+def _explain_out_of_memory(recipe: Recipe, world: World, accumulate: int) -> Iterator[None]:
+    """Turn PyTorch's various out-of-memory errors into one sentence."""
     try:
         yield
     except RuntimeError as error:
         if not isinstance(error, torch.cuda.OutOfMemoryError) and "can't allocate memory" not in str(error):
             raise
-        windows = recipe.batch // (world.size * accumulate)
+        crops = recipe.batch // (world.size * accumulate)
         height, width = recipe.crop_hw
+        fixes = ["raise --accumulate"] if crops > 1 else []
         raise OptionError(
-            f"{windows} windows of {height}x{width} at a time do not fit into the memory of {world.device}: "
-            f"raise --accumulate, or lower --batch or --crop"
+            f"{crops} crop{'s' * (crops > 1)} of {height}x{width} at a time do not fit into the memory of {world.device}",
+            " or ".join([*fixes, "lower --crop" if crops == 1 else "lower --batch or --crop"]),
         ) from error
-
-
-def _starting_model(recipe: Recipe, classes: int, init: Path | None) -> PSPNet:
-    """From ImageNet, or from a checkpoint: every weight that fits; a classifier for other classes starts anew."""
-    if init is None:
-        if recipe.qat:
-            raise OptionError(
-                "--qat refines a network that is trained already: give --init CHECKPOINT or a bundled name"
-            )
-        model = PSPNet(recipe.model, classes)
-        model.backbone.load_imagenet()
-        return model
-    source = load_checkpoint(init).model
-    if source.preset != recipe.model:
-        raise OptionError(f"{init} holds a {source.preset}, not a {recipe.model}: give --model {source.preset}")
-    model = PSPNet(recipe.model, classes, source.architecture)
-    if recipe.qat:
-        model.quantiser = source.quantiser
-    own = model.state_dict()
-    known = {key: value for key, value in source.state_dict().items() if key in own and value.shape == own[key].shape}
-    model.load_state_dict(own | known)
-    return model

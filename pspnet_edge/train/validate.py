@@ -1,7 +1,8 @@
-"""What the network makes of whole images while it trains: mIoU, and pictures to look at."""
+"""Validation during training: the confusion matrix over whole images, and pictures of the predictions."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -23,17 +24,22 @@ INPUT_HW = (384, 480)
 """Size at which validation feeds the network, the size it is exported at."""
 
 _GAP = 4
+CAPTION_HEIGHT = 20
+"""Rows above each picture of ``side_by_side``."""
 
 
-def validate(model: PSPNet, dataset: Dataset, world: World = ALONE) -> ConfusionMatrix:
+def validate(
+    model: PSPNet, dataset: Dataset, world: World = ALONE, on_image: Callable[[int], None] = lambda done: None
+) -> ConfusionMatrix:
     """The confusion matrix of a model in PyTorch over a data set, at the labels' own size.
 
-    Each process looks at its share of the images; all get the whole matrix.
+    Each process computes its part of the images; all get the whole matrix. ``on_image`` is called with the number done.
     """
     matrix = ConfusionMatrix(len(dataset.label_set))
     for index in range(world.rank, len(dataset), world.size):
         image, mask = dataset[index]
         matrix.add(mask, prediction(model, image, world.device))
+        on_image(min(index + world.size, len(dataset)))
     matrix.counts[:] = world.total(torch.from_numpy(matrix.counts)).cpu().numpy()
     return matrix
 
@@ -52,14 +58,31 @@ def write_samples(model: PSPNet, dataset: Dataset, count: int, epoch: int, folde
     for index in np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int).tolist():
         image, mask = dataset[index]
         path = folder / f"epoch{epoch:03d}_{Path(dataset.name(index)).stem}.jpg"
-        picture = side_by_side(image, mask, prediction(model, image, device), dataset.label_set)
+        predicted = prediction(model, image, device)
+        matrix = ConfusionMatrix(len(dataset.label_set))
+        matrix.add(mask, predicted)
+        captions = (dataset.name(index), "labels", f"prediction, epoch {epoch}, mIoU {matrix.miou():.3f}")
+        picture = side_by_side(image, mask, predicted, dataset.label_set, captions)
         with atomic_path(path) as temporary:
             if not cv2.imwrite(str(temporary), picture):
-                raise OutputError(f"{path} cannot be written as a JPEG: make the images smaller than 65500 pixels wide")
+                raise OutputError(f"{path} cannot be written as a JPEG", "make the images smaller than 65500 pixels wide")
 
 
-def side_by_side(image: Image, label: Mask, predicted: Mask, label_set: LabelSet) -> Image:
-    """``uint8 [H, 3·W + 8, 3]``: the image, its labels and the prediction in the palette's colours, IGNORE black."""
+def side_by_side(
+    image: Image, label: Mask, predicted: Mask, label_set: LabelSet, captions: tuple[str, str, str]
+) -> Image:
+    """``uint8 [H + caption, 3·W + 8, 3]``: the image, its labels and the prediction in the palette's colours.
+
+    Pixels labelled IGNORE are black. The captions are above the pictures, cut to their width.
+    """
     colours = label_set.bgr_table()
-    gap = np.full((image.shape[0], _GAP, 3), 255, np.uint8)
-    return np.hstack([image, gap, colours[label], gap, colours[predicted]])
+    height, width = image.shape[:2]
+    gap = np.full((height + CAPTION_HEIGHT, _GAP, 3), 255, np.uint8)
+    panels = []
+    for picture, caption in zip((image, colours[label], colours[predicted]), captions):
+        strip = np.full((CAPTION_HEIGHT, width, 3), 255, np.uint8)
+        # OpenCV's font has ASCII only.
+        text = caption.encode("ascii", "replace").decode()
+        cv2.putText(strip, text, (4, CAPTION_HEIGHT - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (30, 30, 30), 1, cv2.LINE_AA)
+        panels.append(np.vstack([strip, picture]))
+    return np.hstack([panels[0], gap, panels[1], gap, panels[2]])

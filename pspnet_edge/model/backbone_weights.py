@@ -1,0 +1,78 @@
+"""Pre-trained backbone weights from a local file of torchvision or timm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from ..errors import ModelError
+from .backbone import Backbone, EfficientNetLite, MobileNetV3
+from .imagenet import load_in_order
+from .resnet import ResNet
+from .vgg import Vgg16
+
+_WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model")
+
+
+def load_backbone_file(backbone: Backbone, path: Path) -> None:
+    """Load the weights of a classifier with this backbone; its classification head is left out.
+
+    Args:
+        backbone: the module to load into.
+        path: a ``.pth`` or ``.safetensors`` file of torchvision or timm, loaded without running code in it.
+
+    Raises:
+        ModelError: missing, damaged, or weights of another network.
+    """
+    if not path.is_file():
+        raise ModelError(f"there is no backbone file {path}", "give --backbone-weights FILE, imagenet or none")
+    weights = _tensors(path)
+    module, name = _module_and_timm_name(backbone)
+    load_in_order(module, _in_module_order(weights, name), str(path))
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            content: object = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch and safetensors raise many kinds here
+        reason = str(error).strip().split("\n")[0]
+        raise ModelError(f"{path} is not a file of weights that can be loaded safely ({reason})") from error
+    for key in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping):
+        raise ModelError(f"{path} holds no state dict", "give a file of torchvision or timm")
+    tensors = {str(key).removeprefix("module."): value for key, value in content.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise ModelError(f"{path} holds no tensors", "give a file of torchvision or timm")
+    return tensors
+
+
+def _module_and_timm_name(backbone: Backbone) -> tuple[nn.Module, str]:
+    """What the weights go into, and the timm model whose names the file may use."""
+    if isinstance(backbone, EfficientNetLite):
+        return backbone.features, f"tf_efficientnet_{backbone.variant}"
+    if isinstance(backbone, MobileNetV3):
+        return backbone.features, backbone.timm_name
+    if isinstance(backbone, (ResNet, Vgg16)):
+        return backbone, backbone.timm_name
+    raise ModelError("this network's backbone takes no separate file", "give --init CHECKPOINT")
+
+
+def _in_module_order(weights: Mapping[str, Tensor], timm_name: str) -> Mapping[str, Tensor]:
+    """``weights`` in the order of timm's module; safetensors files are sorted by name."""
+    if not timm.is_model(timm_name):
+        return weights
+    with torch.device("meta"):
+        names = list(timm.create_model(timm_name).state_dict())
+    ordered = {name: weights[name] for name in names if name in weights}
+    return ordered if len(ordered) > len(weights) // 2 else weights

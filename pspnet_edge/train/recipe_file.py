@@ -1,0 +1,96 @@
+"""Recipes as files: TOML that a person writes, and ``recipe.json`` that every run leaves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from ..errors import OptionError
+from .recipe import Recipe, RecipeOption
+
+NAME = "recipe.json"
+
+
+def read_recipe_file(path: Path) -> dict[str, Any]:
+    """The fields that a recipe file gives, as values of ``Recipe``.
+
+    A TOML file holds the options of ``train`` by their names, with ``-`` or ``_``: ``learning-rate = 0.001``,
+    ``crop = "288x384"``, ``freeze = ["batchnorm"]``. A ``recipe.json`` of an earlier run serves too.
+
+    Raises:
+        OptionError: the file cannot be read, names an unknown option, or a value has the wrong type.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        content = json.loads(text) if path.suffix.lower() == ".json" else _parse_toml(text)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise OptionError(f"the recipe {path} cannot be read ({reason})", "give a TOML file or a run's recipe.json") from error
+    if isinstance(content, dict) and isinstance(content.get("recipe"), dict):
+        known = {one.name for one in fields(Recipe)}
+        saved = Recipe.from_facts(content["recipe"]).facts()
+        return {key: _value(path, key, value) for key, value in saved.items() if key in known and key in content["recipe"]}
+    if not isinstance(content, dict):
+        raise OptionError(f"the recipe {path} is not a table of options", "write one option per line: epochs = 40")
+    names = _field_names()
+    values = {}
+    for key, value in content.items():
+        name = names.get(key.replace("-", "_"))
+        if name is None:
+            known_names = ", ".join(sorted({one.replace("_", "-") for one in names}))
+            raise OptionError(f"the recipe {path} has an unknown option {key!r}", f"choose from {known_names}")
+        values[name] = _value(path, name, value)
+    return values
+
+
+def _parse_toml(text: str) -> Mapping[str, Any]:
+    try:
+        parser = import_module("tomllib")
+    except ModuleNotFoundError:  # Python 3.10
+        parser = import_module("tomli")
+    parsed: dict[str, Any] = parser.loads(text)
+    return parsed
+
+
+def _field_names() -> dict[str, str]:
+    """Option name or field name → field name."""
+    names = {}
+    for one in fields(Recipe):
+        option: RecipeOption = one.metadata["option"]
+        names[one.name] = names[option.name.replace("-", "_") or one.name] = one.name
+    return names
+
+
+def _value(path: Path, name: str, value: Any) -> Any:
+    """``value`` as the field has it, or ``OptionError``."""
+    default = getattr(Recipe(), name)
+    if name == "crop_hw" and isinstance(value, str):
+        sides = value.lower().split("x")
+        value = [int(side) for side in sides] if len(sides) == 2 and all(side.isdigit() for side in sides) else value
+    if name == "freeze" and isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    if isinstance(default, tuple):
+        kind = type(default[0]) if default else str
+        fits = isinstance(value, list) and (not default or len(value) == len(default))
+        if fits and all(_is(entry, kind) for entry in value):
+            return tuple(kind(entry) for entry in value)
+    elif _is(value, type(default)):
+        return type(default)(value)
+    expected = f"{_kind_name(type(default))} such as {json.dumps(default)}" if not isinstance(default, tuple) else (
+        f"a list such as {json.dumps(list(default) or ['batchnorm'])}"
+    )
+    raise OptionError(f"{name} in the recipe {path} is {value!r}", f"give {expected}")
+
+
+def _is(value: Any, kind: type) -> bool:
+    if kind is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+
+
+def _kind_name(kind: type) -> str:
+    return {bool: "true or false,", int: "a whole number", float: "a number", str: "a text"}[kind]

@@ -1,0 +1,127 @@
+"""The network that a run starts from: ImageNet's backbone, or a checkpoint fine-tuned to other classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import ModelError, OptionError
+from ..labels import LabelSet
+from ..model.backbone_weights import load_backbone_file
+from ..model.checkpoint import Checkpoint, load_checkpoint
+from ..model.pspnet import PSPNet
+from .recipe import Recipe
+
+IMAGENET, NONE = "imagenet", "none"
+
+
+@dataclass(frozen=True)
+class Start:
+    """A network before its first step, and where its weights come from."""
+
+    model: PSPNet
+    notes: tuple[str, ...] = ()
+    """Lines for the user: what was kept, what starts from random weights, whose terms apply."""
+    trained_on: tuple[str, ...] = ()
+    """Names of the data sets that the starting weights were trained on."""
+
+
+def resumable_checkpoint(path: Path, recipe: Recipe, teacher_sha256: str | None) -> Checkpoint:
+    """Load ``last.pt`` of a run with this recipe.
+
+    Raises:
+        ModelError: no such file, or not one to resume from.
+        OptionError: it was made with another recipe or teacher.
+    """
+    saved = load_checkpoint(path)
+    if saved.training is None:
+        raise ModelError(f"{path} holds no training state", "resume from the last.pt of a run")
+    unlike = recipe.differences(Recipe.from_facts(saved.training["recipe"]))
+    if unlike:
+        raise OptionError(
+            f"{path} was made with another recipe ({'; '.join(unlike)})",
+            "leave these options out to resume, or start a new run with --init",
+        )
+    if saved.training["teacher_sha256"] != teacher_sha256:
+        raise OptionError(
+            f"{path} was made with another teacher or none", "give the same --distil to resume"
+        )
+    return saved
+
+
+def starting_network(
+    recipe: Recipe, label_set: LabelSet, init: Path | None, backbone_weights: str | Path = IMAGENET
+) -> Start:
+    """The network of a recipe with its first weights.
+
+    Args:
+        recipe: which network, and whether it is refined for INT8.
+        label_set: the classes of the training data.
+        init: a checkpoint: every weight that fits is taken; a classifier for other classes starts from random weights.
+        backbone_weights: without ``init``: ``imagenet``, ``none``, or a file of torchvision or timm.
+
+    Raises:
+        OptionError: nothing to refine, or a checkpoint of another network.
+        ModelError: weights that cannot be read or downloaded, or do not fit.
+    """
+    if init is not None:
+        return _from_checkpoint(recipe, label_set, init)
+    if recipe.qat:
+        raise OptionError("--qat refines a trained network", "give --init CHECKPOINT or a bundled name")
+    model = PSPNet(recipe.model, len(label_set))
+    if str(backbone_weights) == IMAGENET:
+        model.backbone.load_imagenet()
+        return Start(model, ("starting from ImageNet weights in the backbone",))
+    if str(backbone_weights) == NONE:
+        return Start(model, ("starting from random weights: training takes far longer than from ImageNet",))
+    load_backbone_file(model.backbone, Path(backbone_weights))
+    return Start(model, (f"starting from {backbone_weights} in the backbone",))
+
+
+def _from_checkpoint(recipe: Recipe, label_set: LabelSet, init: Path) -> Start:
+    loaded = load_checkpoint(init)
+    source = loaded.model
+    if source.preset != recipe.model:
+        raise OptionError(f"{init} holds a {source.preset}, not a {recipe.model}", f"give --model {source.preset}")
+    model = PSPNet(recipe.model, len(label_set), source.architecture)
+    if recipe.qat:
+        model.quantiser = source.quantiser
+    own = model.state_dict()
+    fitting = {key: value for key, value in source.state_dict().items() if key in own and value.shape == own[key].shape}
+    model.load_state_dict(own | fitting)
+    dropped = [key for key in own if key not in fitting and not key.startswith("quantiser.")]
+    note = f"starting from {init}: {len(fitting)} of {len(own)} tensors kept"
+    if dropped:
+        note += (
+            f"; {', '.join(sorted({key.rpartition('.')[0] for key in dropped}))} start from random weights, because it "
+            f"has {len(loaded.label_set)} classes and this data has {len(label_set)}"
+        )
+    elif loaded.label_set.classes != label_set.classes:
+        note += (
+            f"; its {len(label_set)} classifier outputs are reused for {', '.join(label_set.classes)} in place of "
+            f"{', '.join(loaded.label_set.classes)}"
+        )
+    trained_on = _trained_on(loaded)
+    return Start(model, (note, *_terms(trained_on)), trained_on)
+
+
+def _trained_on(loaded: Checkpoint) -> tuple[str, ...]:
+    named = loaded.facts.get("trained_on")
+    if isinstance(named, (list, tuple)):
+        return tuple(str(name) for name in named)
+    return (loaded.label_set.name,) if loaded.label_set.name in _TERMS else ()
+
+
+_TERMS = {
+    "camvid": "CamVid, which is for non-commercial research",
+    "cityscapes": "Cityscapes, which is for non-commercial research",
+    "voc": "PASCAL VOC, whose photographs are under Flickr's terms of use",
+}
+
+
+def _terms(trained_on: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(
+        f"these weights were trained on {_TERMS[name]}: the same applies to what is fine-tuned from them"
+        for name in trained_on
+        if name in _TERMS
+    )
