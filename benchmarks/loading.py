@@ -49,8 +49,8 @@ def main() -> None:
         open_dataset("scenes", None, "train"),
         workers=options.workers,
     )
-    if options.steps > run.steps_an_epoch:
-        parser.error(f"an epoch has {run.steps_an_epoch} steps, and a block must be shorter")
+    if options.steps > run.steps_per_epoch:
+        parser.error(f"an epoch has {run.steps_per_epoch} steps, and a block must be shorter")
     seconds = interleaved(run, options.rounds, options.steps, options.workers)
     windows = options.steps * recipe.batch
     ratios = np.array(seconds["kept"]) / np.array(seconds["read"])
@@ -75,7 +75,7 @@ def main() -> None:
 def interleaved(run: Run, rounds: int, steps: int, workers: int) -> dict[str, list[float]]:
     """Seconds a block of each kind in each round; the first round warms up and is not counted."""
     seconds: dict[str, list[float]] = {"read": [], "kept": []}
-    reader = run.parts(range(1000))
+    reader = run.micro_batches(range(1000))
     kept = [next(reader) for _ in range(steps)]
     for turn in range(rounds + 1):
         for _ in range(PREFETCHED * workers):
@@ -96,7 +96,7 @@ def interleaved(run: Run, rounds: int, steps: int, workers: int) -> dict[str, li
 def block(run: Run, parts: Iterable[Sample], epoch: int, steps: int) -> None:
     run.begin_epoch(epoch)
     for step, part in zip(range(steps), parts):
-        run.step([part], epoch * run.steps_an_epoch + step)
+        run.step([part], epoch * run.steps_per_epoch + step)
 
 
 def table(facts: dict) -> str:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Mapping, Sequence
+from urllib.parse import urlparse
+from urllib.request import getproxies
 
 import timm
 import torch
+from huggingface_hub import try_to_load_from_cache
 from torch import Tensor, nn
 
 from ..errors import ModelError
 
+_HUB = "https://huggingface.co"
+_REACHABLE_S = 5.0
 _COUNTER = "num_batches_tracked"
 
 MEAN: tuple[float, ...] = (123.675, 116.28, 103.53)
@@ -27,15 +34,45 @@ def timm_weights(name: str) -> dict[str, Tensor]:
         raise ModelError(
             f"timm has no ImageNet weights for {name}: choose another preset or start from a checkpoint with --init"
         )
+    cached = _cached_file(name)
+    if cached is None:
+        _ensure_reachable(name)
     try:
-        weights: dict[str, Tensor] = timm.create_model(name, pretrained=True).state_dict()
+        overlay = None if cached is None else {"file": cached}
+        model = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay)
+        weights: dict[str, Tensor] = model.state_dict()
     except Exception as error:  # timm and its hub client raise many kinds without a network
-        reason = str(error).strip().split("\n")[0]
-        raise ModelError(
-            f"the ImageNet weights of {name} could not be downloaded ({reason}): "
-            "connect to the network once, or start from a checkpoint with --init"
-        ) from error
+        raise _not_downloaded(name, str(error).strip().split("\n")[0]) from error
     return weights
+
+
+def _cached_file(name: str) -> str | None:
+    """The file that an earlier download left, so that a machine that is offline now does not wait for the network."""
+    hub_id = timm.get_pretrained_cfg(name).hf_hub_id
+    if not hub_id:
+        return None
+    found = try_to_load_from_cache(hub_id, "model.safetensors")
+    return found if isinstance(found, str) else None
+
+
+def _ensure_reachable(name: str) -> None:
+    """Fail within seconds without a network; the download itself would retry for most of a minute."""
+    if getproxies():
+        return
+    weights = timm.get_pretrained_cfg(name)
+    address = urlparse(os.environ.get("HF_ENDPOINT", _HUB) if weights.hf_hub_id else weights.url or _HUB)
+    port = address.port or (80 if address.scheme == "http" else 443)
+    try:
+        socket.create_connection((address.hostname or "", port), timeout=_REACHABLE_S).close()
+    except OSError as error:
+        raise _not_downloaded(name, f"{address.hostname}: {error.strerror or error}") from error
+
+
+def _not_downloaded(name: str, reason: str) -> ModelError:
+    return ModelError(
+        f"the ImageNet weights of {name} could not be downloaded ({reason})",
+        "connect to the network once, or give --backbone-weights FILE or none, or start from a checkpoint with --init",
+    )
 
 
 def load_in_order(target: nn.Module, source: Mapping[str, Tensor], name: str) -> None:

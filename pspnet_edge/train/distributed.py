@@ -105,7 +105,8 @@ def joined(device: str = "auto") -> Iterator[World]:
             raise
         reason = str(error).strip().split("\n")[0].rpartition("] ")[2]
         raise PspnetEdgeError(
-            f"process {rank} lost the connection to the others ({reason})", "see the message of the one that ended first"
+            f"process {rank} lost the connection to the others ({reason})",
+            "see what the first one to end reported",
         ) from error
     finally:
         dist.destroy_process_group()

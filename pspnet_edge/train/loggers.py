@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
+from ..artifact import ensure_folder_writable, write_bytes
 from ..errors import OptionError
 from ..lazy import require
 from .history import EpochResult
@@ -75,7 +77,7 @@ def ensure_known(names: Sequence[str]) -> None:
     """Raise ``OptionError`` for a name that is not a logger's."""
     for name in names:
         if name not in get_args(LoggerName):
-            raise OptionError(f"unknown logger {name!r}", "choose tensorboard, wandb or mlflow")
+            raise OptionError(f"unknown logger {name!r}", "choose tensorboard, wandb or mlflow", parameter="loggers")
 
 
 class _TensorBoard:
@@ -83,6 +85,7 @@ class _TensorBoard:
         require("tensorboard", "write TensorBoard's files")
         from torch.utils.tensorboard import SummaryWriter
 
+        ensure_folder_writable(folder / "tensorboard")
         # What a killed run wrote after its last checkpoint is hidden, because it is computed again.
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=steps_done + 1)
 
@@ -106,7 +109,7 @@ class _WeightsAndBiases:
             project=None if _is_set("WANDB_PROJECT") else _PROJECT,
             name=folder.name, dir=str(folder), config=recipe.facts(), id=resumed, resume="allow",
         )  # fmt: skip
-        identity.write_text(f"{self._run.id}\n")
+        write_bytes(identity, f"{self._run.id}\n".encode())
 
     def log(self, figures: dict[str, float], step: int) -> None:
         self._run.log(figures, step=step)
@@ -123,7 +126,7 @@ class _MLflow:
         if not _is_set("MLFLOW_EXPERIMENT_NAME") and not _is_set("MLFLOW_EXPERIMENT_ID"):
             self._mlflow.set_experiment(_PROJECT)
         run = self._mlflow.start_run(run_id=resumed, run_name=None if resumed else folder.name)
-        identity.write_text(f"{run.info.run_id}\n")
+        write_bytes(identity, f"{run.info.run_id}\n".encode())
         if not resumed:
             self._mlflow.log_params(recipe.facts())
 
@@ -138,6 +141,4 @@ _OPEN: dict[str, Any] = {"tensorboard": _TensorBoard, "wandb": _WeightsAndBiases
 
 
 def _is_set(variable: str) -> bool:
-    import os
-
     return bool(os.environ.get(variable))

@@ -80,7 +80,8 @@ def draw_confusion_matrix(path: Path, matrix: ConfusionMatrix, classes: Sequence
         for row, column in np.argwhere(shares >= 0.005):
             share = shares[row, column]
             colour = "white" if share > 0.5 else "black"
-            axes.text(column, row, f"{share:.2f}"[0 if share >= 0.995 else 1 :], ha="center", va="center", color=colour, fontsize=7)
+            text = f"{share:.2f}".lstrip("0")
+            axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=7)
     figure.colorbar(drawn, ax=axes, shrink=0.8, label="share of the label's pixels")
     _save(figure, path)
 

@@ -72,10 +72,8 @@ class Recipe:
         minimum=0,
         maximum=1,
     )
-    optimizer: Optimizer = _option("adamw", "sgd uses a momentum of 0.9.", "Optimizer")
-    learning_rate: float = _option(
-        1e-3, "Peak learning rate; about 0.01 for sgd.", "Optimizer", minimum=0, qat=3e-5
-    )
+    optimizer: Optimizer = _option("adamw", "sgd uses a momentum of 0.9.", "Optimizer")  # noqa: RUF009
+    learning_rate: float = _option(1e-3, "Peak learning rate; about 0.01 for sgd.", "Optimizer", minimum=0, qat=3e-5)
     backbone_factor: float = _option(
         0.3, "Learning rate of the backbone relative to the other layers.", "Optimizer", minimum=0
     )
@@ -106,7 +104,7 @@ class Recipe:
     lovasz_weight: float = _option(0.0, "Weight of the Lovász-Softmax loss, a surrogate of mIoU.", "Loss", minimum=0)
     distil_weight: float = _option(1.0, "Weight of the distillation loss.", "Distillation", minimum=0)
     distil_scale: float = _option(1.0, "Scale factor at which the teacher sees the images.", "Distillation")
-    autocast: Autocast = _option("bf16", "Mixed precision; fp16 requires a GPU.", "Compute")
+    autocast: Autocast = _option("bf16", "Mixed precision; fp16 requires a GPU.", "Compute")  # noqa: RUF009
     qat: bool = _option(
         False,
         "Quantization-aware training: refine the network of --init (default: the bundled model) as INT8 computes it; "
@@ -123,16 +121,15 @@ class Recipe:
             _ensure_one_of("freeze", part, get_args(Frozen))
         if not 0 < self.scales[0] <= self.scales[1]:
             raise OptionError(
-                f"scales {self.scales[0]:g} to {self.scales[1]:g} are not a range", "give two numbers, the smaller first"
+                f"{self.scales[0]:g} to {self.scales[1]:g} is not a range",
+                "give two numbers above 0, the smaller first",
+                parameter="scales",
             )
-        if not 0 < self.ohem_threshold <= 1 or not 0 < self.ohem_kept <= 1:
-            raise OptionError(
-                "ohem_threshold and ohem_kept are fractions", "give each a value above 0 and at most 1"
-            )
-        if self.distil_scale <= 0:
-            raise OptionError(f"distil_scale is {self.distil_scale:g}", "give a scale factor above 0")
+        for name in ("ohem_threshold", "ohem_kept", "distil_scale"):
+            if getattr(self, name) <= 0:
+                raise OptionError(f"{getattr(self, name):g} is too small", "give a value above 0", parameter=name)
         if min(self.crop_hw) < 1:
-            raise OptionError(f"crop_hw is {self.crop_hw}", "give a height and a width of at least 1 pixel")
+            raise OptionError(f"{_shown(self.crop_hw)} is not a size", "give at least 1x1", parameter="crop_hw")
 
     def facts(self) -> dict[str, Any]:
         """As JSON values."""
@@ -147,13 +144,10 @@ class Recipe:
         if isinstance(values.get("autocast"), bool):
             values["autocast"] = "bf16" if values["autocast"] else "none"
         known = {one.name for one in fields(Recipe)}
-        return Recipe(
-            **{
-                key: tuple(value) if isinstance(value, list) else value
-                for key, value in values.items()
-                if key in known
-            }
-        )
+        chosen: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in values.items() if key in known
+        }
+        return Recipe(**chosen)
 
     def differences(self, saved: Recipe) -> list[str]:
         """``name: saved value, not this value`` of each field that must be equal to resume and is not."""
@@ -167,23 +161,22 @@ class Recipe:
 
 def qat_defaults(recipe: Recipe) -> Recipe:
     """The recipe with the defaults of quantization-aware training: short and careful, so that little is forgotten."""
-    changes = {
-        one.name: one.metadata["option"].qat for one in fields(recipe) if one.metadata["option"].qat is not None
-    }
+    changes = {one.name: one.metadata["option"].qat for one in fields(recipe) if one.metadata["option"].qat is not None}
     return replace(recipe, qat=True, **changes)
 
 
 def _ensure_within_limits(name: str, value: Any, option: RecipeOption) -> None:
     if option.minimum is not None and value < option.minimum:
-        raise OptionError(f"{name} is {value:g}", f"give at least {option.minimum:g}")
+        raise OptionError(f"{value:g} is too small", f"give at least {option.minimum:g}", parameter=name)
     if option.maximum is not None and value > option.maximum:
-        raise OptionError(f"{name} is {value:g}", f"give at most {option.maximum:g}")
+        raise OptionError(f"{value:g} is too large", f"give at most {option.maximum:g}", parameter=name)
 
 
 def _ensure_one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise OptionError(f"unknown {name} {value!r}", f"choose {', '.join(choices[:-1])} or {choices[-1]}")
+        fix = f"choose {', '.join(choices[:-1])} or {choices[-1]}"
+        raise OptionError(f"unknown value {value!r}", fix, parameter=name)
 
 
 def _shown(value: Any) -> str:
-    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return "x".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)

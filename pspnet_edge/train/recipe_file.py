@@ -29,11 +29,12 @@ def read_recipe_file(path: Path) -> dict[str, Any]:
         content = json.loads(text) if path.suffix.lower() == ".json" else _parse_toml(text)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise OptionError(f"the recipe {path} cannot be read ({reason})", "give a TOML file or a run's recipe.json") from error
+        raise OptionError(
+            f"the recipe {path} cannot be read ({reason})", "give a TOML file or a run's recipe.json"
+        ) from error
     if isinstance(content, dict) and isinstance(content.get("recipe"), dict):
-        known = {one.name for one in fields(Recipe)}
         saved = Recipe.from_facts(content["recipe"]).facts()
-        return {key: _value(path, key, value) for key, value in saved.items() if key in known and key in content["recipe"]}
+        return {key: _value(path, key, value) for key, value in saved.items()}
     if not isinstance(content, dict):
         raise OptionError(f"the recipe {path} is not a table of options", "write one option per line: epochs = 40")
     names = _field_names()
@@ -80,8 +81,10 @@ def _value(path: Path, name: str, value: Any) -> Any:
             return tuple(kind(entry) for entry in value)
     elif _is(value, type(default)):
         return type(default)(value)
-    expected = f"{_kind_name(type(default))} such as {json.dumps(default)}" if not isinstance(default, tuple) else (
-        f"a list such as {json.dumps(list(default) or ['batchnorm'])}"
+    expected = (
+        f"{_kind_name(type(default))} such as {json.dumps(default)}"
+        if not isinstance(default, tuple)
+        else (f"a list such as {json.dumps(list(default) or ['batchnorm'])}")
     )
     raise OptionError(f"{name} in the recipe {path} is {value!r}", f"give {expected}")
 

@@ -43,9 +43,7 @@ def resumable_checkpoint(path: Path, recipe: Recipe, teacher_sha256: str | None)
             "leave these options out to resume, or start a new run with --init",
         )
     if saved.training["teacher_sha256"] != teacher_sha256:
-        raise OptionError(
-            f"{path} was made with another teacher or none", "give the same --distil to resume"
-        )
+        raise OptionError(f"{path} was made with another teacher or none", "give the same --distil to resume")
     return saved
 
 

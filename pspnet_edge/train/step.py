@@ -113,8 +113,7 @@ class Run:
         self._optimizer.zero_grad(set_to_none=True)
         totals = self._world.total(self._objective.totals(samples))
         local = sum(
-            self._add_gradient(sample, totals, last=number + 1 == len(samples))
-            for number, sample in enumerate(samples)
+            self._add_gradient(sample, totals, last=number + 1 == len(samples)) for number, sample in enumerate(samples)
         )
         value = float(self._world.total(torch.as_tensor(local)))
         if not np.isfinite(value):

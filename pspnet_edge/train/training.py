@@ -243,9 +243,7 @@ def _header(
     )
 
 
-def _validated(
-    model: PSPNet, dataset: Dataset | None, world: World, listener: Listener
-) -> ConfusionMatrix | None:
+def _validated(model: PSPNet, dataset: Dataset | None, world: World, listener: Listener) -> ConfusionMatrix | None:
     if dataset is None:
         return None
     images = len(dataset)
@@ -276,6 +274,6 @@ def _explain_out_of_memory(recipe: Recipe, world: World, accumulate: int) -> Ite
         height, width = recipe.crop_hw
         fixes = ["raise --accumulate"] if crops > 1 else []
         raise OptionError(
-            f"{crops} crop{'s' * (crops > 1)} of {height}x{width} at a time do not fit into the memory of {world.device}",
+            f"{crops} crops of {height}x{width} at a time do not fit into the memory of {world.device}",
             " or ".join([*fixes, "lower --crop" if crops == 1 else "lower --batch or --crop"]),
         ) from error

@@ -65,7 +65,7 @@ def write_samples(model: PSPNet, dataset: Dataset, count: int, epoch: int, folde
         picture = side_by_side(image, mask, predicted, dataset.label_set, captions)
         with atomic_path(path) as temporary:
             if not cv2.imwrite(str(temporary), picture):
-                raise OutputError(f"{path} cannot be written as a JPEG", "make the images smaller than 65500 pixels wide")
+                raise OutputError(f"{path} cannot be written as a JPEG", "use images less than 21000 pixels wide")
 
 
 def side_by_side(

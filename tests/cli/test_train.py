@@ -20,11 +20,12 @@ from typer.testing import CliRunner  # noqa: E402
 from pspnet_edge import bundled  # noqa: E402
 from pspnet_edge.artifact import sha256_of  # noqa: E402
 from pspnet_edge.cli.main import app  # noqa: E402
-from pspnet_edge.cli.train import train as command  # noqa: E402
 from pspnet_edge.data.scenes import Drive  # noqa: E402
 from pspnet_edge.graph.calibration_table import read_table  # noqa: E402
-from pspnet_edge.labels import CAMVID  # noqa: E402
-from pspnet_edge.train import training  # noqa: E402
+from pspnet_edge.labels import CAMVID, LabelSet  # noqa: E402
+from pspnet_edge.model.checkpoint import save_checkpoint  # noqa: E402
+from pspnet_edge.model.pspnet import PSPNet  # noqa: E402
+from pspnet_edge.train import api  # noqa: E402
 from pspnet_edge.train.recipe import Recipe  # noqa: E402
 from pspnet_edge.train.training import TrainingResult  # noqa: E402
 
@@ -51,10 +52,10 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     def instead(*arguments: object, **options: object) -> TrainingResult:
         names = inspect.signature(real).bind(*arguments, **options).arguments
         seen.update(names)
-        return TrainingResult(tmp_path / "final.pt", 1, None)
+        return TrainingResult(tmp_path / "final.pt", 1, None, {}, tmp_path)
 
-    real = training.train
-    monkeypatch.setattr(training, "train", instead)
+    real = api.run_training
+    monkeypatch.setattr(api, "run_training", instead)
 
     def run(*arguments: object) -> dict[str, object]:
         done = CliRunner().invoke(app, ["train", *map(str, arguments), "-o", str(tmp_path / "out")])
@@ -65,10 +66,9 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
 
 
 def test_the_command_lines_defaults_are_the_recipes(asked, small: Path) -> None:
-    wanted = asked("--dataset", "folder", "--root", small)
-    assert wanted["recipe"] == replace(Recipe(), scenes_share=0.0)  # a folder's classes are not CamVid's
-    defaults = {name: field.default for name, field in Recipe.__dataclass_fields__.items()}
-    assert inspect.signature(command).parameters["scenes_share"].default == defaults["scenes_share"]
+    assert asked("--dataset", "scenes")["recipe"] == replace(Recipe(), scenes_share=0.0)
+    (small / "classes.txt").write_text("\n".join(f"class {index}" for index in range(11)))
+    assert asked("--root", small)["recipe"] == replace(Recipe(), scenes_share=0.0)
 
 
 def test_every_field_of_the_recipe_can_be_given(asked, small: Path) -> None:
@@ -76,20 +76,22 @@ def test_every_field_of_the_recipe_can_be_given(asked, small: Path) -> None:
         "--dataset", "folder", "--root", small, "--split", "trainval", "--model", "pspnet_r18", "--epochs", 44,
         "--batch", 4, "--crop", "96x128", "--scales", 0.5, 2, "--rotate", 10, "--optimizer", "sgd",
         "--learning-rate", 8e-4, "--backbone-factor", 0.1, "--weight-decay", 1e-4, "--warmup-epochs", 2,
-        "--average-decay", 0.99, "--dropout", 0, "--freeze-batchnorm", "--no-class-weights", "--ohem",
+        "--average-decay", 0.99, "--dropout", 0, "--freeze", "batchnorm,backbone", "--patience", 0,
+        "--no-class-weights", "--ohem",
         "--ohem-threshold", 0.8, "--ohem-kept", 0.2, "--distil", bundled.DEFAULT, "--distil-weight", 2,
         "--distil-scale", 1.5, "--lovasz-weight", 0.5, "--autocast", "none", "--seed", 3, "--accumulate", 2,
-        "--workers", 0, "--samples", 7, "--validate-every", 3, "--tensorboard", "--init", bundled.DEFAULT,
+        "--workers", 0, "--samples", 7, "--validate-every", 3, "--log", "tensorboard,mlflow", "--init", bundled.DEFAULT,
     )  # fmt: skip
     assert wanted["recipe"] == Recipe(
         model="pspnet_r18", epochs=44, batch=4, crop_hw=(96, 128), scales=(0.5, 2.0), rotate=10.0, optimizer="sgd",
         learning_rate=8e-4, backbone_factor=0.1, weight_decay=1e-4, warmup_epochs=2.0, average_decay=0.99,
-        dropout=0.0, freeze_batchnorm=True, scenes_share=0.0, class_weights=False, ohem=True, ohem_threshold=0.8,
+        dropout=0.0, freeze=("batchnorm", "backbone"), scenes_share=0.0, class_weights=False, ohem=True,
+        ohem_threshold=0.8,
         ohem_kept=0.2, distil_weight=2.0, distil_scale=1.5, lovasz_weight=0.5, autocast="none", seed=3,
     )  # fmt: skip
     assert wanted["teacher"] == wanted["init"] == bundled.checkpoint_path(bundled.DEFAULT)
-    chosen = ("accumulate", "workers", "samples", "validate_every", "tensorboard", "validation_set")
-    assert [wanted[name] for name in chosen] == [2, 0, 7, 3, True, None]
+    chosen = ("accumulate", "workers", "samples", "validate_every", "loggers", "validation_set")
+    assert [wanted[name] for name in chosen] == [2, 0, 7, 3, ["tensorboard", "mlflow"], None]
 
 
 def test_quantisation_aware_training_is_short_and_careful_unless_told_otherwise(asked, small: Path) -> None:
@@ -104,8 +106,10 @@ def test_quantisation_aware_training_starts_from_the_bundled_model_where_that_fi
     wanted = asked("--dataset", "scenes", "--qat")
     assert wanted["init"] == bundled.checkpoint_path(bundled.DEFAULT)
     assert asked("--dataset", "scenes", "--qat", "--resume")["init"] is None
-    done = CliRunner().invoke(app, ["train", "--dataset", "scenes", "--qat", "--model", "pspnet_r18"])
-    assert "none that is bundled is a pspnet_r18 with the classes of" in str(done.exception)
+    done = CliRunner().invoke(
+        app, ["train", "--dataset", "scenes", "--qat", "--model", "pspnet_r18", "-o", str(tmp_path)]
+    )
+    assert "no bundled model is a pspnet_r18 with the classes of" in str(done.exception)
     assert "give --init CHECKPOINT" in str(done.exception)
 
 
@@ -141,27 +145,75 @@ def test_from_qat_to_an_engine_with_its_ranges(command_line, small: Path, tmp_pa
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (("--optimizer", "lion"), "there is no optimizer 'lion': choose one of adamw, sgd"),
-        (("--autocast", "fp8"), "there is no autocast 'fp8': choose one of bf16, fp16, none"),
+        (("--optimizer", "lion"), "--optimizer: unknown value 'lion': choose adamw or sgd"),
+        (("--crop", "0x4"), "'0x4' is not a size: give height and width in pixels, such as 384x480"),
         (
             ("--autocast", "fp16", "--device", "cpu"),
-            "fp16 trains on a GPU alone: give --autocast bf16 or none on a CPU",
+            "fp16 training requires a GPU: give --autocast bf16 or none on a CPU",
         ),
-        (("--scales", "2", "0.5"), "scales 2 to 0.5 are no range: give the smaller first"),
-        (("--ohem-kept", "0"), "--ohem-threshold and --ohem-kept are shares: give more than 0 and at most 1"),
-        (("--distil-scale", "0"), "a teacher cannot look at images scaled by 0: give more than 0"),
-        (("--device", "tpu"), "there is no device 'tpu': choose auto, cpu or cuda"),
+        (("--scales", "2", "0.5"), "--scales: 2 to 0.5 is not a range: give two numbers above 0, the smaller first"),
+        (("--device", "tpu"), "unknown device 'tpu': choose auto, cpu or cuda"),
         (("--batch", "13"), "12 training images are fewer than one batch of 13: lower --batch"),
         (
             ("--accumulate", "3"),
-            "a batch of 8 cannot be cut evenly for 1 processes and 3 parts each: give --batch a multiple of 3",
+            "a batch of 8 cannot be divided evenly by 1 processes and 3 accumulation steps: give --batch",
         ),
+        (("--log", "neptune"), "--log: unknown logger 'neptune': choose tensorboard, wandb or mlflow"),
+        (
+            ("--backbone-weights", "no.pth"),
+            "there is no backbone file no.pth: give --backbone-weights FILE, imagenet or none",
+        ),
+        (("--init", "no.pt"), "there is no checkpoint no.pt"),
     ],
 )
-def test_options_that_mean_nothing_are_one_sentence(small: Path, tmp_path: Path, options, sentence: str) -> None:
-    arguments = ["train", "--dataset", "folder", "--root", str(small), "-o", str(tmp_path / "out"), *options]
-    done = CliRunner().invoke(app, arguments)
-    assert str(done.exception) == sentence
+def test_options_that_do_not_fit_are_one_sentence(command_line, small: Path, tmp_path: Path, options, sentence) -> None:
+    done = command_line("train", "--root", small, "-o", tmp_path / "out", *options)
+    assert done.returncode == 1
+    assert sentence in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+def test_options_win_over_the_recipe_file_and_the_file_over_the_defaults(asked, small: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('epochs = 7\nbatch = 4\nohem = true\ncrop = "96x128"\n')
+    recipe = asked("--root", small, "--recipe", tmp_path / "mine.toml", "--batch", 6, "--no-ohem")["recipe"]
+    assert (recipe.epochs, recipe.batch, recipe.ohem, recipe.crop_hw) == (7, 6, False, (96, 128))
+    (tmp_path / "qat.toml").write_text("qat = true\nepochs = 3\n")
+    recipe = asked("--root", small, "--recipe", tmp_path / "qat.toml", "--init", bundled.DEFAULT)["recipe"]
+    assert (recipe.epochs, recipe.learning_rate) == (3, 3e-5)
+
+
+def test_a_run_leaves_its_recipe_and_resuming_needs_no_option_again(asked, small: Path, tmp_path: Path) -> None:
+    first = asked("--root", small, "--epochs", 3, "--lovasz-weight", 0.5, "--distil", bundled.DEFAULT)
+    saved = json.loads((tmp_path / "out" / "recipe.json").read_text())
+    assert saved["recipe"] == first["recipe"].facts()
+    assert (saved["dataset"], saved["root"], saved["split"]) == ("folder", str(small), "train")
+    again = asked("--resume", "--epochs", 5)
+    assert again["recipe"] == replace(first["recipe"], epochs=5)
+    assert again["teacher"] == first["teacher"]
+    assert again["resume"] is True
+    assert again["folder"] == first["folder"]
+
+
+def test_an_earlier_run_is_left_alone_unless_overwriting_is_asked_for(asked, small: Path, tmp_path: Path) -> None:
+    assert asked("--root", small)["folder"] == tmp_path / "out"
+    assert asked("--root", small)["folder"] == tmp_path / "out-2"
+    assert asked("--root", small)["folder"] == tmp_path / "out-3"
+    (tmp_path / "out" / "best.pt").write_text("old")
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    assert asked("--root", small, "--overwrite")["folder"] == tmp_path / "out"
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["notes.txt", "recipe.json"]
+
+
+def test_the_network_of_a_checkpoint_need_not_be_named(asked, small: Path, tmp_path: Path) -> None:
+    label_set = LabelSet("mine", ("a", "b"), ((0, 0, 0), (1, 1, 1)))
+    save_checkpoint(tmp_path / "r18.pt", PSPNet("pspnet_r18", 2), label_set, {})
+    assert asked("--root", small, "--init", tmp_path / "r18.pt")["recipe"].model == "pspnet_r18"
+
+
+def test_old_spellings_still_work_and_name_the_new_ones(asked, small: Path, capfd) -> None:
+    wanted = asked("--root", small, "--freeze-batchnorm", "--tensorboard")
+    assert wanted["recipe"].freeze == ("batchnorm",)
+    assert wanted["loggers"] == ["tensorboard"]
 
 
 @pytest.mark.slow
@@ -170,7 +222,7 @@ def test_a_run_killed_at_any_step_ends_like_one_that_was_not(small: Path, tmp_pa
     options = [
         "--dataset", "folder", "--root", str(small), "--epochs", "4", "--crop", "64x64", "--batch", "4",
         "--scenes-share", "0", "--validate-every", "2", "--samples", "1", "--distil", bundled.DEFAULT,
-        "--lovasz-weight", "0.5", "--rotate", "10", "--tensorboard",
+        "--lovasz-weight", "0.5", "--rotate", "10", "--log", "tensorboard",
     ]  # fmt: skip
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
 
@@ -185,10 +237,10 @@ def test_a_run_killed_at_any_step_ends_like_one_that_was_not(small: Path, tmp_pa
         "import os, signal, sys\n"
         "from pspnet_edge.train.step import Run\n"
         "whole_step = Run.step\n"
-        "def step(self, parts, number):\n"
+        "def step(self, samples, number):\n"
         f"    if number == {step}:\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    return whole_step(self, parts, number)\n"
+        "    return whole_step(self, samples, number)\n"
         "Run.step = step\n"
         "from pspnet_edge.cli.main import main\n"
         "main()\n"

@@ -10,7 +10,8 @@ torch = pytest.importorskip("torch", reason="the train extra is not installed")
 from pspnet_edge.data.datasets import SceneSet  # noqa: E402
 from pspnet_edge.errors import DataError  # noqa: E402
 from pspnet_edge.labels import CAMVID, LabelSet  # noqa: E402
-from pspnet_edge.train.batches import TrainingSamples, shares  # noqa: E402
+from pspnet_edge.train import batches  # noqa: E402
+from pspnet_edge.train.batches import TrainingSamples, choose_workers, micro_batches  # noqa: E402
 from pspnet_edge.train.distributed import ALONE, World  # noqa: E402
 
 CPU = torch.device("cpu")
@@ -43,32 +44,68 @@ def samples(real, extra=None) -> TrainingSamples:
     return TrainingSamples(real, extra, 0.25 if extra else 0.0, (32, 32), (1.0, 2.0), 3)
 
 
-def test_processes_and_parts_share_every_batch_of_one_alone() -> None:
+def test_processes_and_accumulation_steps_divide_the_batches_of_a_single_process() -> None:
     of_all = samples(Numbered(17), SceneSet("val"))
-    whole = list(shares(of_all, range(1, 3), 4, 1, 0, ALONE))
+    whole = list(micro_batches(of_all, range(1, 3), 4, 1, 0, ALONE))
     assert len(whole) == 2 * (len(of_all) // 4)
-    by_rank = [list(shares(of_all, range(1, 3), 4, 2, 0, World(CPU, rank, 2))) for rank in range(2)]
+    by_rank = [list(micro_batches(of_all, range(1, 3), 4, 2, 0, World(CPU, rank, 2))) for rank in range(2)]
     for number, batch in enumerate(whole):
-        pieces = [piece for ranks in by_rank for piece in ranks[2 * number : 2 * number + 2]]
+        parts = [part for ranks in by_rank for part in ranks[2 * number : 2 * number + 2]]
         for position in range(3):
-            assert torch.equal(torch.cat([piece[position] for piece in pieces]), batch[position])
+            assert torch.equal(torch.cat([part[position] for part in parts]), batch[position])
 
 
 def test_workers_change_nothing_and_an_epoch_can_be_begun_anywhere() -> None:
-    alone = list(shares(samples(Numbered(9)), range(3), 4, 1, 0, ALONE))
-    helped = list(shares(samples(Numbered(9)), range(2, 3), 4, 1, 2, ALONE))
+    alone = list(micro_batches(samples(Numbered(9)), range(3), 4, 1, 0, ALONE))
+    helped = list(micro_batches(samples(Numbered(9)), range(2, 3), 4, 1, 2, ALONE))
     assert all(torch.equal(first[0], second[0]) for first, second in zip(alone[4:], helped))
 
 
 def test_reading_leaves_torchs_generator_alone() -> None:
     torch.manual_seed(0)
     before = torch.get_rng_state()
-    next(shares(samples(Numbered(9)), range(1), 4, 1, 0, ALONE))
+    next(micro_batches(samples(Numbered(9)), range(1), 4, 1, 0, ALONE))
     assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_error_in_a_worker_is_the_same_one_sentence(workers: int) -> None:
     with pytest.raises(DataError) as caught:
-        list(shares(samples(Numbered(9, broken=7)), range(3), 4, 1, workers, ALONE))
+        list(micro_batches(samples(Numbered(9, broken=7)), range(3), 4, 1, workers, ALONE))
     assert str(caught.value) == "mask7.png is cut short: restore it"
+
+
+def test_shared_memory_that_is_too_small_is_named_and_not_used(monkeypatch, caplog) -> None:
+    usage = type("Usage", (), {"free": 64_000_000})
+    monkeypatch.setattr(batches.shutil, "disk_usage", lambda place: usage)
+    assert choose_workers(2, 1_000_000, ALONE) == 2
+    assert not caplog.text
+    assert choose_workers(4, 5_000_000, ALONE) == 1
+    assert "--shm-size=1g" in caplog.text
+    assert choose_workers(1, 50_000_000, ALONE) == 0
+
+
+def test_a_gpu_gets_several_loader_processes_and_a_processor_one(monkeypatch) -> None:
+    monkeypatch.setattr(batches.os, "sched_getaffinity", lambda process: set(range(16)), raising=False)
+    gpu = torch.device("cuda")
+    assert choose_workers(None, 1000, ALONE) == 1
+    assert choose_workers(None, 1000, World(gpu)) == 8
+    assert choose_workers(None, 1000, World(gpu, 0, 4, 4)) == 3
+    assert choose_workers(0, 1000, World(gpu)) == 0
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that dataloader's workers are out of "
+        "shared memory. Please try to raise your shared memory limit.",
+        "unable to write to file </torch_7_0>: No space left on device (28)",
+    ],
+)
+def test_full_shared_memory_is_one_sentence(monkeypatch, message: str) -> None:
+    def fail(self):
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(batches.DataLoader, "__iter__", fail)
+    with pytest.raises(DataError, match=r"do not fit into shared memory.*--shm-size=1g.*--workers 0"):
+        list(micro_batches(samples(Numbered(9)), range(3), 4, 1, 0, ALONE))

@@ -46,8 +46,8 @@ def losses(folder: Path) -> list[float]:
 def test_two_processes_and_one_give_the_same_losses(small_scenes: Path, tmp_path: Path) -> None:
     options = (
         "--dataset", "folder", "--root", small_scenes, "--epochs", 7, "--crop", "64x64", "--batch", 8,
-        "--dropout", 0, "--freeze-batchnorm", "--autocast", "none", "--scenes-share", 0, "--validate-every", 7,
-        "--workers", 0, "--samples", 1, "--tensorboard", "--warmup-epochs", 1, "--json",
+        "--dropout", 0, "--freeze", "batchnorm", "--autocast", "none", "--scenes-share", 0, "--validate-every", 7,
+        "--workers", 0, "--samples", 1, "--log", "tensorboard", "--warmup-epochs", 1, "--json",
         "--optimizer", "sgd", "--learning-rate", 0.0005,
     )  # fmt: skip
     # SGD and small steps: AdamW would hide a gradient that is twice too large, and on windows this small either makes
@@ -56,8 +56,8 @@ def test_two_processes_and_one_give_the_same_losses(small_scenes: Path, tmp_path
     for processes in (1, 2):
         done = train(*options, "-o", tmp_path / str(processes), processes=processes)
         assert done.returncode == 0, done.stderr
-        answers[processes] = json.loads(done.stdout)  # one object, because the first process alone speaks
-        assert done.stderr.count("epoch 7/7") == 1
+        answers[processes] = json.loads(done.stdout)  # one object, because only the first process prints
+        assert done.stderr.count("epoch 7/7") == 1, done.stderr
     alone, together = losses(tmp_path / "1"), losses(tmp_path / "2")
     assert len(alone) == 21
     assert together[:20] == pytest.approx(alone[:20], abs=1e-4)
@@ -68,6 +68,23 @@ def test_two_processes_and_one_give_the_same_losses(small_scenes: Path, tmp_path
     resumed = train(*options, "-o", tmp_path / "2", "--resume")
     assert resumed.returncode == 0, resumed.stderr
     assert json.loads(resumed.stdout)["epochs"] == 7
+
+
+@pytest.mark.slow
+def test_two_processes_with_one_crop_each_train(small_scenes: Path, tmp_path: Path) -> None:
+    done = train(
+        "--dataset", "folder", "--root", small_scenes, "--epochs", 1, "--crop", "64x64", "--batch", 2,
+        "--scenes-share", 0, "--workers", 0, "--samples", 0, "-o", tmp_path / "run", "--json", processes=2,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["epochs"] == 1
+    assert "BatchNorm sees only 1 crop at a time" in done.stderr
+    again = train(
+        "--dataset", "folder", "--root", small_scenes, "--epochs", 1, "--crop", "64x64", "--batch", 30,
+        "--workers", 0, "--samples", 0, "-o", tmp_path / "run", "--json", processes=2,
+    )  # fmt: skip
+    assert json.loads(again.stdout)["folder"] == str(tmp_path / "run-2"), "both processes agree on the new folder"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "run-2"]
 
 
 @pytest.mark.slow
@@ -96,7 +113,7 @@ def test_a_process_that_fails_ends_the_others(small_scenes: Path, tmp_path: Path
     assert done.returncode != 0
     assert time.monotonic() - start < 200
     assert "pspnet-edge: mask7.png is cut short: restore it\n" in done.stderr
-    assert "SyncBatchNorm has no CPU path" in done.stderr
+    assert "SyncBatchNorm has no CPU implementation" in done.stderr
     own_words = done.stderr.partition("torch/distributed")[0]
     assert "Traceback" not in own_words
 
@@ -120,13 +137,14 @@ def test_synchronised_batchnorm_computes_the_same(preset: str) -> None:
     assert {"SyncBatchNorm", "SyncBatchNormAct"} & kinds
 
 
-def test_alone_nothing_is_exchanged(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_single_process_exchanges_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
     with joined("cpu") as world:
         assert world == ALONE
         assert world.first
         values = torch.ones(2)
+        assert world.agree("runs/mine") == "runs/mine"
         assert world.total(values) is values
 
 

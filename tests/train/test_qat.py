@@ -16,8 +16,9 @@ from pspnet_edge.model.checkpoint import load_checkpoint  # noqa: E402
 from pspnet_edge.model.pspnet import PSPNet  # noqa: E402
 from pspnet_edge.model.quantiser import Quantiser  # noqa: E402
 from pspnet_edge.train.qat import quantise  # noqa: E402
+from pspnet_edge.train.recipe import Recipe  # noqa: E402
 from pspnet_edge.train.step import Run  # noqa: E402
-from pspnet_edge.train.training import Recipe, train  # noqa: E402
+from pspnet_edge.train.training import run_training  # noqa: E402
 from pspnet_edge.train.validate import prediction  # noqa: E402
 
 INIT = bundled.checkpoint_path(bundled.DEFAULT)
@@ -29,7 +30,7 @@ def few(split: str, count: int):
 
 
 def run(folder: Path, recipe: Recipe = RECIPE, **options):
-    return train(
+    return run_training(
         recipe, few("train", 4), few("val", 1), None, folder, workers=0, validate_every=2, samples=0, **options
     )
 
@@ -52,7 +53,7 @@ def test_wrong_ranges_learn() -> None:
     quantise(model, few("train", 2))
     frames, *others = model.quantiser.ranges
     model.quantiser = Quantiser([frames, *(value / 6 for value in others)])
-    recipe = replace(RECIPE, learning_rate=0.02, freeze_batchnorm=True, dropout=0.0, autocast="none", warmup_epochs=0.0)
+    recipe = replace(RECIPE, learning_rate=0.02, freeze=("batchnorm",), dropout=0.0, autocast="none", warmup_epochs=0.0)
     trained = Run(recipe, model, few("train", 2), None, workers=0)
     batch = next(trained.parts(range(1)))
     trained.begin_epoch(0)

@@ -4,6 +4,7 @@ import csv
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import pytest
 
 torch = pytest.importorskip("torch", reason="the train extra is not installed")
@@ -12,9 +13,14 @@ from pspnet_edge import bundled  # noqa: E402
 from pspnet_edge.data.datasets import SceneSet  # noqa: E402
 from pspnet_edge.data.subset import evenly_spaced  # noqa: E402
 from pspnet_edge.errors import ModelError, OptionError  # noqa: E402
+from pspnet_edge.metrics import ConfusionMatrix  # noqa: E402
 from pspnet_edge.model.checkpoint import load_checkpoint  # noqa: E402
+from pspnet_edge.train import start, training  # noqa: E402
+from pspnet_edge.train.history import EpochResult  # noqa: E402
+from pspnet_edge.train.listener import Listener, RunHeader  # noqa: E402
+from pspnet_edge.train.recipe import Recipe  # noqa: E402
 from pspnet_edge.train.step import Run  # noqa: E402
-from pspnet_edge.train.training import Recipe, train  # noqa: E402
+from pspnet_edge.train.training import run_training  # noqa: E402
 
 RECIPE = Recipe(epochs=3, batch=2, crop_hw=(96, 96), scenes_share=0.0, warmup_epochs=0.5, learning_rate=2e-3)
 
@@ -22,7 +28,7 @@ RECIPE = Recipe(epochs=3, batch=2, crop_hw=(96, 96), scenes_share=0.0, warmup_ep
 def run(folder: Path, recipe: Recipe = RECIPE, **options):
     training_set = evenly_spaced(SceneSet("train"), 8)
     validation_set = evenly_spaced(SceneSet("val"), 1)
-    return train(recipe, training_set, validation_set, None, folder, workers=0, validate_every=3, **options)
+    return run_training(recipe, training_set, validation_set, None, folder, workers=0, validate_every=3, **options)
 
 
 class Killed(BaseException):
@@ -33,12 +39,13 @@ class Killed(BaseException):
 def test_a_run_that_was_killed_ends_like_one_that_was_not(tmp_path: Path) -> None:
     whole = run(tmp_path / "whole")
 
-    def kill(step: int, steps: int, loss: float) -> None:
-        if step == 7:  # in the middle of the second epoch
-            raise Killed
+    class Killer(Listener):
+        def step(self, step: int, steps: int, loss: float) -> None:
+            if step == 7:  # in the middle of the second epoch
+                raise Killed
 
     with pytest.raises(Killed):
-        run(tmp_path / "killed", on_step=kill)
+        run(tmp_path / "killed", listener=Killer())
     resumed = run(tmp_path / "killed", resume=True)
     assert (tmp_path / "killed" / "metrics.csv").read_text() == (tmp_path / "whole" / "metrics.csv").read_text()
     assert resumed.miou == whole.miou
@@ -57,7 +64,7 @@ def test_training_learns(tmp_path: Path) -> None:
 
 def test_without_validation_the_last_epoch_is_kept(tmp_path: Path) -> None:
     recipe = Recipe(epochs=1, batch=2, crop_hw=(96, 96), scenes_share=0.0)
-    done = train(recipe, evenly_spaced(SceneSet("train"), 2), None, None, tmp_path, workers=0)
+    done = run_training(recipe, evenly_spaced(SceneSet("train"), 2), None, None, tmp_path, workers=0)
     assert done.checkpoint == tmp_path / "final.pt"
     assert done.miou is None
     assert load_checkpoint(done.checkpoint).facts["epochs"] == 1
@@ -65,7 +72,7 @@ def test_without_validation_the_last_epoch_is_kept(tmp_path: Path) -> None:
 
 def test_resuming_with_another_recipe_is_refused(tmp_path: Path) -> None:
     run(tmp_path)
-    with pytest.raises(OptionError, match="learning_rate"):
+    with pytest.raises(OptionError, match=r"another recipe \(learning_rate was 0\.002, not 0\.0001\): leave"):
         run(tmp_path, replace(RECIPE, learning_rate=1e-4), resume=True)
 
 
@@ -76,7 +83,7 @@ def test_resuming_from_nothing_is_refused(tmp_path: Path) -> None:
 
 def test_fewer_images_than_a_batch_are_refused(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="lower --batch"):
-        train(Recipe(batch=9), evenly_spaced(SceneSet("train"), 8), None, None, tmp_path, workers=0)
+        run_training(Recipe(batch=9), evenly_spaced(SceneSet("train"), 8), None, None, tmp_path, workers=0)
 
 
 def test_resuming_with_another_teacher_is_refused(tmp_path: Path) -> None:
@@ -84,14 +91,6 @@ def test_resuming_with_another_teacher_is_refused(tmp_path: Path) -> None:
     run(tmp_path, recipe)
     with pytest.raises(OptionError, match="another teacher or none: give the same --distil"):
         run(tmp_path, recipe, resume=True, teacher=bundled.checkpoint_path(bundled.DEFAULT))
-
-
-def test_a_recipe_saved_by_an_older_version_has_the_defaults_of_younger_fields() -> None:
-    saved = RECIPE.facts()
-    del saved["rotate"]
-    assert RECIPE.differences(saved) == []
-    assert replace(RECIPE, rotate=5.0).differences(saved) == ["rotate"]
-    assert RECIPE.differences(saved | {"seed": 9}) == ["seed"]
 
 
 @pytest.mark.parametrize(
@@ -109,12 +108,109 @@ def test_too_little_memory_is_one_sentence(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(OptionError) as caught:
         run(tmp_path)
     assert str(caught.value) == (
-        "2 windows of 96x96 at a time do not fit into the memory of cpu: raise --accumulate, or lower --batch or --crop"
+        "2 crops of 96x96 at a time do not fit into the memory of cpu: raise --accumulate, or lower --batch or --crop"
     )
 
 
 def test_without_validation_samples_are_of_the_training_images(tmp_path: Path) -> None:
     recipe = Recipe(epochs=1, batch=2, crop_hw=(96, 96), scenes_share=0.0)
-    train(recipe, evenly_spaced(SceneSet("train"), 2), None, None, tmp_path, workers=0, samples=1, tensorboard=True)
+    run_training(
+        recipe,
+        evenly_spaced(SceneSet("train"), 2),
+        None,
+        None,
+        tmp_path,
+        workers=0,
+        samples=1,
+        loggers=("tensorboard",),
+    )
     assert [path.suffix for path in (tmp_path / "samples").iterdir()] == [".jpg"]
     assert any((tmp_path / "tensorboard").iterdir())
+
+
+class Recorder(Listener):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.warnings: list[str] = []
+        self.headers: list[RunHeader] = []
+        self.epochs: list[tuple[int, bool]] = []
+        self.validated: list[tuple[int, int]] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+    def start(self, header: RunHeader) -> None:
+        self.headers.append(header)
+
+    def validation(self, done: int, images: int) -> None:
+        self.validated.append((done, images))
+
+    def epoch(self, result: EpochResult, best: bool) -> None:
+        self.epochs.append((result.epoch, best))
+
+
+def test_a_run_leaves_its_figures_and_pictures_and_says_what_it_does(tmp_path: Path) -> None:
+    told = Recorder()
+    done = run(tmp_path / "mine", replace(RECIPE, epochs=1), samples=1, listener=told)
+    names = {path.name for path in (tmp_path / "mine").iterdir()}
+    assert names == {"best.pt", "last.pt", "metrics.csv", "results.png", "confusion_matrix.png", "samples"}
+    for name in ("results.png", "confusion_matrix.png"):
+        assert cv2.imread(str(tmp_path / "mine" / name)).std() > 5, "a picture with something on it"
+    (header,) = told.headers
+    assert (header.images, header.validation_images, header.steps_per_epoch, header.device) == (8, 1, 4, "CPU")
+    assert header.parameters == header.trained_parameters > 3e6
+    assert told.validated == [(1, 1)]
+    assert told.epochs == [(1, True)]
+    assert set(done.per_class_iou) == set(SceneSet("val").label_set.classes)
+    assert done.to_dict()["checkpoint"] == str(tmp_path / "mine" / "best.pt")
+    assert load_checkpoint(done.checkpoint).facts["trained_on"] == ["camvid"]
+
+
+def test_a_finished_run_can_be_trained_further(tmp_path: Path) -> None:
+    run(tmp_path, replace(RECIPE, epochs=1))
+    told = Recorder()
+    done = run(tmp_path, replace(RECIPE, epochs=2), resume=True, listener=told)
+    assert done.epochs == 2
+    assert told.headers[0].epochs_done == 1
+    assert [epoch for epoch, _ in told.epochs] == [2]
+    rows = list(csv.DictReader((tmp_path / "metrics.csv").read_text().splitlines()))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+
+
+def test_a_run_without_progress_stops_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The validation sees the same figures every time, so the first epoch is the best."""
+    matrix = ConfusionMatrix(11)
+    matrix.counts[0, 0] = 5
+    monkeypatch.setattr(training, "validate", lambda *_: matrix)
+    told = Recorder()
+    done = run_training(
+        replace(RECIPE, epochs=9, patience=2), evenly_spaced(SceneSet("train"), 2), evenly_spaced(SceneSet("val"), 1),
+        None, tmp_path, workers=0, validate_every=1, listener=told,
+    )  # fmt: skip
+    assert told.epochs == [(1, True), (2, False), (3, False)]
+    assert done.stopped_early
+    assert done.epochs == 3
+    assert "stopping early: val mIoU has not improved for 2 epochs" in told.notes
+    with pytest.raises(OptionError, match="early stopping needs validation images"):
+        run_training(replace(RECIPE, patience=2), evenly_spaced(SceneSet("train"), 2), None, None, tmp_path, workers=0)
+
+
+def test_last_pt_is_read_once_to_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(tmp_path, replace(RECIPE, epochs=1))
+    read: list[Path] = []
+    original = start.load_checkpoint
+    monkeypatch.setattr(start, "load_checkpoint", lambda path: read.append(path) or original(path))
+    run(tmp_path, replace(RECIPE, epochs=2), resume=True)
+    assert read == [tmp_path / "last.pt"]
+
+
+def test_few_crops_at_a_time_are_warned_about_unless_statistics_are_frozen(tmp_path: Path) -> None:
+    for freeze, expected in (((), 1), (("batchnorm",), 0)):
+        told = Recorder()
+        run(tmp_path / str(expected), replace(RECIPE, epochs=1, freeze=freeze), accumulate=2, listener=told)
+        assert len([line for line in told.warnings if "BatchNorm sees only 1 crop at a time" in line]) == expected

@@ -1,0 +1,165 @@
+"""``train`` as a function: from names and paths to a finished run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from .. import __version__, bundled
+from ..artifact import write_json
+from ..data.datasets import Dataset, open_dataset
+from ..errors import OptionError
+from ..labels import CAMVID, LabelSet
+from ..model.checkpoint import load_checkpoint
+from .distributed import joined
+from .listener import Listener
+from .opening import TrainingData, open_training_data
+from .recipe import Recipe
+from .recipe_file import NAME as RECIPE
+from .run_folder import ensure_run_writable, free_folder, holds_run, remove_run
+from .training import TrainingResult, run_training
+
+StrPath = str | os.PathLike[str]
+
+
+def train(
+    dataset: str | Dataset | None = None,
+    root: StrPath | None = None,
+    *,
+    recipe: Recipe | None = None,
+    split: str = "train",
+    validation: Dataset | None = None,
+    output: StrPath = "runs/train",
+    overwrite: bool = False,
+    resume: bool = False,
+    init: StrPath | None = None,
+    backbone_weights: StrPath = "imagenet",
+    distil: StrPath | None = None,
+    device: str = "auto",
+    accumulate: int = 1,
+    workers: int | None = None,
+    validate_every: int = 5,
+    samples: int = 4,
+    loggers: Sequence[str] = (),
+    listener: Listener | None = None,
+) -> TrainingResult:
+    """Train a network on a labelled data set.
+
+    Example::
+
+        from pspnet_edge.train import Recipe, train
+
+        done = train("folder", "my_data", recipe=Recipe(epochs=20), init="pspnet_lite0_camvid", output="runs/mine")
+        print(done.checkpoint, done.miou, done.per_class_iou)
+
+    Args:
+        dataset: ``folder``, ``camvid``, ``voc``, ``cityscapes`` or ``scenes``; left out, the folder ``root`` is
+            recognized; or any object with ``label_set``, ``__len__`` and ``__getitem__`` that returns an image
+            ``uint8 [H, W, 3]`` BGR and a mask ``uint8 [H, W]``.
+        root: the folder of the data set.
+        recipe: what to compute; left out, the default recipe.
+        split: ``train``; or ``trainval`` or ``all``, which leave no images to validate on.
+        validation: images to validate on, where ``dataset`` is an object.
+        output: folder of the run; where it holds a run already, ``-2``, ``-3`` and so on is added to its name.
+        overwrite: remove the run in ``output`` instead.
+        resume: continue the run in ``output``; ``recipe.epochs`` may be larger than before.
+        init: a checkpoint or bundled model whose weights replace the ImageNet start.
+        backbone_weights: ``imagenet``, ``none``, or a file of torchvision or timm.
+        distil: a checkpoint or bundled model that is the teacher.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        accumulate: gradient accumulation steps.
+        workers: loader processes; None chooses by device.
+        validate_every: epochs between validations.
+        samples: images drawn beside labels and prediction at each validation.
+        loggers: of ``tensorboard``, ``wandb`` and ``mlflow``.
+        listener: is told of the progress.
+
+    Raises:
+        OptionError: parameters that do not fit together.
+        DataError: data that cannot be read.
+        ModelError: a checkpoint that cannot be read, or a loss that is not finite.
+        OutputError: a folder that cannot be written.
+    """
+    recipe = recipe or Recipe()
+    listener = listener or Listener()
+    recipe.check()
+    if isinstance(dataset, str) or dataset is None:
+        data = open_training_data(dataset, Path(root) if root is not None else None, split)
+    else:
+        data = TrainingData("", dataset, validation)
+    label_set = data.training_set.label_set
+    if recipe.scenes_share and (label_set != CAMVID or data.name == "scenes"):
+        recipe = replace(recipe, scenes_share=0.0)
+    if recipe.qat and init is None and not resume:
+        init = bundled_start(recipe.model, label_set)
+    folder = Path(output)
+    with joined(device) as world:
+        if not resume:
+            folder = Path(world.agree(str(_prepare(folder, overwrite) if world.first else folder)))
+            if folder != Path(output):
+                listener.note(f"{output} holds a run already: this one goes into {folder} (--overwrite replaces it)")
+        ensure_run_writable(folder)
+        for line in data.notes:
+            listener.note(line)
+        if world.first and not resume:
+            facts = {
+                "recipe": recipe.facts(),
+                "dataset": data.name,
+                "root": None if root is None else str(Path(root).resolve()),
+                "split": split,
+                "classes": list(label_set.classes),
+                "init": None if init is None else str(init),
+                "backbone_weights": str(backbone_weights),
+                "distil": None if distil is None else str(distil),
+                "pspnet_edge": __version__,
+            }
+            write_json(folder / RECIPE, facts)
+        return run_training(
+            recipe,
+            data.training_set,
+            data.validation_set,
+            open_dataset("scenes", None, "train") if recipe.scenes_share else None,
+            folder,
+            init=checkpoint_named(init),
+            backbone_weights=backbone_weights if isinstance(backbone_weights, str) else Path(backbone_weights),
+            teacher=checkpoint_named(distil),
+            resume=resume,
+            world=world,
+            accumulate=accumulate,
+            workers=workers,
+            validate_every=validate_every,
+            samples=samples,
+            loggers=loggers,
+            listener=listener,
+        )
+
+
+def bundled_start(model: str, label_set: LabelSet) -> str:
+    """The bundled model that quantization-aware training refines where none is named, if it fits.
+
+    Raises:
+        OptionError: no bundled model is of this network with these classes.
+    """
+    start = load_checkpoint(bundled.checkpoint_path(bundled.DEFAULT))
+    if start.model.preset != model or start.label_set.classes != label_set.classes:
+        raise OptionError(
+            f"--qat refines a trained network, and no bundled model is a {model} with the classes of {label_set.name}",
+            "give --init CHECKPOINT",
+        )
+    return bundled.DEFAULT
+
+
+def checkpoint_named(name: StrPath | None) -> Path | None:
+    """The checkpoint of a bundled name, or the path itself."""
+    if name is None:
+        return None
+    return bundled.checkpoint_path(str(name)) if str(name) in bundled.names() else Path(name)
+
+
+def _prepare(folder: Path, overwrite: bool) -> Path:
+    """The folder of a new run, empty of earlier ones."""
+    if overwrite and holds_run(folder):
+        remove_run(folder)
+    return free_folder(folder)

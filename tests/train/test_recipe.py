@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pspnet_edge.errors import OptionError
+from pspnet_edge.train.recipe import Recipe, qat_defaults
+from pspnet_edge.train.recipe_file import read_recipe_file
+
+RECIPE = Recipe(epochs=3, crop_hw=(96, 128), freeze=("batchnorm",), rotate=5.0)
+
+
+def read(tmp_path: Path, text: str, name: str = "mine.toml"):
+    (tmp_path / name).write_text(text)
+    return read_recipe_file(tmp_path / name)
+
+
+def test_a_recipe_survives_json() -> None:
+    assert Recipe.from_facts(json.loads(json.dumps(RECIPE.facts()))) == RECIPE
+
+
+def test_a_recipe_of_an_older_version_has_the_defaults_of_newer_fields() -> None:
+    saved = RECIPE.facts()
+    for name in ("rotate", "freeze", "patience"):
+        del saved[name]
+    old = Recipe.from_facts(saved | {"freeze_batchnorm": True, "autocast": True})
+    assert old == replace(RECIPE, rotate=0.0, freeze=("batchnorm",), autocast="bf16")
+
+
+def test_differences_name_both_values_and_leave_out_what_may_change() -> None:
+    saved = replace(RECIPE, seed=9, crop_hw=(64, 64), epochs=40, patience=3, freeze=())
+    assert RECIPE.differences(saved) == [
+        "seed was 9, not 0", "crop_hw was 64x64, not 96x128", "freeze was none, not batchnorm",
+    ]  # fmt: skip
+    assert RECIPE.differences(RECIPE) == []
+
+
+def test_a_toml_file_names_options_as_the_command_line_does(tmp_path: Path) -> None:
+    text = 'crop = "96x128"\nlearning-rate = 1\nfreeze = ["batchnorm"]\nohem = true\nscales = [0.5, 2]\n'
+    assert read(tmp_path, text) == {
+        "crop_hw": (96, 128), "learning_rate": 1.0, "freeze": ("batchnorm",), "ohem": True, "scales": (0.5, 2.0),
+    }  # fmt: skip
+    assert read(tmp_path, 'crop_hw = [96, 128]\nfreeze = "batchnorm"') == {
+        "crop_hw": (96, 128), "freeze": ("batchnorm",),
+    }  # fmt: skip
+
+
+def test_the_recipe_of_a_run_is_a_recipe_file(tmp_path: Path) -> None:
+    values = read(tmp_path, json.dumps({"recipe": RECIPE.facts(), "dataset": "folder"}), "recipe.json")
+    assert Recipe(**values) == RECIPE
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("epochs = ", "cannot be read"),
+        ("epoch = 4", "has an unknown option 'epoch': choose from .*epochs"),
+        ('epochs = "four"', "epochs in the recipe .* is 'four': give a whole number such as 45"),
+        ("epochs = true", "give a whole number"),
+        ('ohem = "yes"', "give true or false, such as false"),
+        ("scales = [1]", r"give a list such as \[0.7, 2.0\]"),
+        ('crop = "large"', r"give a list such as \[288, 384\]"),
+    ],
+)
+def test_a_mistake_in_a_recipe_file_is_one_sentence(tmp_path: Path, text: str, sentence: str) -> None:
+    with pytest.raises(OptionError, match=sentence):
+        read(tmp_path, text)
+
+
+def test_a_missing_recipe_file_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=r"none\.toml cannot be read \(No such file"):
+        read_recipe_file(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"optimizer": "lion"}, "optimizer: unknown value 'lion': choose adamw or sgd"),
+        ({"autocast": "fp8"}, "autocast: unknown value 'fp8': choose bf16, fp16 or none"),
+        ({"freeze": ("head",)}, "freeze: unknown value 'head': choose batchnorm, backbone or features"),
+        ({"scales": (2.0, 0.5)}, "scales: 2 to 0.5 is not a range: give two numbers above 0, the smaller first"),
+        ({"ohem_kept": 0.0}, "ohem_kept: 0 is too small: give a value above 0"),
+        ({"ohem_kept": 1.5}, "ohem_kept: 1.5 is too large: give at most 1"),
+        ({"batch": 0}, "batch: 0 is too small: give at least 1"),
+        ({"distil_scale": 0.0}, "distil_scale: 0 is too small: give a value above 0"),
+        ({"crop_hw": (0, 64)}, "crop_hw: 0x64 is not a size: give at least 1x1"),
+    ],
+)
+def test_values_outside_their_limits_name_their_parameter(change, sentence: str) -> None:
+    with pytest.raises(OptionError) as caught:
+        replace(Recipe(), **change).check()
+    assert str(caught.value) == sentence
+
+
+def test_quantization_aware_training_is_short_and_careful() -> None:
+    recipe = qat_defaults(Recipe())
+    assert (recipe.qat, recipe.epochs, recipe.learning_rate) == (True, 10, 3e-5)
