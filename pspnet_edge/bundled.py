@@ -32,3 +32,17 @@ def card_path(name: str) -> Path:
 def checkpoint_path(name: str) -> Path:
     """Its weights, to train on from."""
     return FOLDER / f"{name}.pt"
+
+
+def name_of(path: Path) -> str:
+    """What to call the model in a file: its name without suffix, or that of the run's folder for ``best.pt``.
+
+    ``runs/mine/best.pt`` and ``final.pt`` are ``mine``, and ``last.pt`` is ``mine-last``.
+    """
+    run = path.absolute().parent.name
+    if path.suffix == ".pt" and run:
+        if path.stem in ("best", "final"):
+            return run
+        if path.stem == "last":
+            return f"{run}-last"
+    return path.stem

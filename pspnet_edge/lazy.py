@@ -12,6 +12,8 @@ _EXTRA = {
     "torch": "train",
     "timm": "train",
     "tensorboard": "train",
+    "wandb": "wandb",
+    "mlflow": "mlflow",
     "openvino": "openvino",
     "onnxruntime": "onnxruntime",
     "aiohttp": "web",

@@ -92,7 +92,7 @@ def _shown(value: Any) -> str:
 
 def _from_text(name: str, value: Any) -> Any:
     if name == "crop_hw":
-        return parse_size(value)
+        return parse_size(value, "--crop")
     if name == "freeze":
         return tuple(part for part in (entry.strip() for entry in value.split(",")) if part and part != "none")
     return value

@@ -40,7 +40,7 @@ def prepare_model(name: str | os.PathLike[str] | None, size_hw: tuple[int, int] 
         return model if size_hw is None else _at_size(model, bundled.checkpoint_path(text), size_hw)
     path = Path(text)
     if path.suffix == ".pt":
-        return _exported(path, path.stem, table_beside(path), size_hw)
+        return _exported(path, bundled.name_of(path), table_beside(path), size_hw)
     from ..graph.onnx_file import read_model
 
     read_model(path)

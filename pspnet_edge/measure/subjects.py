@@ -70,7 +70,7 @@ def models_at_sizes(
             continue
         if path.suffix == ".pt" and name not in bundled.names():
             own, checkpoint = None, path
-            found = Model(path.stem, path, table_beside(path))
+            found = Model(bundled.name_of(path), path, table_beside(path))
         else:
             found = find_model(name)
             own = read_model(found.path).shape_nhw[1:]

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
 from ..artifact import ensure_folder_writable, write_bytes
-from ..errors import OptionError
+from ..errors import OptionError, PspnetEdgeError
 from ..lazy import require
 from .history import EpochResult
 from .recipe import Recipe
 
 LoggerName = Literal["tensorboard", "wandb", "mlflow"]
 
+_log = logging.getLogger(__name__)
 _PROJECT = "pspnet-edge"
 
 
@@ -33,7 +36,7 @@ class LoggerSet:
     """Several loggers as one."""
 
     def __init__(self, loggers: Sequence[Logger], classes: Sequence[str], steps_done: int) -> None:
-        self._loggers, self._classes, self._last_step = loggers, classes, steps_done
+        self._loggers, self._classes, self._last_step = list(loggers), classes, steps_done
 
     def step(self, step: int, loss: float) -> None:
         """The loss of one step, counted from 1."""
@@ -49,8 +52,12 @@ class LoggerSet:
         self._log({name: value for name, value in figures.items() if value == value})
 
     def _log(self, figures: dict[str, float]) -> None:
-        for logger in self._loggers:
-            logger.log(figures, self._last_step)
+        for logger in list(self._loggers):
+            try:
+                logger.log(figures, self._last_step)
+            except Exception as error:  # a server that went away must not end hours of training
+                self._loggers.remove(logger)
+                _log.warning("%s stopped logging (%s); training continues", type(logger).__name__, first_line(error))
 
 
 @contextmanager
@@ -67,10 +74,36 @@ def opened_loggers(
     with ExitStack() as stack:
         loggers: list[Logger] = []
         for name in dict.fromkeys(names):
-            logger = _OPEN[name](folder, recipe, steps_done)
+            logger = _open(name, folder, recipe, steps_done)
             loggers.append(logger)
-            stack.push(lambda kind, error, trace, logger=logger: logger.close(kind is not None))
+            stack.push(partial(_close, logger))
         yield LoggerSet(loggers, classes, steps_done)
+
+
+def _open(name: str, folder: Path, recipe: Recipe, steps_done: int) -> Logger:
+    try:
+        logger: Logger = _OPEN[name](folder, recipe, steps_done)
+    except PspnetEdgeError:
+        raise
+    except Exception as error:  # each package has its own kinds
+        raise OptionError(
+            f"{name} cannot be used ({first_line(error)})",
+            f"configure it as its documentation says, or leave {name} out",
+            parameter="loggers",
+        ) from error
+    return logger
+
+
+def _close(logger: Logger, kind: object, error: object, trace: object) -> None:
+    try:
+        logger.close(kind is not None)
+    except Exception as problem:
+        _log.warning("%s could not be closed (%s)", type(logger).__name__, first_line(problem))
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, or its kind."""
+    return str(error).strip().split("\n")[0] or type(error).__name__
 
 
 def ensure_known(names: Sequence[str]) -> None:

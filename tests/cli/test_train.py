@@ -146,7 +146,7 @@ def test_from_qat_to_an_engine_with_its_ranges(command_line, small: Path, tmp_pa
     ("options", "sentence"),
     [
         (("--optimizer", "lion"), "--optimizer: unknown value 'lion': choose adamw or sgd"),
-        (("--crop", "0x4"), "'0x4' is not a size: give height and width in pixels, such as 384x480"),
+        (("--crop", "0x4"), "'0x4' is not a size: give --crop as HEIGHTxWIDTH in pixels, such as 384x480"),
         (
             ("--autocast", "fp16", "--device", "cpu"),
             "fp16 training requires a GPU: give --autocast bf16 or none on a CPU",
