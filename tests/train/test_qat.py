@@ -95,7 +95,7 @@ def test_a_run_that_was_ended_goes_on_to_the_same_end(tmp_path: Path) -> None:
 
 
 def test_it_needs_a_trained_network(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="--qat refines a network that is trained already: give --init"):
+    with pytest.raises(OptionError, match="--qat refines a trained network: give --init"):
         run(tmp_path)
 
 
