@@ -55,7 +55,7 @@ def test_wrong_ranges_learn() -> None:
     model.quantiser = Quantiser([frames, *(value / 6 for value in others)])
     recipe = replace(RECIPE, learning_rate=0.02, freeze=("batchnorm",), dropout=0.0, autocast="none", warmup_epochs=0.0)
     trained = Run(recipe, model, few("train", 2), None, workers=0)
-    batch = next(trained.parts(range(1)))
+    batch = next(trained.micro_batches(range(1)))
     trained.begin_epoch(0)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.startswith("quantiser."))
@@ -69,7 +69,7 @@ def test_a_bfloat16_step_keeps_every_weight_finite() -> None:
     quantise(model, few("train", 2))
     trained = Run(replace(RECIPE, autocast="bf16"), model, few("train", 2), None, workers=0)
     trained.begin_epoch(0)
-    trained.step([next(trained.parts(range(1)))], 0)
+    trained.step([next(trained.micro_batches(range(1)))], 0)
     assert all(torch.isfinite(value).all() for value in model.state_dict().values())
 
 
