@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError
+from ..lazy import require
 from .backbone import Backbone, EfficientNetLite, MobileNetV3
 from .imagenet import load_in_order
 from .resnet import ResNet
@@ -38,9 +39,7 @@ def load_backbone_file(backbone: Backbone, path: Path) -> None:
 def _tensors(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            content: object = load_file(path)
+            content: object = require("safetensors.torch", "read a .safetensors file").load_file(path)
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch and safetensors raise many kinds here

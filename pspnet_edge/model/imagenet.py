@@ -10,10 +10,10 @@ from urllib.request import getproxies
 
 import timm
 import torch
-from huggingface_hub import try_to_load_from_cache
 from torch import Tensor, nn
 
 from ..errors import ModelError
+from ..lazy import require
 
 _HUB = "https://huggingface.co"
 _REACHABLE_S = 5.0
@@ -51,7 +51,8 @@ def _cached_file(name: str) -> str | None:
     hub_id = timm.get_pretrained_cfg(name).hf_hub_id
     if not hub_id:
         return None
-    found = try_to_load_from_cache(hub_id, "model.safetensors")
+    hub = require("huggingface_hub", f"download the ImageNet weights of {name}")
+    found = hub.try_to_load_from_cache(hub_id, "model.safetensors")
     return found if isinstance(found, str) else None
 
 

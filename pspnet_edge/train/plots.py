@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -14,9 +14,6 @@ from ..labels import LabelSet
 from ..lazy import available, require
 from ..metrics import ConfusionMatrix
 from .history import EpochResult, best_result
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _log = logging.getLogger(__name__)
 _MOST_CLASSES_WRITTEN = 24
@@ -86,15 +83,15 @@ def draw_confusion_matrix(path: Path, matrix: ConfusionMatrix, classes: Sequence
     _save(figure, path)
 
 
-def _figure(size: tuple[float, float]) -> Figure | None:
+def _figure(size: tuple[float, float]) -> Any:
+    """A matplotlib figure of ``size`` in inches, or None where matplotlib is not installed."""
     if not available("matplotlib"):
         _log.warning("matplotlib is not installed, so no charts are drawn: pip install 'pspnet-edge[report]'")
         return None
     figure_module = require("matplotlib.figure", "draw charts")
-    figure: Figure = figure_module.Figure(figsize=size, layout="constrained", dpi=110)
-    return figure
+    return figure_module.Figure(figsize=size, layout="constrained", dpi=110)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def _save(figure: Any, path: Path) -> None:
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png")
