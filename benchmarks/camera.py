@@ -93,7 +93,7 @@ def throughput(engine: Engine, video: Path, frames: list[np.ndarray], rounds: in
             flying.append(len(frames) / (time.perf_counter() - start))
         seen = InOrder()
         source = VideoSource(video)
-        looped.append(Loop([source], engine, [seen]).run()["fps"])
+        looped.append(Loop([source], engine).run([seen]).fps)
         source.close()
         in_order = in_order and seen.indices == list(range(len(frames)))
         if turn == 0:
@@ -163,20 +163,20 @@ def live(engine: Engine, frames: list[np.ndarray], count: int) -> dict[str, obje
         if done % SETTLED == 0:
             resident[done] = resident_bytes()
 
-    summary = Loop([Paced(frames, period_s)], engine, [], count).run(remember)
+    summary = Loop([Paced(frames, period_s)], engine, count).run(on_frame=remember)
     limit_ms = 1000 * (2 * latency_s + period_s)
     growth = max(resident.values()) - resident[SETTLED]
     return {
-        "frames": summary["frames"],
-        "dropped": summary["dropped"],
+        "frames": summary.frames,
+        "dropped": summary.dropped,
         "engine_latency_ms": round(1000 * latency_s, 2),
         "source_period_ms": round(1000 * period_s, 2),
-        "loop_fps": summary["fps"],
-        "loop_latency_ms": summary["latency_ms"],
-        "age_ms": summary["age_ms"],
+        "loop_fps": summary.fps,
+        "loop_latency_ms": summary.latency_ms,
+        "age_ms": summary.age_ms,
         "age_p99_limit_ms": round(limit_ms, 2),
         "resident_growth_mb": round(growth / 1e6, 2),
-        "passes": summary["age_ms"]["p99"] <= limit_ms and growth < 10e6,
+        "passes": summary.age_ms["p99"] <= limit_ms and growth < 10e6,
     }
 
 

@@ -106,11 +106,9 @@ class Camera:
 
 def measured(engine: Engine, source: str, kind: str, arguments: argparse.Namespace) -> dict[str, object]:
     """One run, and in it the phases without and with viewers."""
-    sinks: list[WebView] = []
-    loop = Loop([Camera(source == "live")], engine, sinks)
-    with WebView(engine.info.label_set, loop.summary, port=0) as view:
-        sinks.append(view)
-        running = threading.Thread(target=loop.run)
+    loop = Loop([Camera(source == "live")], engine)
+    with WebView(engine.info.label_set, lambda: loop.summary().to_dict(), port=0) as view:
+        running = threading.Thread(target=loop.run, args=([view],))
         running.start()
         alone, watched, seen, busy = [], [], [], []
         try:
@@ -144,9 +142,9 @@ def measured(engine: Engine, source: str, kind: str, arguments: argparse.Namespa
 
 def rate(loop: Loop, seconds: float) -> float:
     """Frames a second that come out of the loop in the next ``seconds``."""
-    start, before = time.perf_counter(), loop.summary()["frames"]
+    start, before = time.perf_counter(), loop.summary().frames
     time.sleep(seconds)
-    return (loop.summary()["frames"] - before) / (time.perf_counter() - start)
+    return (loop.summary().frames - before) / (time.perf_counter() - start)
 
 
 def served_s() -> float:

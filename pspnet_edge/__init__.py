@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     )
     from .api.steps import benchmark, build_engine, calibrate, evaluate, export, import_checkpoint, open_engine
     from .camera.segmenter import Segmenter
+    from .data.geometry import Geometry
     from .engine.engine import Engine, EngineInfo
     from .errors import (
         BuildError,
@@ -57,6 +58,7 @@ __all__ = [
     "EngineInfo",
     "Evaluation",
     "ExportedModel",
+    "Geometry",
     "ImportedModel",
     "LabelSet",
     "MissingPackage",
@@ -88,6 +90,7 @@ _RESULTS = (
 _STEPS = ("benchmark", "build_engine", "calibrate", "evaluate", "export", "import_checkpoint", "open_engine")
 _PLACES = {
     "Segmenter": ".camera.segmenter",
+    "Geometry": ".data.geometry",
     "Engine": ".engine.engine",
     "EngineInfo": ".engine.engine",
     "LabelSet": ".labels",

@@ -5,19 +5,19 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.geometry import frame_at
+from ..data.geometry import Geometry
 from ..engine.engine import Engine
+from ..engine.segment import segment_frame
 from ..engine.session import IN_FLIGHT
-from .feed import Captured
+from .feed import WARM_UP, Captured
 from .lanes import Lanes
-from .overlay import Overlay
 from .shot import Shot
-from .timing import Durations
+from .timing import Clock, Durations
 
 
 class Inference:
@@ -27,10 +27,11 @@ class Inference:
         engine: what segments.
         inbox: where frames come from.
         outbox: where shots go, on lane 0; finished at the end.
-        overlays: what draws the shots of each camera.
+        geometry: how frames go into the engine.
         limit: stop after so many frames; None never.
-        overlaps: whether to keep two batches in flight where the engine can. More frames a second, each of them later:
-            for files.
+        overlaps: whether to keep two batches in flight where the engine can. More frames per second, each of them
+            later: for files.
+        clock: what times are measured with.
     """
 
     def __init__(
@@ -38,23 +39,27 @@ class Inference:
         engine: Engine,
         inbox: Lanes[Captured],
         outbox: Lanes[Shot],
-        overlays: Sequence[Overlay],
+        geometry: Geometry,
         limit: int | None,
         overlaps: bool,
+        clock: Clock = time.perf_counter,
     ) -> None:
         self.failure: BaseException | None = None
         self.busy_since: float | None = None
         """When the engine was given what it has not finished; None while it waits for frames."""
-        self.prepare, self.infer, self.latency = Durations(), Durations(), Durations()
+        self.infer, self.latency = Durations(WARM_UP), Durations(WARM_UP)
         self._engine = engine
         self._inbox, self._outbox = inbox, outbox
-        self._overlays = overlays
+        self._geometry = geometry
+        self._clock = clock
         self._limit = limit
         self._batch = engine.info.shape_nhw[0]
         # Allocated once; every frame is written into the same array.
         self._frames = np.zeros((self._batch, *engine.size_hw, 3), np.uint8)
         self._given = 0
         work = self._overlapped if overlaps and engine.overlaps else self._one_by_one
+        if geometry.tiles:
+            work = self._tiled
         self._thread = threading.Thread(target=self._run, args=(work,), name="infer", daemon=True)
 
     def start(self) -> None:
@@ -73,16 +78,29 @@ class Inference:
         finally:
             self.busy_since = None
             self._outbox.finish(0)
-            # Nobody takes frames any more: let the feeds end.
+            # No more frames are taken: let the feeds end.
             self._inbox.close()
 
     def _one_by_one(self) -> None:
         while taken := self._taken(None):
-            self.busy_since = start = time.perf_counter()
-            prepared = self._prepare(taken, start)
+            self.busy_since = start = self._clock()
+            prepared = self._fill(taken)
             masks = self._engine.infer(self._frames)
             self.busy_since = None
             self._hand_on(taken, masks, start, prepared)
+
+    def _tiled(self) -> None:
+        """Many passes through the engine for each frame."""
+        while taken := self._taken(None):
+            for each in taken:
+                start = self._clock()
+                mask = segment_frame(self._engine, each.frame, self._geometry, self._is_busy)
+                self.busy_since = None
+                self._count(start, start)
+                self._outbox.put(0, Shot(each.camera, each.index, each.frame, mask, each.captured))
+
+    def _is_busy(self) -> None:
+        self.busy_since = self._clock()
 
     def _overlapped(self) -> None:
         """While the engine works on one batch the next is prepared and the last is handed on."""
@@ -93,8 +111,8 @@ class Inference:
             taken = None if ended else self._taken(0.0 if flying else None)
             ended = taken is None
             if taken:
-                self.busy_since = start = time.perf_counter()
-                prepared = self._prepare(taken, start)
+                self.busy_since = start = self._clock()
+                prepared = self._fill(taken)
                 self._engine.submit(self._frames)
                 flying.append((taken, start, prepared))
             if flying and (not taken or len(flying) == IN_FLIGHT):
@@ -110,18 +128,21 @@ class Inference:
         self._given += len(taken or ())
         return taken
 
-    def _prepare(self, taken: list[Captured], start: float) -> float:
-        for row, each in zip(self._frames, taken):
-            row[:] = frame_at(each.frame, self._engine.size_hw) if each.prepared is None else each.prepared
-        now = time.perf_counter()
-        self.prepare.add(now - start)
-        return now
+    def _fill(self, taken: list[Captured]) -> float:
+        """Copy the prepared frames into the engine's batch; the time when that is done."""
+        for row, each in zip(self._frames, taken, strict=False):
+            assert each.prepared is not None
+            row[:] = each.prepared
+        return self._clock()
 
     def _hand_on(self, taken: list[Captured], masks: NDArray[np.uint8], start: float, prepared: float) -> None:
-        end = time.perf_counter()
+        self._count(start, prepared)
+        for each, mask in zip(taken, masks, strict=False):
+            # Always a copy: a shot of a batch must not keep the other masks alive, nor lose its own to the next call.
+            layout = self._geometry.layout((each.frame.shape[0], each.frame.shape[1]), self._engine.size_hw)
+            self._outbox.put(0, Shot(each.camera, each.index, each.frame, layout.mask([mask]), each.captured))
+
+    def _count(self, start: float, prepared: float) -> None:
+        end = self._clock()
         self.infer.add(end - prepared)
         self.latency.add(end - start)
-        for each, mask in zip(taken, masks):
-            # Always a copy: a shot of a batch must not keep the other masks alive, nor lose its own to the next call.
-            overlay = self._overlays[each.camera]
-            self._outbox.put(0, Shot(each.camera, each.index, each.frame, mask.copy(), each.captured, overlay))

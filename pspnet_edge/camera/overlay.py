@@ -81,7 +81,8 @@ class Overlay:
         if self._legends is not None and bottom < size_hw[0]:
             legend = self._legend_at(size_hw)[: size_hw[0] - bottom]
             strip = picture[bottom : bottom + legend.shape[0]]
-            strip[:] = cv2.addWeighted(strip, 0.35, legend, 0.65, 0).reshape(strip.shape)
+            if strip.size:  # a tiny frame may have no room below its caption
+                strip[:] = cv2.addWeighted(strip, 0.35, legend, 0.65, 0).reshape(strip.shape)
         if banner:
             _write(picture, _wrapped(banner, size_hw), size_hw[0] // 3, _ALARM)
         return picture

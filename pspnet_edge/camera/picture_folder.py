@@ -142,6 +142,7 @@ def overlay_folder(folder: Path, sources: Sequence[Source], warn: Callable[[str]
 
     def encode(shot: Shot) -> bytes:
         # Not shot.picture(): a rate has no place on a picture that is kept.
+        assert shot.overlay is not None, "shots of a loop have one"
         picture = shot.overlay.draw(shot.frame, shot.mask, "")
         done, content = cv2.imencode(".jpg", picture, (cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY))
         if not done:

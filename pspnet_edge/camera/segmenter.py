@@ -19,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import bundled
-from ..data.geometry import frame_at, mask_at
+from ..data.geometry import STRETCHED, Geometry, frame_at, mask_at
 from ..engine.backends import open_engine
 from ..engine.build import cached_engine, choose_runtime, find_model
 from ..engine.engine import Engine
+from ..engine.segment import segment_frame
 from ..errors import EngineError, OptionError
 from .frames import Frame, FrameLike, FrameSource, as_frame
 from .loop import Loop
@@ -58,6 +59,8 @@ class Segmenter:
         precision: for what is built here: ``fp32``, ``fp16``, ``int8``, or ``auto``, which takes INT8 where the model
             has a calibration table, else FP16 on a GPU, else FP32.
         runtime: for what is built here; see ``choose_runtime``.
+        geometry: how frames of another shape go into the engine, such as ``Geometry("letterbox")`` or, for pictures far
+            larger than the engine, ``Geometry(tiles=True)``; masks have the frame's size all the same.
 
     Raises:
         EngineError: there is no such engine or it does not fit this machine.
@@ -71,7 +74,9 @@ class Segmenter:
         *,
         precision: str = "auto",
         runtime: str = "auto",
+        geometry: Geometry = STRETCHED,
     ) -> None:
+        self._geometry = geometry
         self._lock = threading.RLock()
         self._streams: weakref.WeakKeyDictionary[Stream, list[Loop]] = weakref.WeakKeyDictionary()
         self._closed = False
@@ -202,6 +207,8 @@ class Segmenter:
         batch = len(self._frames)
         with self._lock:
             self._ensure_open()
+            if not self._geometry.is_plain:
+                return [segment_frame(self.engine, frame, self._geometry) for frame in frames]
             for start in range(0, len(frames), batch):
                 some = frames[start : start + batch]
                 for row, frame in zip(self._frames, some):
@@ -219,7 +226,7 @@ class Segmenter:
             opened = _open_source(source, settings)
             if opened is not source:
                 held.callback(opened.close)
-            loop = Loop([opened], self.engine.share(), [])
+            loop = Loop([opened], self.engine.share(), geometry=self._geometry)
             loops.append(loop)
             for shot in held.enter_context(contextlib.closing(loop.shots())):
                 if not shot.banner:

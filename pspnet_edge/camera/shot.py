@@ -1,4 +1,4 @@
-"""What the loop hands to its sinks: a frame, its mask, and the picture that is drawn of both when somebody wants it."""
+"""What the loop hands to its sinks: a frame, its mask, and the picture drawn of both when a sink asks for it."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ class Shot:
     index: int
     """Number of the frame in its source, counted from 0 and over reopenings."""
     frame: NDArray[np.uint8]
-    """BGR ``uint8 [H, W, 3]`` at the source's size."""
+    """BGR ``uint8 [H, W, 3]`` at the source's size; at the engine's where no sink asked for whole frames."""
     mask: NDArray[np.uint8]
-    """Class ids ``uint8 [h, w]`` at the engine's size; the shot owns it."""
+    """Class ids ``uint8 [h, w]`` of any size, to be stretched over the frame; 255 where no engine looked. The shot
+    owns it."""
     captured: float
     """``time.perf_counter()`` at the end of capture."""
-    overlay: Overlay = field(repr=False)
-    """Draws the picture."""
+    overlay: Overlay | None = field(default=None, repr=False)
+    """Draws the picture; set by the loop."""
     caption: str = ""
     """The line of figures at the top."""
     banner: str = ""
-    """Why this is an old frame shown again, and how to mend it; empty when the frame is new."""
+    """Why this is an old frame shown again, and how to fix it; empty when the frame is new."""
     drawing_s: float = 0.0
-    """How long drawing the picture took; 0 when nobody asked for it."""
+    """How long drawing the picture took; 0 when no sink asked for it."""
     _picture: NDArray[np.uint8] | None = field(default=None, repr=False)
 
     def picture(self) -> NDArray[np.uint8]:
@@ -41,6 +42,8 @@ class Shot:
         It is drawn at first use and kept, so a loop without a sink that wants it draws nothing.
         """
         if self._picture is None:
+            if self.overlay is None:
+                raise ValueError("this shot has no overlay to draw with: it comes from a loop's run")
             start = time.perf_counter()
             self._picture = self.overlay.draw(self.frame, self.mask, self.caption, self.banner)
             self.drawing_s = time.perf_counter() - start

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.files import read_image
+from ..data.geometry import FLIPS, turned
 from ..data.images import SUFFIXES, ImageFiles
 from ..data.scenes import FRAMES_PER_SECOND, Drive
 from ..errors import DataError, OptionError, SourceError
@@ -68,6 +69,22 @@ class LiveSource(Source, Protocol):
         """Make a ``read`` or ``reopen`` on another thread fail soon; nothing can be read any more."""
 
 
+@runtime_checkable
+class ScaledSource(LiveSource, Protocol):
+    """A live source that may give each frame at the engine's size too, made by the board's video engines."""
+
+    prepared: Frame | None
+    """The last frame read, at the engine's size; None where nothing was made beside it."""
+
+    def ask(self, engine_hw: tuple[int, int] | None, whole: bool) -> None:
+        """Say which sizes are wanted, before the first ``read``.
+
+        Args:
+            engine_hw: the engine's, in rows and columns; None when frames are to be cut or padded first.
+            whole: whether a sink wants frames at their own size; without, ``read`` may give the small ones.
+        """
+
+
 @dataclass(frozen=True)
 class Settings:
     """How cameras and streams are opened; files ignore it."""
@@ -83,6 +100,26 @@ class Settings:
     """Of files, not of live sources: begin again at the end, for ever."""
     realtime: bool = False
     """Of files: give each frame when it is due, and drop those that come too fast."""
+    flip: str = "none"
+    """How every frame is turned, see ``data.geometry.FLIPS``."""
+
+    def __post_init__(self) -> None:
+        if self.flip not in FLIPS:
+            raise OptionError(f"unknown flip {self.flip!r}", f"choose one of {', '.join(FLIPS)}", parameter="flip")
+
+
+def size_from_text(text: str | None) -> tuple[int, int] | None:
+    """``1280x720`` → (1280, 720), and None → None.
+
+    Raises:
+        OptionError: it is no size.
+    """
+    if text is None:
+        return None
+    width, _, height = text.lower().replace("×", "x").partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise OptionError(f"{text!r} is no size: give --size WIDTHxHEIGHT, such as 1280x720")
+    return int(width), int(height)
 
 
 def open_sources(cameras: Sequence[str], places: Sequence[str], settings: Settings) -> list[Source]:
@@ -149,12 +186,16 @@ def _open_place(place: str, settings: Settings) -> Source:
 
 def _play(kind: Callable[[Any], Source], place: Any, settings: Settings) -> Source:
     """Open a source that is not live, to be played as the settings say."""
-    source = kind(place)
+
+    def opened() -> Source:
+        return kind(place) if settings.flip == "none" else Turned(kind(place), settings.flip)
+
+    source = opened()
     if not (settings.loop or settings.realtime):
         return source
     from .playback import Playback
 
-    return Playback(source, lambda: kind(place), loop=settings.loop, realtime=settings.realtime)
+    return Playback(source, opened, loop=settings.loop, realtime=settings.realtime)
 
 
 def _group_images(places: Sequence[str]) -> list[str | list[Path]]:
@@ -189,7 +230,9 @@ def _opened_url(scheme: str, rest: str, place: str, settings: Settings) -> Sourc
 
 
 def _opened_live(kind: str, place: str, settings: Settings) -> Source:
-    source = RemoteSource(Wanted(kind, place, settings.size_wh, settings.fps, settings.pixels, settings.stall_s))
+    source = RemoteSource(
+        Wanted(kind, place, settings.size_wh, settings.fps, settings.pixels, settings.stall_s, settings.flip)
+    )
     try:
         source.reopen()
     except SourceError:
@@ -199,6 +242,33 @@ def _opened_live(kind: str, place: str, settings: Settings) -> Source:
     return source
 
 
+class Turned:
+    """A source that is not live, with every frame turned.
+
+    Args:
+        source: closed with this; whatever else it tells, such as ``length``, is told here too.
+        flip: one of ``data.geometry.FLIPS``.
+    """
+
+    live = False
+
+    def __init__(self, source: Source, flip: str) -> None:
+        self.name, self.fps = source.name, source.fps
+        self._source, self._flip = source, flip
+
+    def read(self) -> Frame | None:
+        """See ``Source``."""
+        frame = self._source.read()
+        return None if frame is None else turned(frame, self._flip)
+
+    def close(self) -> None:
+        """See ``Source``."""
+        self._source.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)
+
+
 class VideoSource:
     """A video file, every frame in order."""
 
@@ -206,6 +276,8 @@ class VideoSource:
 
     def __init__(self, path: Path) -> None:
         self.name = path.name
+        # OpenCV's own warnings would stand beside our one sentence and say less.
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         self._capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
         self._first = self._capture.read()[1] if self._capture.isOpened() else None
         if self._first is None:

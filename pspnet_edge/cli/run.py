@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..records import counted
-from .options import engine_or_default, names_model, parse_camera_size
+from .options import engine_or_default, names_model
 from .output import Advance, JsonFlag, progress, result, say
 
 if TYPE_CHECKING:
     from ..camera.loop import Loop
+    from ..camera.overlay import Overlay
     from ..camera.picture_folder import PictureFolder
     from ..camera.sinks import Sink
     from ..camera.sources import Source
-    from ..camera.web import WebView
+    from ..engine.engine import EngineInfo
     from ..labels import LabelSet
 
 _SOURCE, _ENGINE, _VIEW, _OUTPUT, _SERVICE = "Source", "Engine", "View", "Output", "Service"
@@ -74,7 +74,7 @@ def run(
         ),
     ] = None,
     size: Annotated[
-        str | None, typer.Option(metavar="HEIGHTxWIDTH", help="Requested camera frame size.", rich_help_panel=_SOURCE)
+        str | None, typer.Option(metavar="WxH", help="Requested camera frame size.", rich_help_panel=_SOURCE)
     ] = None,
     fps: Annotated[
         float | None, typer.Option(min=0.1, metavar="N", help="Requested camera frame rate.", rich_help_panel=_SOURCE)
@@ -96,6 +96,38 @@ def run(
     wait: Annotated[
         bool,
         typer.Option("--wait", help="Start even if a camera or stream is not there yet.", rich_help_panel=_SOURCE),
+    ] = False,
+    flip: Annotated[
+        str,
+        typer.Option(
+            metavar="TURN",
+            help="Turn every source: 90, 180 or 270 degrees clockwise, or mirror it horizontal or vertical.",
+            rich_help_panel=_SOURCE,
+        ),
+    ] = "none",
+    fit: Annotated[
+        str,
+        typer.Option(
+            metavar="HOW",
+            help="How a frame fills the engine's input: stretch, letterbox (with a margin) or crop (its middle).",
+            rich_help_panel=_SOURCE,
+        ),
+    ] = "stretch",
+    roi: Annotated[
+        str | None,
+        typer.Option(
+            metavar="X,Y,W,H",
+            help="Segment only this part of the frame, in pixels; outside the mask is 255.",
+            rich_help_panel=_SOURCE,
+        ),
+    ] = None,
+    tiles: Annotated[
+        bool,
+        typer.Option(
+            "--tiles",
+            help="Segment large frames in overlapping tiles of the engine's size, at their own scale.",
+            rich_help_panel=_SOURCE,
+        ),
     ] = False,
     loop: Annotated[bool, typer.Option("--loop", help="Play files again and again.", rich_help_panel=_SOURCE)] = False,
     realtime: Annotated[
@@ -234,9 +266,9 @@ def run(
 ) -> None:
     """Segment cameras, streams, videos or images, and show, record or save the result."""
     from ..camera.loop import Loop
-    from ..camera.overlay import Overlay, check_show, class_ids
     from ..camera.sinks import check_view
-    from ..camera.sources import Settings, open_sources
+    from ..camera.sources import Settings, open_sources, size_from_text
+    from ..data.geometry import Geometry, roi_from_text
 
     engine, places = _split_arguments(engine, inputs or [], place or [])
     if engine is not None and not names_model(engine):
@@ -250,7 +282,8 @@ def run(
         _refuse(context, _FOR_PICTURES, "needs a window, --record, --save-overlays or --rtp")
         if view != "web":
             _refuse(context, ("opacity", "hide"), "needs a window, --view web, --record, --save-overlays or --rtp")
-    asked = Settings(parse_camera_size(size), fps, pixels, stall, wait, loop, realtime)
+    geometry = Geometry(fit, roi_from_text(roi), tiles)
+    asked = Settings(size_from_text(size), fps, pixels, stall, wait, loop, realtime, flip)
     with contextlib.ExitStack() as held:
         sources = open_sources(camera or [], places, asked)
         for source in sources:
@@ -264,28 +297,14 @@ def run(
             outputs.add_rtp(rtp)
         opened = held.enter_context(engine_or_default(engine, model, precision, runtime))
         info = opened.info
-        hidden = class_ids(info.label_set, hide or [])
-        overlay = Overlay(info.label_set, opacity, legend=legend, hide=hidden, show=check_show(show))
+        overlay = _overlay(info.label_set, opacity, legend, hide or [], show)
         outputs.add_folders(info.label_set, save_masks, save_overlays)
-        main_loop = Loop(sources, opened, outputs.sinks, frames, overlay)
+        main_loop = Loop(sources, opened, frames, geometry=geometry, overlay=overlay)
         if view == "window":
             outputs.add_window()
         if serves:
-            from ..camera.web import WebView
-
             port = web_port if view == "web" else metrics_port or 0
-            served = WebView(
-                info.label_set,
-                main_loop.summary,
-                host=web_host,
-                port=port,
-                token=web_token,
-                metrics_only=view != "web",
-                about=f"{info.path.name}, {info.precision}, {info.runtime}",
-                opacity=opacity,
-                hide=hidden,
-            )
-            outputs.add_web(served, tells_token=view != "web" and web_token is None)
+            outputs.sinks += _served(held, main_loop, info, web_host, port, web_token, metrics_only=view != "web")
         if stats is not None:
             outputs.add_stats(stats, main_loop)
         if not outputs.sinks and stats is None and not _is_given(context, "view"):
@@ -298,8 +317,9 @@ def run(
         if watchdog:
             from ..camera.systemd import Watchdog
 
-            held.enter_context(Watchdog(main_loop.stuck, main_loop.summary))
-        facts = main_loop.run(_with_rate(main_loop, advance))
+            held.enter_context(Watchdog(main_loop.stuck, lambda: main_loop.summary().to_dict()))
+        summary = main_loop.run(outputs.sinks, _with_rate(main_loop, advance))
+    facts = summary.to_dict()
     facts |= {
         "source": ", ".join(source.name for source in sources),
         "engine": str(info.path),
@@ -353,17 +373,11 @@ class _Outputs:
 
         self.sinks.append(self._held.enter_context(Window([source.name for source in self._sources])))
 
-    def add_web(self, view: WebView, tells_token: bool) -> None:
-        self.sinks.append(self._held.enter_context(view))
-        say(f"{'metrics' if view.metrics_only else 'watch'} at {view.url}")
-        if tells_token and view.token is not None:
-            say(f"they ask for Authorization: Bearer {view.token}")
-
     def add_stats(self, path: Path, loop: Loop) -> None:
         from ..camera.stats import StatsFile
 
         self._stats = path
-        self._held.enter_context(StatsFile(path, loop.summary))
+        self._held.enter_context(StatsFile(path, lambda: loop.summary().to_dict()))
 
     def paths(self) -> list[str]:
         """Every file, and every folder of files, that was written."""
@@ -374,7 +388,7 @@ class _Outputs:
     def in_words(self) -> str:
         """For the last line."""
         words = [str(path) for path in self.recorded if path.exists()]
-        words += [f"{counted(folder.written, what)} in {folder.folder}" for what, folder in self._folders]
+        words += [f"{count(folder.written, what)} in {folder.folder}" for what, folder in self._folders]
         words += [str(self._stats)] if self._stats is not None else []
         return ", ".join(words)
 
@@ -386,6 +400,11 @@ def tell_formats(sources: Sequence[Source]) -> None:
     for source in sources:
         if isinstance(source, LiveSource):
             say(f"{source.name}: {source.format or 'not there yet, waiting for it'}")
+
+
+def count(number: int, what: str) -> str:
+    """``1 frame``, ``2 frames``."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _split_arguments(engine: str | None, inputs: list[str], places: list[str]) -> tuple[str | None, list[str]]:
@@ -420,6 +439,40 @@ def _check_sources(context: typer.Context, sources: Sequence[Source], places: Se
         _refuse(context, _FOR_LIVE, "is for cameras and streams, and there is none")
     if all(live) or list(places) == ["demo"]:
         _refuse(context, _FOR_FILES if all(live) else ("loop",), "is for videos and images, and there is none")
+
+
+def _overlay(label_set: LabelSet, opacity: float, legend: bool, hide: Sequence[str], show: str) -> Overlay:
+    from ..camera.overlay import Overlay, check_show, class_ids
+
+    return Overlay(label_set, opacity, legend=legend, hide=class_ids(label_set, hide), show=check_show(show))
+
+
+def _served(
+    held: contextlib.ExitStack,
+    loop: Loop,
+    info: EngineInfo,
+    host: str,
+    port: int,
+    token: str | None,
+    metrics_only: bool,
+) -> list[Sink]:
+    from ..camera.web import WebView
+
+    view = held.enter_context(
+        WebView(
+            info.label_set,
+            lambda: loop.summary().to_dict(),
+            host=host,
+            port=port,
+            token=token,
+            metrics_only=metrics_only,
+            about=f"{info.path.name}, {info.precision}, {info.runtime}",
+        )
+    )
+    say(f"{'metrics' if metrics_only else 'watch'} at {view.url}")
+    if metrics_only and token is None and view.token is not None:
+        say(f"they ask for Authorization: Bearer {view.token}")
+    return [view]
 
 
 def _end_on_signals(held: contextlib.ExitStack, loop: Loop) -> None:
@@ -457,7 +510,7 @@ def _with_rate(loop: Loop, advance: Advance) -> Callable[[int], None]:
         nonlocal asked, note
         now = time.monotonic()
         if now - asked > 0.5:
-            asked, note = now, f"{loop.summary()['fps_recent']:.1f} FPS"
+            asked, note = now, f"{loop.summary().fps_recent:.1f} FPS"
         advance(done, note)
 
     return on_frame
@@ -465,7 +518,7 @@ def _with_rate(loop: Loop, advance: Advance) -> Callable[[int], None]:
 
 def _in_words(facts: dict[str, Any], outputs: str, live: bool) -> str:
     latency, age = facts["latency_ms"], facts["age_ms"]
-    words = f"{counted(facts['frames'], 'frame')}, {facts['dropped']} dropped, {facts['fps']:.1f} FPS"
+    words = f"{count(facts['frames'], 'frame')}, {facts['dropped']} dropped, {facts['fps']:.1f} FPS"
     if facts["frames"]:
         words += f"; compute p50 {latency['p50']:.1f} p99 {latency['p99']:.1f} ms"
         if live:

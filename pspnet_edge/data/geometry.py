@@ -1,10 +1,25 @@
-"""Between a picture's size and an engine's: the one way in which frames go in and masks come out."""
+"""Between a picture's size and an engine's: how frames go in and how masks come back to the right pixels."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from ..errors import OptionError
+
+FITS = ("stretch", "letterbox", "crop")
+"""How a region of another shape goes into the engine: changed in shape, with a margin around it, or its middle only."""
+UNKNOWN = 255
+"""Class id of the pixels that no engine looked at."""
+_MARGIN = 114
+"""Grey of the margin: about the mean that networks subtract."""
+_OVERLAP = 0.25
+"""Share of a tile that its neighbour sees too, at least."""
 
 FLIPS = ("none", "180", "horizontal", "vertical", "90", "270")
 """How a picture may be turned: by degrees clockwise, or mirrored left to right (horizontal) or top to bottom."""
@@ -38,3 +53,215 @@ def mask_at(mask: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[np.uin
     if mask.shape == size_hw:
         return mask
     return np.asarray(cv2.resize(mask, size_hw[::-1], interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
+
+
+@dataclass(frozen=True)
+class Box:
+    """Rows ``top`` to ``bottom`` and columns ``left`` to ``right`` of an array, the ends excluded."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.bottom - self.top, self.right - self.left
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """For indexing an array ``[H, W, …]``."""
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
+
+@dataclass(frozen=True)
+class Window:
+    """One pass through the engine."""
+
+    source: Box
+    """What it sees of the frame."""
+    inner: Box
+    """Where that lies in the engine's input; a margin is around it."""
+    target: Box
+    """The pixels of the frame that take their ids from it: inside ``source``."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The windows of one frame. Made by ``Geometry.layout``."""
+
+    frame_hw: tuple[int, int]
+    engine_hw: tuple[int, int]
+    windows: tuple[Window, ...]
+
+    def inputs(self, frame: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+        """The engine's inputs ``uint8 [h, w, C]``, one for each window; of a whole frame of its size the frame itself.
+
+        Args:
+            frame: ``uint8 [H, W, C]`` of ``frame_hw``.
+        """
+        for window in self.windows:
+            piece = frame_at(frame[window.source.slices], window.inner.size_hw)
+            if window.inner.size_hw == self.engine_hw:
+                yield piece
+                continue
+            filled = np.full((*self.engine_hw, *frame.shape[2:]), _MARGIN, np.uint8)
+            filled[window.inner.slices] = piece
+            yield filled
+
+    def mask(self, masks: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+        """The frame's mask from those of its windows: a new array of any size, to be stretched over the frame.
+
+        Args:
+            masks: ``uint8 [h, w]``, one for each window.
+        """
+        if self._is_whole:
+            whole: NDArray[np.uint8] = masks[0][self.windows[0].inner.slices].copy()
+            return whole
+        found = self.empty_mask()
+        for window, mask in zip(self.windows, masks, strict=True):
+            self.put(found, window, mask)
+        return found
+
+    def empty_mask(self) -> NDArray[np.uint8]:
+        """A mask of the frame's size with every pixel unknown, for ``put``."""
+        return np.full(self.frame_hw, UNKNOWN, np.uint8)
+
+    @staticmethod
+    def put(found: NDArray[np.uint8], window: Window, mask: NDArray[np.uint8]) -> None:
+        """Write the ids of one window into a mask of the frame's size."""
+        seen = mask_at(mask[window.inner.slices], window.source.size_hw)
+        top, left = window.target.top - window.source.top, window.target.left - window.source.left
+        height, width = window.target.size_hw
+        found[window.target.slices] = seen[top : top + height, left : left + width]
+
+    @property
+    def _is_whole(self) -> bool:
+        """Whether one window sees the whole frame."""
+        return len(self.windows) == 1 and self.windows[0].target == Box(0, 0, *self.frame_hw)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How frames of any size go into an engine of one size.
+
+    Args:
+        fit: one of ``FITS``.
+        roi: left, top, width and height of the only part of the frame to segment; the rest of the mask is 255.
+        tiles: cut the frame into overlapping pieces of the engine's size and segment each at its own scale. Where two
+            overlap a pixel takes its id from the one in which it is farther from the edge.
+
+    Raises:
+        OptionError: an unknown fit, a part without pixels, or tiles with a fit.
+    """
+
+    fit: str = "stretch"
+    roi: tuple[int, int, int, int] | None = None
+    tiles: bool = False
+
+    def __post_init__(self) -> None:
+        if self.fit not in FITS:
+            raise OptionError(f"unknown fit {self.fit!r}", f"choose one of {', '.join(FITS)}", parameter="fit")
+        if self.roi is not None and (min(self.roi[:2]) < 0 or min(self.roi[2:]) < 1):
+            raise OptionError(
+                f"{','.join(map(str, self.roi))} is not a part of a frame", "give X,Y,WIDTH,HEIGHT", parameter="roi"
+            )
+        if self.tiles and self.fit != "stretch":
+            raise OptionError("tiles are never stretched", "give either tiles or a fit", parameter="tiles")
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the whole frame is stretched into the engine."""
+        return self == Geometry()
+
+    def layout(self, frame_hw: tuple[int, int], engine_hw: tuple[int, int]) -> Layout:
+        """The windows of frames of a size.
+
+        Args:
+            frame_hw: the frame's rows and columns.
+            engine_hw: the engine's.
+
+        Raises:
+            OptionError: the part lies outside the frame.
+        """
+        region = Box(0, 0, *frame_hw) if self.roi is None else self._region(self.roi, frame_hw)
+        if self.tiles:
+            return Layout(frame_hw, engine_hw, tuple(_tiles(region, engine_hw)))
+        if self.fit == "crop":
+            region = _middle(region, engine_hw)
+        inner = _centred(_largest(region.size_hw, engine_hw), engine_hw) if self.fit == "letterbox" else None
+        return Layout(frame_hw, engine_hw, (Window(region, inner or Box(0, 0, *engine_hw), region),))
+
+    def _region(self, roi: tuple[int, int, int, int], frame_hw: tuple[int, int]) -> Box:
+        left, top, width, height = roi
+        region = Box(top, left, top + height, left + width)
+        if region.bottom > frame_hw[0] or region.right > frame_hw[1]:
+            raise OptionError(
+                f"{','.join(map(str, roi))} does not lie inside the frame of {frame_hw[1]}x{frame_hw[0]} pixels",
+                f"give X,Y,WIDTH,HEIGHT with X + WIDTH at most {frame_hw[1]} and Y + HEIGHT at most {frame_hw[0]}",
+                parameter="roi",
+            )
+        return region
+
+
+def roi_from_text(text: str | None) -> tuple[int, int, int, int] | None:
+    """``10,20,640,480`` → (10, 20, 640, 480), and None → None.
+
+    Raises:
+        OptionError: it is not four whole numbers.
+    """
+    if text is None:
+        return None
+    numbers = text.split(",")
+    if len(numbers) != 4 or not all(number.strip().isascii() and number.strip().isdecimal() for number in numbers):
+        raise OptionError(f"{text!r} is not a part of a frame", "give X,Y,WIDTH,HEIGHT", parameter="roi")
+    left, top, width, height = map(int, numbers)
+    return left, top, width, height
+
+
+def _largest(size_hw: tuple[int, int], into_hw: tuple[int, int]) -> tuple[int, int]:
+    """The largest size of the same shape that fits."""
+    scale = min(into_hw[0] / size_hw[0], into_hw[1] / size_hw[1])
+    height, width = (min(limit, max(1, round(side * scale))) for side, limit in zip(size_hw, into_hw, strict=True))
+    return height, width
+
+
+def _centred(size_hw: tuple[int, int], in_hw: tuple[int, int]) -> Box:
+    top, left = (in_hw[0] - size_hw[0]) // 2, (in_hw[1] - size_hw[1]) // 2
+    return Box(top, left, top + size_hw[0], left + size_hw[1])
+
+
+def _middle(region: Box, shape_hw: tuple[int, int]) -> Box:
+    """The largest part of a region that has the shape of ``shape_hw``."""
+    height, width = _largest(shape_hw, region.size_hw)
+    inside = _centred((height, width), region.size_hw)
+    return Box(
+        region.top + inside.top, region.left + inside.left, region.top + inside.bottom, region.left + inside.right
+    )
+
+
+def _tiles(region: Box, tile_hw: tuple[int, int]) -> Iterator[Window]:
+    """Tiles over a region, evenly spread; each pixel belongs to the tile in which it is farther from the edge."""
+    rows, columns = (_spans(side, tile) for side, tile in zip(region.size_hw, tile_hw, strict=True))
+    for top, bottom, own_top, own_bottom in rows:
+        for left, right, own_left, own_right in columns:
+            source = Box(region.top + top, region.left + left, region.top + bottom, region.left + right)
+            target = Box(region.top + own_top, region.left + own_left, region.top + own_bottom, region.left + own_right)
+            yield Window(source, _centred(source.size_hw, tile_hw), target)
+
+
+def _spans(side: int, tile: int) -> list[tuple[int, int, int, int]]:
+    """Start and end of each tile along one side, and of the pixels that are its own."""
+    if side <= tile:
+        return [(0, side, 0, side)]
+    overlap = int(tile * _OVERLAP)
+    count = -(-(side - overlap) // (tile - overlap))
+    starts = [round(number * (side - tile) / (count - 1)) for number in range(count)]
+    # Halfway through each overlap.
+    cuts = [0, *((before + tile + after) // 2 for before, after in pairwise(starts)), side]
+    return [(start, start + tile, cuts[number], cuts[number + 1]) for number, start in enumerate(starts)]
+
+
+STRETCHED = Geometry()
+"""The whole frame, stretched."""

@@ -241,8 +241,8 @@ def run_through_restarts(
     source = RemoteSource(Wanted("stream", server.url, stall_s=2.0))
     source.reopen()
     arrivals = Arrivals()
-    loop = Loop([source], Engine(INFO, Nothing()), [arrivals])
-    running = threading.Thread(target=loop.run)
+    loop = Loop([source], Engine(INFO, Nothing()))
+    running = threading.Thread(target=loop.run, args=([arrivals],))
     running.start()
     back, holding, resident = [], [], []
     for number in range(times):
@@ -259,7 +259,7 @@ def run_through_restarts(
     loop.stop()
     running.join()
     source.close()
-    assert loop.summary()["sources"][0]["reopened"] >= times
+    assert loop.summary().sources[0].reopened >= times
     return back, holding, resident, arrivals
 
 
