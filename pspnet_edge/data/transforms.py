@@ -101,9 +101,12 @@ class Window:
 
     def _stretched(self, array: NDArray[np.uint8], fill: int, interpolation: int) -> NDArray[np.uint8]:
         if self.turned:
-            return self._warped(array, (array.shape[0], array.shape[1]), self.crop_hw, 1, interpolation, fill)
+            warped = self._warped(array, (array.shape[0], array.shape[1]), self.crop_hw, 1, interpolation, fill)
+            return warped.reshape(*self.crop_hw, *array.shape[2:])
         cut = _cut(array, self.top, self.left, self.window_hw, fill)
+        # OpenCV drops the axis of a single channel.
         result = np.asarray(cv2.resize(cut, self.crop_hw[::-1], interpolation=interpolation))
+        result = result.reshape(*self.crop_hw, *array.shape[2:])
         return np.ascontiguousarray(result[:, ::-1] if self.mirrored else result)
 
 
@@ -170,20 +173,32 @@ def _cut(array: NDArray[np.uint8], top: int, left: int, window_hw: tuple[int, in
     return np.asarray(
         cv2.copyMakeBorder(
             inside, max(-top, 0), max(bottom - height, 0), max(-left, 0), max(right - width, 0),
-            cv2.BORDER_CONSTANT, value=(fill, fill, fill),
-        )
+            cv2.BORDER_CONSTANT, value=(fill,) * 4,
+        ).reshape(*window_hw, *array.shape[2:])
     )  # fmt: skip
 
 
 def recoloured(image: Image, rng: np.random.Generator) -> Image:
-    """Brightness, contrast, gamma, saturation and white balance, through one table a channel."""
+    """Brightness, contrast, gamma, saturation and white balance, through one table per channel.
+
+    A grey image has the first three; a fourth channel is left as it is.
+    """
     contrast, brightness = rng.uniform(0.7, 1.35), rng.uniform(-30, 30)
     gamma = math.exp(rng.uniform(-0.35, 0.35))
     ramp = (np.arange(256, dtype=np.float32) / 255) ** gamma * 255
     table = np.clip(
         ((ramp - 128) * contrast + 128 + brightness)[:, None] * rng.uniform(0.9, 1.1, 3)[None], 0, 255
     ).astype(np.uint8)
-    image = np.asarray(cv2.LUT(np.ascontiguousarray(image), table[None]))
     saturation = rng.uniform(0.4, 1.5)
+    if image.shape[2] == 1:
+        return np.asarray(table[:, 1][image])
+    if image.shape[2] > 3:
+        return np.dstack([_recoloured_bgr(image[..., :3], table, saturation), image[..., 3:]])
+    return _recoloured_bgr(image, table, saturation)
+
+
+def _recoloured_bgr(image: Image, table: NDArray[np.uint8], saturation: float) -> Image:
+    """A BGR image through ``uint8 [256, 3]``, a table per channel, and nearer to or further from its grey."""
+    image = np.asarray(cv2.LUT(np.ascontiguousarray(image), table[None]), np.uint8)
     grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
     return np.asarray(cv2.addWeighted(image, saturation, grey, 1 - saturation, 0))

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 from .. import __version__, bundled
 from ..artifact import write_json
+from ..data.check import quick_check
 from ..data.datasets import Dataset, open_dataset
 from ..errors import OptionError
 from ..labels import CAMVID, LabelSet
 from ..model.checkpoint import load_checkpoint
+from ..pixels import PixelFormat
+from .checkpoints import LAST
 from .distributed import joined
 from .listener import Listener
 from .opening import TrainingData, open_training_data
@@ -86,7 +90,8 @@ def train(
     listener = listener or Listener()
     recipe.check()
     if isinstance(dataset, str) or dataset is None:
-        data = open_training_data(dataset, Path(root) if root is not None else None, split)
+        place = Path(root) if root is not None else None
+        data = open_training_data(dataset, place, split, PixelFormat(recipe.channels))
     else:
         data = TrainingData("", dataset, validation)
     label_set = data.training_set.label_set
@@ -103,6 +108,9 @@ def train(
         ensure_run_writable(folder)
         for line in data.notes:
             listener.note(line)
+        if world.first and data.name != "scenes":
+            for finding in quick_check(data.training_set, data.validation_set):
+                listener.warn(finding.problem)
         if world.first and not resume:
             facts = {
                 "recipe": recipe.facts(),
@@ -116,24 +124,25 @@ def train(
                 "pspnet_edge": __version__,
             }
             write_json(folder / RECIPE, facts)
-        return run_training(
-            recipe,
-            data.training_set,
-            data.validation_set,
-            open_dataset("scenes", None, "train") if recipe.scenes_share else None,
-            folder,
-            init=checkpoint_named(init),
-            backbone_weights=backbone_weights if isinstance(backbone_weights, str) else Path(backbone_weights),
-            teacher=checkpoint_named(distil),
-            resume=resume,
-            world=world,
-            accumulate=accumulate,
-            workers=workers,
-            validate_every=validate_every,
-            samples=samples,
-            loggers=loggers,
-            listener=listener,
-        )
+        with _no_trace_of_a_failed_start(folder, world.first and not resume):
+            return run_training(
+                recipe,
+                data.training_set,
+                data.validation_set,
+                open_dataset("scenes", None, "train", data.training_set.pixels) if recipe.scenes_share else None,
+                folder,
+                init=checkpoint_named(init),
+                backbone_weights=backbone_weights if isinstance(backbone_weights, str) else Path(backbone_weights),
+                teacher=checkpoint_named(distil),
+                resume=resume,
+                world=world,
+                accumulate=accumulate,
+                workers=workers,
+                validate_every=validate_every,
+                samples=samples,
+                loggers=loggers,
+                listener=listener,
+            )
 
 
 def bundled_start(model: str, label_set: LabelSet) -> str:
@@ -163,3 +172,16 @@ def _prepare(folder: Path, overwrite: bool) -> Path:
     if overwrite and holds_run(folder):
         remove_run(folder)
     return free_folder(folder)
+
+
+@contextmanager
+def _no_trace_of_a_failed_start(folder: Path, applies: bool) -> Iterator[None]:
+    """Remove the recipe of a run that failed before its first checkpoint, so that the next one can have its folder."""
+    try:
+        yield
+    except BaseException:
+        if applies and not (folder / LAST).exists():
+            (folder / RECIPE).unlink(missing_ok=True)
+            with suppress(OSError):  # it holds something else
+                folder.rmdir()
+        raise

@@ -205,7 +205,10 @@ class _Keys(Sampler[tuple[int, int]]):
 
 
 def normalised(frames: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """BGR ``uint8 [N, H, W, 3]`` → normalised RGB ``float [N, 3, H, W]`` in channels-last memory."""
-    rgb = frames.flip(-1).float()
+    """Frames ``uint8 [N, H, W, C]`` → normalized ``float [N, C, H, W]`` in channels-last memory.
+
+    BGR becomes RGB; a single channel and a fourth stay where they are.
+    """
+    rgb = torch.cat([frames[..., :3].flip(-1), frames[..., 3:]], -1).float()
     scaled = (rgb - torch.tensor(mean, device=frames.device)) / torch.tensor(std, device=frames.device)
     return scaled.permute(0, 3, 1, 2)

@@ -9,11 +9,13 @@ from typing import Any
 from ..labels import LabelSet
 from ..metrics import ConfusionMatrix
 from ..model.checkpoint import Checkpoint, save_checkpoint
+from ..pixels import PixelFormat
 from .history import EpochResult, best_result, write_metrics
 from .plots import draw_confusion_matrix, draw_curves
 from .recipe import Recipe
 from .step import Run
 
+_PIXELS = PixelFormat()
 LAST, BEST, FINAL = "last.pt", "best.pt", "final.pt"
 METRICS, CURVES, CONFUSION = "metrics.csv", "results.png", "confusion_matrix.png"
 
@@ -28,6 +30,7 @@ class RunFiles:
         validates: whether epochs are validated, so that there is a best one.
         teacher_sha256: of the teacher, or None.
         trained_on: names of the data sets behind the weights.
+        pixels: channels of the images and the range that deep ones were scaled by; the network needs the same.
     """
 
     def __init__(
@@ -38,9 +41,11 @@ class RunFiles:
         validates: bool,
         teacher_sha256: str | None,
         trained_on: tuple[str, ...] = (),
+        pixels: PixelFormat = _PIXELS,
     ) -> None:
         self._folder, self._recipe, self._label_set = folder, recipe, label_set
         self._validates, self._teacher_sha256, self._trained_on = validates, teacher_sha256, trained_on
+        self._pixels = pixels
         self._last = folder / LAST
         self.chosen = folder / (BEST if validates else FINAL)
         self.rows: list[EpochResult] = []
@@ -72,6 +77,7 @@ class RunFiles:
             "val_miou": row.miou if row.validated else None,
             "teacher_sha256": self._teacher_sha256,
             "trained_on": list(self._trained_on),
+            "pixels": self._pixels.to_dict(),
             "run": self._folder.resolve().name,
         }
         if chosen and (self._validates or finished):

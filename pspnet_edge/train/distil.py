@@ -98,7 +98,10 @@ def place(folder: Path, index: int) -> Path:
 
 def _probabilities(model: PSPNet, image: Image, scale: float, device: torch.device) -> NDArray[np.uint8]:
     size_wh = (round(image.shape[1] * scale), round(image.shape[0] * scale))
-    larger = np.asarray(cv2.resize(image, size_wh, interpolation=cv2.INTER_LINEAR)) if scale != 1 else image
+    larger = image
+    if scale != 1:
+        larger = np.asarray(cv2.resize(image, size_wh, interpolation=cv2.INTER_LINEAR))
+        larger = larger.reshape(*size_wh[::-1], image.shape[2])
     with torch.inference_mode():
         both = torch.from_numpy(np.stack([larger, larger[:, ::-1]])).to(device)
         seen = model(normalised(both, model.mean, model.std)).softmax(1)

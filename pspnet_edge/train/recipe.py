@@ -13,6 +13,9 @@ Autocast = Literal["bf16", "fp16", "none"]
 Frozen = Literal["batchnorm", "backbone", "features"]
 Panel = Literal["Data", "Optimizer", "Loss", "Distillation", "Compute", "Output"]
 
+_CHANNELS = (1, 3, 4)
+"""As in ``pixels``, which loads OpenCV; the command line reads this file without it."""
+
 CHANGEABLE_ON_RESUME = ("epochs", "patience")
 """Fields that decide when a run ends, not what its next step computes."""
 
@@ -60,6 +63,9 @@ class Recipe:
     epochs: int = _option(45, "Passes over the training images.", minimum=1, qat=10)
     batch: int = _option(8, "Crops per optimizer step, over all processes and accumulation steps.", minimum=1)
     seed: int = _option(0, "Seed of every random choice.", minimum=0)
+    channels: int = _option(
+        3, "Channels of the frames: 1 (grey, thermal), 3 (BGR), or 4 (BGR and a fourth).", "Data", metavar="1|3|4"
+    )
     crop_hw: tuple[int, int] = _option((288, 384), "Size of the training crops.", "Data", "crop", "HEIGHTxWIDTH")
     scales: tuple[float, float] = _option((0.7, 2.0), "Range of random scale factors.", "Data", metavar="LOW HIGH")
     rotate: float = _option(
@@ -128,6 +134,8 @@ class Recipe:
         for name in ("ohem_threshold", "ohem_kept", "distil_scale"):
             if getattr(self, name) <= 0:
                 raise OptionError(f"{getattr(self, name):g} is too small", "give a value above 0", parameter=name)
+        if self.channels not in _CHANNELS:
+            raise OptionError(f"{self.channels} is not possible", "choose 1, 3 or 4", parameter="channels")
         if min(self.crop_hw) < 1:
             raise OptionError(f"{_shown(self.crop_hw)} is not a size", "give at least 1x1", parameter="crop_hw")
 

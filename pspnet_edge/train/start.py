@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from ..errors import ModelError, OptionError
 from ..labels import LabelSet
 from ..model.backbone_weights import load_backbone_file
 from ..model.checkpoint import Checkpoint, load_checkpoint
+from ..model.imagenet import for_channels
 from ..model.pspnet import PSPNet
 from .recipe import Recipe
 
@@ -66,7 +69,7 @@ def starting_network(
         return _from_checkpoint(recipe, label_set, init)
     if recipe.qat:
         raise OptionError("--qat refines a trained network", "give --init CHECKPOINT or a bundled name")
-    model = PSPNet(recipe.model, len(label_set))
+    model = PSPNet(recipe.model, len(label_set), {"in_channels": recipe.channels} if recipe.channels != 3 else None)
     if str(backbone_weights) == IMAGENET:
         model.backbone.load_imagenet()
         return Start(model, ("starting from ImageNet weights in the backbone",))
@@ -81,10 +84,12 @@ def _from_checkpoint(recipe: Recipe, label_set: LabelSet, init: Path) -> Start:
     source = loaded.model
     if source.preset != recipe.model:
         raise OptionError(f"{init} holds a {source.preset}, not a {recipe.model}", f"give --model {source.preset}")
-    model = PSPNet(recipe.model, len(label_set), source.architecture)
+    model = PSPNet(recipe.model, len(label_set), source.architecture | {"in_channels": recipe.channels})
     if recipe.qat:
         model.quantiser = source.quantiser
     own = model.state_dict()
+    for stem in source.input_convolutions():
+        stem.weight = torch.nn.Parameter(for_channels(stem.weight.detach(), recipe.channels))
     fitting = {key: value for key, value in source.state_dict().items() if key in own and value.shape == own[key].shape}
     model.load_state_dict(own | fitting)
     dropped = [key for key in own if key not in fitting and not key.startswith("quantiser.")]

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from ..data.datasets import Dataset, class_frequencies
 from ..errors import ModelError
@@ -40,7 +39,6 @@ class Run:
         world: the processes that compute together.
         accumulate: how many micro-batches a process computes per step.
         workers: loader processes; None chooses by device.
-        frequencies: ``float [classes]``, each class's share of the labelled pixels; left out, counted when needed.
     """
 
     def __init__(
@@ -53,7 +51,6 @@ class Run:
         world: World = ALONE,
         accumulate: int = 1,
         workers: int | None = 1,
-        frequencies: NDArray[np.float64] | None = None,
     ) -> None:
         self._recipe, self._world, self._accumulate = recipe, world, accumulate
         self.model = model.to(world.device).to(memory_format=torch.channels_last)
@@ -73,7 +70,7 @@ class Run:
         self.steps_per_epoch = len(self._samples) // recipe.batch
         weights = torch.ones(len(training_set.label_set))
         if recipe.class_weights:
-            weights = class_weights(class_frequencies(training_set) if frequencies is None else frequencies)
+            weights = class_weights(class_frequencies(training_set))
         self._objective = Objective(recipe, model, weights.to(world.device))
         self._optimizer = _optimizer(model, recipe)
         self._scaler = torch.amp.GradScaler(world.device.type, enabled=recipe.autocast == "fp16")

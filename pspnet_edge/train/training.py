@@ -20,7 +20,6 @@ from .checkpoints import LAST, RunFiles
 from .distil import soft_labels
 from .distributed import ALONE, World
 from .history import EpochResult, best_result
-from .label_check import count_labels
 from .listener import Listener, RunHeader
 from .loggers import opened_loggers
 from .qat import quantise
@@ -114,8 +113,7 @@ def run_training(
     model = start.model
     if recipe.qat and model.quantiser is None:
         quantise(model, training_set)
-    counts = count_labels(training_set, complete=recipe.class_weights)
-    for line in counts.warnings() + _batchnorm_warnings(recipe, world, accumulate):
+    for line in _batchnorm_warnings(recipe, world, accumulate):
         listener.warn(line)
     soft = None
     if teacher:
@@ -124,10 +122,10 @@ def run_training(
             teacher, training_set, folder / "teacher", recipe.distil_scale, world,
             lambda done: listener.teacher(done, images),
         )  # fmt: skip
-    frequencies = counts.frequencies() if recipe.class_weights else None
-    run = Run(recipe, model, training_set, scenes, soft, world, accumulate, workers, frequencies)
+    run = Run(recipe, model, training_set, scenes, soft, world, accumulate, workers)
     trained_on = tuple(dict.fromkeys((*start.trained_on, label_set.name)))
-    files = RunFiles(folder, recipe, label_set, validation_set is not None, teacher_sha256, trained_on)
+    validates, pixels = validation_set is not None, training_set.pixels
+    files = RunFiles(folder, recipe, label_set, validates, teacher_sha256, trained_on, pixels)
     if saved is not None:
         run.restore(saved)
         files.resume(saved)

@@ -47,7 +47,8 @@ def validate(
 def prediction(model: PSPNet, image: Image, device: torch.device) -> Mask:
     """The classes of an image ``uint8 [H, W, 3]`` at its own size, ``uint8 [H, W]``."""
     with torch.inference_mode():
-        frames = torch.from_numpy(frame_at(image, INPUT_HW))[None].to(device)
+        # OpenCV drops the axis of a single channel.
+        frames = torch.from_numpy(frame_at(image, INPUT_HW).reshape(1, *INPUT_HW, image.shape[2])).to(device)
         logits = model(normalised(frames, model.mean, model.std))
         full = F.interpolate(logits, size=image.shape[:2], mode="bilinear", align_corners=model.align_corners)
         return np.asarray(full.argmax(1)[0].to(torch.uint8).cpu().numpy())
@@ -79,7 +80,8 @@ def side_by_side(
     height, width = image.shape[:2]
     gap = np.full((height + CAPTION_HEIGHT, _GAP, 3), 255, np.uint8)
     panels = []
-    for picture, caption in zip((image, colours[label], colours[predicted]), captions):
+    shown = image if image.shape[2] == 3 else np.repeat(image, 3, 2) if image.shape[2] == 1 else image[..., :3]
+    for picture, caption in zip((shown, colours[label], colours[predicted]), captions):
         strip = np.full((CAPTION_HEIGHT, width, 3), 255, np.uint8)
         # OpenCV's font has ASCII only.
         text = caption.encode("ascii", "replace").decode()

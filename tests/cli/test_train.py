@@ -171,6 +171,7 @@ def test_options_that_do_not_fit_are_one_sentence(command_line, small: Path, tmp
     assert done.returncode == 1
     assert sentence in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out" / "recipe.json").exists(), "the next attempt can have the folder"
 
 
 def test_options_win_over_the_recipe_file_and_the_file_over_the_defaults(asked, small: Path, tmp_path: Path) -> None:
