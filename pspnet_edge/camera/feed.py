@@ -45,7 +45,7 @@ class SourceSummary:
 
     name: str
     state: str
-    """``live``, ``lost`` while a live source is waited for, ``ended``."""
+    """``live``, ``stale`` while a live source is waited for, ``ended``."""
     age_ms: float
     """Of the newest frame captured."""
     frames: int
@@ -134,7 +134,7 @@ class Feed:
         """What came of this source so far."""
         return SourceSummary(
             name=self.source.name,
-            state="ended" if self.ended else "lost" if self.is_lost else "live",
+            state="ended" if self.ended else "stale" if self.is_lost else "live",
             age_ms=round(1000 * (self._clock() - self.latest), 1),
             frames=self.frames,
             dropped=self.dropped,

@@ -38,6 +38,16 @@ class Playback:
         if length is not None and not loop:
             self.length = length
 
+    @property
+    def lost(self) -> int:
+        """Frames of a damaged file that could not be decoded, in the present turn."""
+        return int(getattr(self._source, "lost", 0))
+
+    @property
+    def damage(self) -> str:
+        """What is damaged in the file; empty when nothing is."""
+        return str(getattr(self._source, "damage", ""))
+
     def read(self) -> NDArray[np.uint8] | None:
         """See ``Source``."""
         frame = self._source.read()

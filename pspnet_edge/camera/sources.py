@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,10 +20,10 @@ from ..errors import DataError, OptionError, SourceError
 from ..inputs import check_file
 from .devices import Wanted
 from .remote_source import RemoteSource
+from .video_file import VideoSource
 
 Frame = NDArray[np.uint8]
 
-_DEFAULT_FPS = 30.0
 _STREAMS = ("rtsp", "rtsps", "rtmp", "http", "https", "udp", "tcp")
 
 
@@ -267,40 +266,6 @@ class Turned:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._source, name)
-
-
-class VideoSource:
-    """A video file, every frame in order."""
-
-    live = False
-
-    def __init__(self, path: Path) -> None:
-        self.name = path.name
-        # OpenCV's own warnings would stand beside our one sentence and say less.
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-        self._capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-        self._first = self._capture.read()[1] if self._capture.isOpened() else None
-        if self._first is None:
-            self._capture.release()
-            raise SourceError(
-                f"{path} is not a video that OpenCV can decode: try `ffmpeg -i {path.name} out.mp4` first"
-            )
-        self.fps = self._capture.get(cv2.CAP_PROP_FPS) or _DEFAULT_FPS
-        self.length = int(max(self._capture.get(cv2.CAP_PROP_FRAME_COUNT), 0)) or None
-        """How many frames the file says it has, for the progress."""
-
-    def read(self) -> Frame | None:
-        """See ``Source``."""
-        frame, self._first = self._first, None
-        if frame is None:
-            ok, frame = self._capture.read()
-            if not ok:
-                return None
-        return np.asarray(frame, np.uint8)
-
-    def close(self) -> None:
-        """See ``Source``."""
-        self._capture.release()
 
 
 class ImageSource:

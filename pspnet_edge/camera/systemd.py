@@ -76,6 +76,6 @@ class Watchdog:
                 notify(f"STATUS={stuck} hangs", self._environment)
                 continue
             facts = self._summary()
-            lost = [source["name"] for source in facts["sources"] if source["state"] == "lost"]
+            lost = [source["name"] for source in facts["sources"] if source["state"] == "stale"]
             status = f"{facts['fps_recent']:.1f} FPS" + (f", waiting for {', '.join(lost)}" if lost else "")
             notify(f"WATCHDOG=1\nSTATUS={status}", self._environment)

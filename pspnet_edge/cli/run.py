@@ -329,6 +329,10 @@ def run(
         "outputs": outputs.paths(),
     }
     result(facts, as_json, _in_words(facts, outputs.in_words(), any(source.live for source in sources)))
+    damaged = [source.trouble for source in summary.sources if source.lost and source.trouble]
+    if damaged:
+        say("; ".join(damaged))
+        raise typer.Exit(1)
 
 
 class _Outputs:

@@ -467,7 +467,7 @@ def test_a_source_is_lost_after_a_second_of_silence_by_the_loops_clock() -> None
     assert not feed.is_lost
     clock.now += 1.1
     assert feed.is_lost
-    assert feed.summary().state == "lost"
+    assert feed.summary().state == "stale"
     assert feed.summary().age_ms == 1100
 
 

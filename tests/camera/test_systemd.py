@@ -23,7 +23,7 @@ def systemd(request: pytest.FixtureRequest, tmp_path: Path):
 
 
 def summary() -> dict[str, object]:
-    return {"fps_recent": 30.0, "sources": [{"name": "camera 0", "state": "live"}, {"name": "b", "state": "lost"}]}
+    return {"fps_recent": 30.0, "sources": [{"name": "camera 0", "state": "live"}, {"name": "b", "state": "stale"}]}
 
 
 def test_a_message_reaches_systemd(systemd) -> None:

@@ -1,0 +1,104 @@
+"""Whether a video decodes, found out in a child process: ``python -m pspnet_edge.camera.video_probe PATH``.
+
+A damaged or hostile file may crash or hang a decoder; here that ends the child and not the program.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from ..errors import SourceError
+
+# Containers of video. FFmpeg would take anything else too: text as a terminal's picture, a playlist that names other
+# files, a subtitle.
+CONTAINERS = frozenset(
+    "mov mp4 m4a 3gp 3g2 mj2 matroska webm avi mpegts mpegtsraw mpeg mpegvideo flv asf asf_o ogg gif h264 hevc vvc m4v "
+    "mjpeg mjpeg_2000 ivf obu av1 apng mxf rm nut dv vob yuv4mpegpipe vc1 vc1test wtv swf live_flv cavsvideo dirac "
+    "h261 h263 mpjpeg webp_pipe nuv avs avs2 avs3 gxf lvf roq smk bink film_cpk r3d".split()
+)
+_TIMEOUT_S = 30.0
+_MEMORY_BYTES = 8 << 30
+_NO_VIDEO, _NOT_A_VIDEO, _UNDECODABLE = 3, 4, 5
+_ADVICE = "convert it with another program first"
+
+
+def check_video(path: Path) -> None:
+    """Decode the first frame in a child process.
+
+    Raises:
+        SourceError: it is not a video that can be decoded; the sentence says why.
+    """
+    command = [sys.executable, "-m", __name__, os.fspath(path)]
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise SourceError(
+            f"the first frame of {path} was not decoded within {_TIMEOUT_S:.0f} s", _ADVICE, _command(path)
+        ) from None
+    if done.returncode == 0:
+        return
+    said = done.stdout.decode(errors="replace").rstrip()
+    if done.returncode == _NO_VIDEO:
+        raise SourceError(f"{path} holds no video{said}", "choose another file")
+    if done.returncode == _NOT_A_VIDEO:
+        raise SourceError(f"{path} is not a video{said}", "give a video, a folder of images, or demo")
+    if done.returncode == _UNDECODABLE:
+        raise SourceError(f"{path} is not a video that can be decoded{said}", _ADVICE, _command(path))
+    how = signal.Signals(-done.returncode).name if done.returncode < 0 else f"status {done.returncode}"
+    raise SourceError(f"the decoder crashed on {path} ({how})", _ADVICE, _command(path))
+
+
+def _command(path: Path) -> str:
+    return f"ffmpeg -i {path.name} out.mp4"
+
+
+def main(path: str) -> int:
+    """Print the reason, if any, and return the exit status."""
+    import av
+    import av.error
+
+    av.logging.set_level(None)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
+    try:
+        container = av.open(path, options={"protocol_whitelist": "file"}, metadata_errors="replace")
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        print(f" ({_reason(error)})")
+        return _NOT_A_VIDEO
+    names = set(container.format.name.split(","))
+    if not names & CONTAINERS:
+        print(f" but {container.format.long_name or container.format.name}")
+        return _NOT_A_VIDEO
+    if not container.streams.video:
+        kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
+        print(f", only {kinds}")
+        return _NO_VIDEO
+    stream = container.streams.video[0]
+    codec = stream.codec_context
+    if codec is None:
+        print(" (its codec is unknown)")
+        return _UNDECODABLE
+    last = "no frame in it is whole"
+    for packet in container.demux(stream):
+        try:
+            if any(not frame.is_corrupt for frame in packet.decode()):
+                return 0
+        except av.error.FFmpegError as error:
+            last = _reason(error)
+    print(f" ({codec.name}: {last})")
+    return _UNDECODABLE
+
+
+def _reason(error: BaseException) -> str:
+    return str(getattr(error, "strerror", None) or error).rstrip(".").lower()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
