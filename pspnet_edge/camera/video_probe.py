@@ -17,9 +17,64 @@ from ..errors import SourceError
 # Containers of video. FFmpeg would take anything else too: text as a terminal's picture, a playlist that names other
 # files, a subtitle.
 CONTAINERS = frozenset(
-    "mov mp4 m4a 3gp 3g2 mj2 matroska webm avi mpegts mpegtsraw mpeg mpegvideo flv asf asf_o ogg gif h264 hevc vvc m4v "
-    "mjpeg mjpeg_2000 ivf obu av1 apng mxf rm nut dv vob yuv4mpegpipe vc1 vc1test wtv swf live_flv cavsvideo dirac "
-    "h261 h263 mpjpeg webp_pipe nuv avs avs2 avs3 gxf lvf roq smk bink film_cpk r3d".split()
+    [
+        "mov",
+        "mp4",
+        "m4a",
+        "3gp",
+        "3g2",
+        "mj2",
+        "matroska",
+        "webm",
+        "avi",
+        "mpegts",
+        "mpegtsraw",
+        "mpeg",
+        "mpegvideo",
+        "flv",
+        "asf",
+        "asf_o",
+        "ogg",
+        "gif",
+        "h264",
+        "hevc",
+        "vvc",
+        "m4v",
+        "mjpeg",
+        "mjpeg_2000",
+        "ivf",
+        "obu",
+        "av1",
+        "apng",
+        "mxf",
+        "rm",
+        "nut",
+        "dv",
+        "vob",
+        "yuv4mpegpipe",
+        "vc1",
+        "vc1test",
+        "wtv",
+        "swf",
+        "live_flv",
+        "cavsvideo",
+        "dirac",
+        "h261",
+        "h263",
+        "mpjpeg",
+        "webp_pipe",
+        "nuv",
+        "avs",
+        "avs2",
+        "avs3",
+        "gxf",
+        "lvf",
+        "roq",
+        "smk",
+        "bink",
+        "film_cpk",
+        "r3d",
+    ]
 )
 _TIMEOUT_S = 30.0
 _MEMORY_BYTES = 8 << 30
@@ -35,9 +90,7 @@ def check_video(path: Path) -> None:
     """
     command = [sys.executable, "-m", __name__, os.fspath(path)]
     try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_TIMEOUT_S, check=False
-        )
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired:
         raise SourceError(
             f"the first frame of {path} was not decoded within {_TIMEOUT_S:.0f} s", _ADVICE, _command(path)

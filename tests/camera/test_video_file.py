@@ -98,7 +98,9 @@ def test_a_matroska_file_that_was_cut_says_how_much_is_missing(tmp_path: Path) -
 
 @pytest.mark.parametrize(("suffix", "codec"), [(".mp4", "libx264"), (".avi", "mpeg4")])
 def test_other_containers_that_were_cut_say_so_too(tmp_path: Path, suffix: str, codec: str) -> None:
-    path = write_video(tmp_path / f"v{suffix}", codec=codec, container={"movflags": "faststart"} if "4" in suffix else {})
+    path = write_video(
+        tmp_path / f"v{suffix}", codec=codec, container={"movflags": "faststart"} if "4" in suffix else {}
+    )
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * 0.6)])
     source, frames = read_all(path)
     assert len(frames) + source.lost == COUNT

@@ -240,3 +240,79 @@ def test_a_killed_run_leaves_a_video_that_plays(engine: Path, tmp_path: Path) ->
     running.communicate()
     capture = cv2.VideoCapture(str(tmp_path / "v.mp4"))
     assert capture.read()[0]
+
+
+def test_a_damaged_video_is_segmented_to_its_end_and_the_exit_status_says_so(
+    engine: Path, tmp_path: Path, command_line
+) -> None:
+    import av
+
+    path = tmp_path / "v.mkv"
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("libx264", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+        for number in range(60):
+            noise = np.random.default_rng(number).integers(0, 256, (240, 320, 3)).astype(np.uint8)
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(noise, "bgr24")))
+        file.mux(stream.encode(None))
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * 0.6)])
+    done = command_line("run", engine, path, "--view", "none", "--save-masks", tmp_path / "masks", "--json")
+    assert done.returncode == 1
+    facts = json.loads(done.stdout)
+    assert facts["frames"] + facts["lost"] == 60
+    assert len(list((tmp_path / "masks").iterdir())) == facts["frames"]
+    assert "is cut short" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "known"),
+    [
+        (("--flip", "90"), None),
+        (("--fit", "letterbox"), None),
+        (("--fit", "crop"), (0, 81, 241, 301)),
+        (("--roi", "11,7,301,99"), (7, 11, 99, 301)),
+        (("--tiles",), None),
+    ],
+)
+def test_masks_of_every_geometry_have_the_frames_size(
+    engine: Path, tmp_path: Path, command_line, options: tuple[str, ...], known: tuple[int, ...] | None
+) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.random.default_rng(0).integers(0, 256, (241, 463, 3)).astype(np.uint8))
+    done = command_line(
+        "run", engine, tmp_path / "a.png", *options, "--view", "none", "--save-masks", tmp_path / "masks", "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    mask = ids_of(tmp_path / "masks" / "a.png")
+    assert mask.shape == ((463, 241) if "--flip" in options else (241, 463))
+    inside = np.ones(mask.shape, bool)
+    if known is not None:
+        top, left, height, width = known
+        inside[:] = False
+        inside[top : top + height, left : left + width] = True
+    assert ((mask != 255) == inside).all()
+
+
+def ids_of(path: Path) -> np.ndarray:
+    """The class ids of a palette PNG, whose colours OpenCV would give."""
+    from PIL import Image
+
+    return np.asarray(Image.open(path))
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--flip", "45"), "unknown flip '45'"),
+        (("--fit", "squeeze"), "unknown fit 'squeeze'"),
+        (("--roi", "1,2,3"), "give X,Y,WIDTH,HEIGHT"),
+        (("--roi", "5000,0,10,10"), "does not lie inside the frame"),
+    ],
+)
+def test_a_geometry_that_cannot_be_is_one_sentence(
+    engine: Path, command_line, options: tuple[str, ...], sentence: str
+) -> None:
+    done = command_line("run", engine, "--input", "demo", "--frames", 2, "--view", "none", *options)
+    assert done.returncode in (1, 2)
+    assert sentence in done.stderr
+    assert options[0] in done.stderr
+    assert "Traceback" not in done.stderr
