@@ -65,7 +65,7 @@ class VideoSource:
             return None
         self._given += 1
         degrees = int(getattr(frame, "rotation", 0) or 0) % 360
-        pixels: NDArray[np.uint8] = frame.to_ndarray(format="bgr24")
+        pixels = np.asarray(frame.to_ndarray(format="bgr24"), np.uint8)
         return turned(pixels, _UPRIGHT.get(degrees, "none"))
 
     def close(self) -> None:

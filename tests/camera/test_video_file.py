@@ -170,7 +170,7 @@ def test_sound_alone_is_named(tmp_path: Path) -> None:
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "v.mp4")
-    with pytest.raises(SourceError, match="is not a file|FIFO"):
+    with pytest.raises(SourceError, match=r"is not a file|FIFO"):
         open_source(None, str(tmp_path / "v.mp4"))
 
 
