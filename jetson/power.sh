@@ -61,7 +61,7 @@ status() {
 keep() {
   [ ! -e "$STATE/mode" ] || return 0
   mkdir -p "$STATE"
-  # jetson_clocks refuses to overwrite a file of its own.
+  # jetson_clocks refuses to overwrite its own file.
   rm -f "$STATE/clocks"
   jetson_clocks --store "$STATE/clocks" </dev/null || die "jetson_clocks cannot store the clocks to $STATE/clocks: run this with sudo"
   current_id >"$STATE/mode.new"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs pspnet-edge on a Jetson with JetPack 6 or 7, in a venv that sees JetPack's own TensorRT, OpenCV and NumPy.
 #
-#   jetson/setup.sh [VENV [SOURCE]]     VENV: ~/pspnet-edge    SOURCE: the clone that this script stands in, or a wheel
+#   jetson/setup.sh [VENV [SOURCE]]     VENV: ~/pspnet-edge    SOURCE: the clone that holds this script, or a wheel
 #
 # Run it as yourself, not with sudo; it asks for sudo only where a Debian package is missing. Safe to run again: what is
 # there is kept. Debian packages are only added, never upgraded or removed, and at the end the versions of JetPack's
@@ -15,7 +15,7 @@ readonly CUDA=${CUDA_HOME:-/usr/local/cuda}
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 venv=${1:-$HOME/pspnet-edge}
 wheel_or_clone=${2:-$(dirname "$here")}
-# Neither may stand before JetPack's packages, here or in the venv.
+# Neither may come before JetPack's packages, here or in the venv.
 unset PYTHONPATH VIRTUAL_ENV
 
 die() {
@@ -45,7 +45,7 @@ check_board() {
     die "Jetson Linux $release belongs to JetPack 5 or earlier, whose TensorRT is older than 8.6: flash JetPack 6 or 7"
   fi
   if [ "$l4t" -gt "$NEWEST_L4T" ]; then
-    say "Jetson Linux $release is newer than this script knows; it goes on as for JetPack 7"
+    say "Jetson Linux $release is newer than this script knows; continuing as for JetPack 7"
   fi
   if [ "$l4t" -eq 36 ]; then expected=3.10; else expected=3.12; fi
   say "Jetson Linux $release"
@@ -81,10 +81,10 @@ add_debian_packages() {
   say "adding ${missing[*]}"
   as_root apt-get update
   as_root apt-get install -y --no-upgrade --no-remove --no-install-recommends "${missing[@]}" ||
-    die "apt-get cannot add ${missing[*]} without removing or changing what JetPack installed: mend apt first, see above"
+    die "apt-get cannot add ${missing[*]} without removing or changing what JetPack installed: fix apt first, see above"
 }
 
-# Without ~/.local, where a pip install may stand before JetPack's packages.
+# Without ~/.local, where a pip install may come before JetPack's packages.
 system_python() {
   "$python" -s "$@"
 }
@@ -150,7 +150,7 @@ verify() {
   after=$(versions_in "$venv/bin/python") || die "in $venv, ${after##*$'\n'}: remove the venv with rm -r $venv and run this again"
   if [ "$after" != "$before" ]; then
     printf 'before, with the system:\n%s\nnow, in the venv:\n%s\n' "$before" "$after" >&2
-    die "another package stands before JetPack's: pip uninstall it from where it is, or remove the venv with rm -r $venv"
+    die "another package comes before JetPack's: pip uninstall it from where it is, or remove the venv with rm -r $venv"
   fi
   say "JetPack's packages are those of before:"
   printf '  %s\n' "${after//$'\n'/$'\n'  }"
@@ -165,5 +165,5 @@ before=$(versions_in system_python) || die "with the system's Python, ${before##
 make_venv
 install_package
 verify
-"$venv/bin/pspnet-edge" doctor || say "the doctor found what is still to be mended, see above"
+"$venv/bin/pspnet-edge" doctor || say "the doctor found what is still to be fixed, see above"
 say "done: source $venv/bin/activate && pspnet-edge run --input demo --frames 100 --view none"

@@ -1,4 +1,4 @@
-"""JSON that this package wrote and somebody may have changed: read with its size, depth, types and ranges checked.
+"""JSON that this package wrote and that may have been changed: read with its size, depth, types and ranges checked.
 
 A shape describes a value: ``Number``, ``Text``, ``List``, ``Map``, ``Record`` and so on. ``read_document`` checks a
 whole file, ``check_value`` a value that is read already, such as the metadata of a checkpoint.

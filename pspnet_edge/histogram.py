@@ -52,10 +52,10 @@ class Histogram:
         self.counts += counted.ravel().astype(np.int64)
 
     def amax(self, method: str) -> float:
-        """The absolute value that the largest of 127 steps should stand for; never zero.
+        """The absolute value that the largest of 127 steps should represent; never zero.
 
         ``minmax``: the largest value seen. ``percentile``: the value that 99.995 % do not exceed. ``entropy``: least
-        Kullback-Leibler divergence between the histogram and its quantised form (S. Migacz, 8-bit Inference with
+        Kullback-Leibler divergence between the histogram and its quantized form (S. Migacz, 8-bit Inference with
         TensorRT, GTC 2017). ``mse``: least squared error of rounding and clipping.
         """
         ensure_method(method)
@@ -96,8 +96,8 @@ def _divergence(counts: NDArray[np.float64], edge: int) -> float:
     occupied = counts[:edge] > 0
     sums = np.bincount(groups, weights=counts[:edge], minlength=_LEVELS + 1)
     places = np.bincount(groups, weights=occupied, minlength=_LEVELS + 1)
-    quantised = np.where(occupied, sums[groups] / np.maximum(places[groups], 1), 0)
-    p, q = reference / reference.sum(), quantised / max(quantised.sum(), 1e-12)
+    quantized = np.where(occupied, sums[groups] / np.maximum(places[groups], 1), 0)
+    p, q = reference / reference.sum(), quantized / max(quantized.sum(), 1e-12)
     both = (p > 0) & (q > 0)
     lost = p[(p > 0) & (q == 0)].sum()
     return float((p[both] * np.log(p[both] / q[both])).sum() + lost * 20)

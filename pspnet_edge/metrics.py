@@ -22,7 +22,7 @@ class ConfusionMatrix:
         """Count one pair of masks ``uint8 [H, W]`` of equal size; pixels labelled IGNORE are left out.
 
         Raises:
-            ValueError: shapes differ, or a mask holds an id that is no class.
+            ValueError: shapes differ, or a mask holds an id that is not a class.
         """
         if label.shape != predicted.shape:
             raise ValueError(f"masks differ in shape: label {label.shape}, predicted {predicted.shape}")

@@ -13,11 +13,12 @@ from pathlib import Path
 from .. import bundled
 from ..artifact import ensure_writable, sha256_of
 from ..data.progress import Progress, silent
+from ..engine.backends import choose_runtime, read_info
 from ..engine.backends import open_engine as open_engine_file
-from ..engine.backends import read_info
-from ..engine.build import Model, cached_engine, choose_runtime, default_engine_path, find_model
+from ..engine.build import build_cached_engine, choose_precision, default_engine_path
 from ..engine.build import build_engine as build_engine_file
 from ..engine.engine import Engine
+from ..engine.model import prepare_model
 from ..errors import OptionError
 from ..lazy import require
 from .results import (
@@ -60,8 +61,8 @@ def open_engine(
     """
     if engine is not None and not _names_model(engine):
         return open_engine_file(Path(engine))
-    model, chosen = find_model(None if engine is None else os.fspath(engine)), choose_runtime(runtime)
-    path, _ = cached_engine(model, _precision_of(precision, model, chosen), chosen)
+    model, chosen = prepare_model(None if engine is None else os.fspath(engine)), choose_runtime(runtime)
+    path, _ = build_cached_engine(model, choose_precision(precision, model, chosen), chosen)
     return open_engine_file(path)
 
 
@@ -90,9 +91,9 @@ def build_engine(
     Raises:
         ModelError, CalibrationError, BuildError, OutputError, OptionError: it cannot be built.
     """
-    source, chosen = find_model(None if model is None else os.fspath(model)), choose_runtime(runtime)
+    source, chosen = prepare_model(None if model is None else os.fspath(model)), choose_runtime(runtime)
     table = None if calibration is None else Path(calibration)
-    wanted = "int8" if precision == "auto" and table is not None else _precision_of(precision, source, chosen)
+    wanted = choose_precision(precision, source, chosen, table)
     path = default_engine_path(source, wanted, chosen) if output is None else Path(output)
     facts = build_engine_file(source, wanted, chosen, path, calibration=table)
     info = read_info(path)
@@ -179,7 +180,7 @@ def calibrate(
     from ..graph.calibration_table import write_table
     from ..graph.onnx_file import read_model
 
-    source = find_model(None if model is None else os.fspath(model))
+    source = prepare_model(None if model is None else os.fspath(model))
     path = Path(f"{source.name}.calib.json") if output is None else Path(output)
     ensure_writable(path)
     chosen = evenly_spaced(open_dataset(dataset, _path(root), split), images or _DEFAULT_IMAGES)
@@ -378,14 +379,6 @@ def _path(place: AnyPath | None) -> Path | None:
 def _names_model(name: AnyPath) -> bool:
     text = os.fspath(name)
     return text in bundled.names() or Path(text).suffix.lower() in (".onnx", ".pt", ".pspnet")
-
-
-def _precision_of(wanted: str, model: Model, runtime: str) -> str:
-    if wanted != "auto":
-        return wanted
-    if model.table_path is not None:
-        return "int8"
-    return "fp16" if runtime.startswith("tensorrt") else "fp32"
 
 
 def _row(row: dict[str, object]) -> BenchmarkRow:

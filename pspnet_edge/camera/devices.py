@@ -118,7 +118,7 @@ def without_secrets(place: str) -> str:
     if "@" in authority:
         host = authority.rpartition("@")[2]
     elif "@" in rest:
-        # A slash in the password, or an @ in the query: which, nobody can say, so nothing is shown.
+        # A slash in the password, or an @ in the query: it cannot be told which, so nothing is shown.
         return f"{scheme}://…"
     else:
         host = authority.partition("?")[0]

@@ -102,7 +102,7 @@ def opencv_has_gstreamer() -> bool:
 
 
 def load_gst() -> Any:
-    """GStreamer's binding, initialised.
+    """GStreamer's binding, initialized.
 
     Raises:
         SourceError: it is not installed.

@@ -1,4 +1,4 @@
-"""Passing things from several threads to one: each source has a lane of its own."""
+"""Passing things from several threads to one: each source has its own lane."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Lanes(Generic[Item]):
         self.dropped = [0] * len(self._live)
 
     def put(self, lane: int, item: Item) -> bool:
-        """Hand over; False when nobody takes any more."""
+        """Hand over; False when there is no taker."""
         queue = self._waiting[lane]
         with self._changed:
             if self._live[lane]:

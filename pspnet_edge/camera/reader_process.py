@@ -1,6 +1,6 @@
 """The process that reads one live device: ``python -m pspnet_edge.camera.reader_process``.
 
-A driver or a network library may hang inside a read, leak at every reopening, or crash. In a process of its own it can
+A driver or a network library may hang inside a read, leak at every reopening, or crash. In its own process it can
 be killed, and everything it held is gone with it.
 
 The parent gives three inherited descriptors on the command line: frames (shared memory), orders and reports. An order

@@ -31,11 +31,11 @@ _CODECS = {"libx264": {"preset": "ultrafast", "tune": "zerolatency", "crf": "23"
 class Recorder:
     """Records every source: one file, or with several ``NAME-0.mp4``, ``NAME-1.mp4`` and so on.
 
-    The file stands under its own name from the first picture on, because a file that shall survive cannot wait to be
-    renamed. When the disk is full recording stops with a warning, what was written plays, and the loop goes on.
+    The file has its final name from the first picture on, so that a recording survives the
+    process. When the disk is full recording stops with a warning, what was written plays, and the loop continues.
 
     Args:
-        path: ``.mp4``; ``%Y%m%d-%H%M%S`` and the like become the time of the start. What stands there is
+        path: ``.mp4``; ``%Y%m%d-%H%M%S`` and the like become the time of the start. What is there is
             replaced.
         sources: of the loop. A live one plays as fast as it was seen, another with its own frames a second.
         warn: told, in one sentence, when recording stops early.
@@ -143,7 +143,7 @@ class _Film:
             self._container.close()
 
     def _time_of(self, shot: Shot) -> int:
-        """In ticks; it never stands still."""
+        """In ticks; always increasing."""
         if self._live:
             # An old picture shown again has its own time: now.
             now = time.perf_counter() if shot.banner else shot.captured

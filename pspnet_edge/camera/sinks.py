@@ -38,7 +38,7 @@ def check_view(view: str) -> str:
         OutputError: a window where there is no display.
     """
     if view not in VIEWS:
-        raise OptionError(f"there is no view {view!r}: choose one of {', '.join(VIEWS)}")
+        raise OptionError(f"unknown view {view!r}: choose one of {', '.join(VIEWS)}")
     if view == "auto":
         return "window" if has_display() else "none"
     if view == "window" and not has_display():

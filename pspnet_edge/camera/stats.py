@@ -16,7 +16,7 @@ from ..records import finite
 
 
 class StatsFile:
-    """Appends what the loop says of itself, from a thread of its own, so that a slow disk holds up nothing.
+    """Appends what the loop says of itself, from its own thread, so that a slow disk holds up nothing.
 
     The file is opened for each line: it may be moved or deleted at any time, and a full disk costs the lines that do
     not fit and nothing else.

@@ -35,7 +35,7 @@ def calibrate(
         typer.Option(
             "--images-from",
             metavar="LIST",
-            help="A file with one image id a line. Default without --images: the list that ships for the data set's "
+            help="A file with one image id per line. Default without --images: the list that ships for the data set's "
             f"train split, and where there is none {_IMAGES} images.",
         ),
     ] = None,

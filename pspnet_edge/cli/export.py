@@ -27,7 +27,7 @@ def export(
 ) -> None:
     """Make a self-contained ONNX model: uint8 BGR frames in, uint8 masks out.
 
-    After `train --qat` the calibration table stands beside it, where `build --precision int8` finds it.
+    After `train --qat` the calibration table is beside it, where `build --precision int8` finds it.
     """
     from ..artifact import ensure_writable
     from ..lazy import require

@@ -1,4 +1,4 @@
-"""Lists of calibration images: a text file with one image id a line, and above them how they were chosen.
+"""Lists of calibration images: a text file with one image id per line, and above them how they were chosen.
 
 An id is the image's file name without suffix, and for Cityscapes without ``_leftImg8bit``. Lines with ``#`` are
 comments; ``# sha256: …`` is the fingerprint of the ids below, and a list that no longer agrees with its own is refused.
@@ -76,7 +76,7 @@ def read_list(path: Path) -> CalibrationList:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     ids = tuple(image_id(line) for line in lines if not line.startswith("#"))
     if not ids:
-        raise DataError(f"the calibration list {path} names no image: write one id a line")
+        raise DataError(f"the calibration list {path} names no image: write one id per line")
     if len(set(ids)) < len(ids):
         twice = next(name for name in ids if ids.count(name) > 1)
         raise DataError(f"the calibration list {path} names {twice} more than once: keep it once")

@@ -1,4 +1,4 @@
-"""The classes of your own data set: ``classes.txt`` or ``classes.json`` → names, colours, and ids that are ignored."""
+"""The classes of a folder data set: ``classes.txt`` or ``classes.json`` → names, colours, and ids that are ignored."""
 
 from __future__ import annotations
 

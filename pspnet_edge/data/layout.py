@@ -1,4 +1,4 @@
-"""Where a folder of one's own keeps images and masks, and which mask belongs to which image."""
+"""Where a folder of the user keeps images and masks, and which mask belongs to which image."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from .files import is_litter
 from .layout import IMAGE_FOLDERS, IMAGE_SUFFIXES, MASK_FOLDERS, layout_of
 
 _LOOKED_AT = 2000
-"""Most entries that are looked at to recognise a folder."""
+"""Most entries that are looked at to recognize a folder."""
 _HEAD_BYTES = 1 << 16
 
 
@@ -207,7 +207,7 @@ def _some_json(root: Path) -> list[Path]:
 
 
 def _has_colour_list(root: Path) -> bool:
-    """Images and masks of one's own beside a list of colours in one of the usual forms."""
+    """The user's images and masks beside a list of colours in one of the usual forms."""
     names = ("class_dict.csv", "label_colors.txt", "labelmap.txt", "colors.txt", "palette.txt", "class_dict_seg.csv")
     if not any((root / name).is_file() for name in names):
         return False

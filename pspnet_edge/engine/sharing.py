@@ -70,7 +70,7 @@ class SharedSession:
             return share.landed.popleft()
 
     def close(self) -> None:
-        """Close the session, once nobody is in it; all shares are closed then."""
+        """Close the session, once no thread is in it; all shares are closed then."""
         with self._lock:
             session, self._session = self._session, ClosedSession(self._name)
             self._overlapping = None

@@ -1,7 +1,7 @@
 """Which kernels TensorRT would launch for a graph, how much each computes and what it moves.
 
 Taken as TensorRT's fusions: what is element by element joins the convolution, or the chain of such operations, that
-made its input, if nobody else reads that; BatchNormalization and bias come with it, and so does a residual Add. Concat,
+made its input, if only it reads that; BatchNormalization and bias come with it, and so does a residual Add. Concat,
 Split and shape operations launch nothing, because parts are written and read in place. Everything else is a kernel.
 """
 
@@ -23,7 +23,7 @@ from ..inputs import check_file
 _NOTHING = frozenset(
     ("Identity", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "QuantizeLinear", "DequantizeLinear")
 )
-"""Operations that move no data of their own; a Q or DQ is part of its neighbours."""
+"""Operations that move no data themselves; a Q or DQ is part of its neighbours."""
 _EPILOGUES = frozenset(
     ("BatchNormalization", "Relu", "LeakyRelu", "PRelu", "Clip", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Elu")
 ).union(("Add", "Sub", "Mul", "Div", "Pow", "Sqrt", "Exp", "Erf", "Neg", "Min", "Max", "Softplus", "Cast"))
@@ -200,11 +200,11 @@ class _Fusion:
         pairs = {node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
         if pairs:
             convolutions = [n for n in model.graph.node if n.op_type == "Conv" and pairs.issuperset(n.input[:2])]
-            quantised = {n.input[0] for n in model.graph.node if n.op_type == "QuantizeLinear"} - self._constants
+            quantized = {n.input[0] for n in model.graph.node if n.op_type == "QuantizeLinear"} - self._constants
         else:
             convolutions = quantised_convolutions(model)
-            quantised = {node.input[0] for node in convolutions}
-        return {self._base(name) for name in quantised}, {node.name for node in convolutions}
+            quantized = {node.input[0] for node in convolutions}
+        return {self._base(name) for name in quantized}, {node.name for node in convolutions}
 
     def _reformat(self, name: str, *, into: bool) -> Kernel:
         inside = self._stored(name)

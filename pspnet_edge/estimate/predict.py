@@ -63,9 +63,9 @@ def estimate(model: Path, precision: str, board: str) -> Estimate:
         ModelError: no ONNX file, or one whose shapes are not known.
     """
     if board not in BOARDS:
-        raise OptionError(f"there is no board {board!r} to estimate for: choose one of {', '.join(BOARDS)}")
+        raise OptionError(f"unknown board {board!r}: choose one of {', '.join(BOARDS)}")
     if precision not in ("fp32", "fp16", "int8"):
-        raise OptionError(f"there is no precision {precision!r}: choose one of fp32, fp16, int8")
+        raise OptionError(f"unknown precision {precision!r}: choose one of fp32, fp16, int8")
     chosen = BOARDS[board]
     if precision == "int8" and not chosen.has_int8:
         raise OptionError(f"{chosen.title} does not compute in INT8: estimate fp16 for it")

@@ -47,7 +47,7 @@ _SHAPE = Record(
 )
 _REMAKE = "recreate it with `pspnet-edge calibrate MODEL -o FILE`"
 LEARNED = "learned"
-"""The method of a table whose ranges come from quantisation-aware training."""
+"""The method of a table whose ranges come from quantization-aware training."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class CalibrationTable:
     images_sha256: str
     """Fingerprint of the calibration images' shapes and pixels, in order; empty where ranges were learned."""
     amax: dict[str, float]
-    """Tensor name → the absolute value that the largest int8 code stands for."""
+    """Tensor name → the absolute value that the largest int8 code represents."""
     rounding: dict[str, Rounding] = field(default_factory=dict)
     """Convolution → how its weights and bias differ from the nearest; the others are rounded to nearest."""
     stretch: dict[str, list[float]] = field(default_factory=dict)

@@ -1,8 +1,8 @@
-"""Cross-layer equalisation in front of depthwise convolutions: faint channels are stretched over the whole int8 range.
+"""Cross-layer equalization in front of depthwise convolutions: faint channels are stretched over the whole int8 range.
 
 An activation has one scale for all channels, so a channel that never exceeds a tenth of the range gets a tenth of the
 codes. Stretching it in the convolution before and shrinking it in the depthwise one after leaves the network as it was,
-and costs no precision of weights, because both have a scale a channel. A dense convolution after has none for its
+and costs no precision of weights, because both have one scale per channel. A dense convolution after has none for its
 inputs: there, what the activation gains the weights lose (measured: docs/int8.md), so those are left alone.
 
 Source: M. Nagel et al., Data-Free Quantization, ICCV 2019, which takes ReLU6 for ReLU; here its ceiling stays, and is

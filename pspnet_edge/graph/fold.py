@@ -25,7 +25,7 @@ def fold_projections(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same masks from fewer multiply-accumulates; the graph as it is where there are none to save.
 
     Args:
-        model: of static shape, every node with a name of its own, BatchNorm folded into its convolutions.
+        model: of static shape, every node with its own name, BatchNorm folded into its convolutions.
     """
     graph = _Graph(model)
     for node in filter(graph.is_pointwise, model.graph.node):

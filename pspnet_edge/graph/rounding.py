@@ -134,7 +134,7 @@ def chosen_rounding(weights: NDArray[np.float32], scales: NDArray[np.float32], p
 
     Args:
         weights: ``float32 [outputs, inputs, kh, kw]``.
-        scales: ``float32 [outputs]``, what one code stands for.
+        scales: ``float32 [outputs]``, what one code represents.
         patches: what its filters saw.
     """
     # [groups, filters of the group, size]
@@ -150,7 +150,7 @@ def chosen_rounding(weights: NDArray[np.float32], scales: NDArray[np.float32], p
 def rounded(
     weights: NDArray[np.float32], scales: NDArray[np.float32], chosen: Rounding
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The weights that ``chosen`` stands for, all multiples of their scales, and what to add to the biases."""
+    """The weights that ``chosen`` represents, all multiples of their scales, and what to add to the biases."""
     difference, bias = chosen.unpack(weights.size, len(weights))
     steps = scales.reshape(-1, *[1] * (weights.ndim - 1))
     codes = np.clip(nearest_codes(weights, steps) + difference.reshape(weights.shape), -_LARGEST, _LARGEST)

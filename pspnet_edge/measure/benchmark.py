@@ -1,7 +1,7 @@
 """Measure engines side by side: latency in rounds that take turns, mIoU, size, memory, watts.
 
 Each unit of work (a build, one engine's turn in one round, one engine's mIoU) is kept as soon as it is done, so an
-interrupted benchmark goes on where it was. In a round every engine runs once, in a shuffled order, in a fresh process;
+interrupted benchmark resumes. In a round every engine runs once, in a shuffled order, in a fresh process;
 a machine that slows down for a minute slows all of them down alike.
 """
 
@@ -77,7 +77,7 @@ def measure(
         store: what an earlier run finished.
         meter: reads watts while engines run; None where there is none.
         advance: told how many of ``seconds_of_work`` are done.
-        run: does a task in a process of its own.
+        run: does a task in its own process.
 
     Returns:
         What was measured, in the order of the subjects; and the sample overlays of one pair of engines.
@@ -217,7 +217,7 @@ def _score(
 
 
 def exact_of(subject: Subject, subjects: Sequence[Subject]) -> Subject | None:
-    """The FP32 engine that a subject is held against: of its model and size, and of its runtime if there is one."""
+    """The FP32 engine that a subject is compared with: of its model and size, and of its runtime if there is one."""
     exact = [
         other
         for other in subjects

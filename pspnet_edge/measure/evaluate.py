@@ -97,7 +97,7 @@ def _counted(
 
     done = 0
     for pairs in _batches(_loaded_ahead(load, share), len(frames)):
-        # The last batch may be partly filled; what stands in its other places is not counted.
+        # The last batch may be partly filled; what is in its other places is not counted.
         for place, (frame, _) in enumerate(pairs):
             frames[place] = frame
         split("load")

@@ -1,6 +1,6 @@
 """How long an engine takes, alone and from a decoded video to masks, in slices short enough to take turns.
 
-A slice runs in a process of its own (``worker``), so each round of a benchmark starts afresh: what differs from one
+A slice runs in its own process (``worker``), so each round of a benchmark starts afresh: what differs from one
 start of a process to the next is then inside the spread that is reported, not hidden from it.
 """
 
@@ -105,7 +105,7 @@ def engine_slice(engine: Engine, frames: Sequence[NDArray[np.uint8]], seconds: f
 
 
 def loop_slice(engine: Engine, opened: Callable[[], Source], seconds: float) -> Slice:
-    """Time the way of one frame from the encoded video to a mask of its own size, one frame at a time.
+    """Time the way of one frame from the encoded video to a mask at the size of the frame, one frame at a time.
 
     That is decoding, stretching to the engine's size, the engine, and stretching the mask back. ``run`` does the same
     on several threads at once, so its frames a second are at least these.

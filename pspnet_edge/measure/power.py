@@ -1,7 +1,7 @@
 """Watts, clocks, temperature and throttling of a Jetson while engines run, through jetson-stats.
 
 jetson-stats (``jtop``) is a service that an administrator installs on the board; this file alone talks to it. On other
-machines there is no meter, and reports have null where its figures would stand.
+machines there is no meter, and reports have null for its figures.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def sample_of(jetson: Any, at: float) -> Sample:
 
 def _read(jetson: Any, meter: PowerMeter, ended: threading.Event) -> None:
     # ``ok`` waits for the service's next reading; it is False or raises when the service has gone. What was measured of
-    # engines stands without it, so reading just ends.
+    # engines works without it, so reading just ends.
     with contextlib.suppress(Exception):
         while not ended.is_set() and jetson.ok():
             meter.samples.append(sample_of(jetson, time.monotonic()))

@@ -1,4 +1,4 @@
-"""What a benchmark has finished so far: one small file a unit of work, so that an interrupted run goes on."""
+"""What a benchmark has finished so far: one small file a unit of work, so that an interrupted run resumes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A process of its own for one task of a benchmark: what it opens and allocates is its own, and gone at its end.
 
 ``run_task`` starts ``python -m pspnet_edge.measure.worker TASK``, the task as JSON, and reads lines of JSON:
-``{"done": n}`` as it goes on, and at last ``{"result": …}`` or ``{"error": sentence}``.
+``{"done": n}`` while it works, and at last ``{"result": …}`` or ``{"error": sentence}``.
 """
 
 from __future__ import annotations

@@ -7,9 +7,9 @@ A checkpoint is a dictionary of plain values and tensors, so it loads with ``wei
     preset       name of the network in ``pspnet.PRESETS``
     architecture {field of ``pspnet.Preset``: value} where the network differs from its preset; absent where it does not
     label_set    {"name", "classes", "palette"}
-    weights      state dict; after quantisation-aware training with the learned ranges as quantiser.log_ranges
+    weights      state dict; after quantization-aware training with the learned ranges as quantiser.log_ranges
     facts        what is known about it: recipe, epochs, measured mIoU (JSON values)
-    training     optimiser state and progress; only in the file that ``train --resume`` reads
+    training     optimizer state and progress; only in the file that ``train --resume`` reads
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise ModelError(f"{path} is not a pspnet-edge checkpoint: bring it in with `pspnet-edge import`")
     if content.get("version") != _VERSION:
         raise ModelError(
-            f"{path} has checkpoint version {content.get('version')} and this package reads {_VERSION}: train it anew"
+            f"{path} has checkpoint version {content.get('version')} and this package reads {_VERSION}: train it again"
         )
     try:
         check_value({key: content.get(key) for key in ("preset", "label_set", "facts")}, _SHAPE, "it")

@@ -197,7 +197,7 @@ class GraphBackbone(NodeGraph):
 
     def load_imagenet(self) -> None:
         """There are none."""
-        raise ModelError("an imported backbone has no ImageNet weights of its own: start from its checkpoint (--init)")
+        raise ModelError("an imported backbone has no ImageNet weights: start from its checkpoint (--init)")
 
 
 def _checked(nodes: list[dict[str, Any]], outputs: list[int]) -> tuple[list[int], list[int]]:

@@ -1,6 +1,6 @@
-"""What int8 makes of a network, computed in PyTorch, for quantisation-aware training.
+"""What int8 makes of a network, computed in PyTorch, for quantization-aware training.
 
-The Q/DQ pairs stand where ``graph/quantize.py`` puts them in the exported graph. The network itself is left as it is:
+The Q/DQ pairs are where ``graph/quantize.py`` puts them in the exported graph. The network itself is left as it is:
 its calls of convolutions and additions are watched as they are made, so a tensor that two of them read has one pair,
 as in the graph. Weights are rounded a channel, before BatchNorm: its factor is one a channel too, so the codes are
 those of the folded weights.
@@ -32,12 +32,12 @@ class Quantiser(nn.Module):
     The first are the frames, whose range is known: it stays as it is.
 
     Args:
-        ranges: for each the absolute value that the largest int8 code stands for.
+        ranges: for each the absolute value that the largest int8 code represents.
     """
 
     def __init__(self, ranges: Sequence[float]) -> None:
         super().__init__()
-        # As logarithms, a step of the optimiser changes each by the same share, and none becomes negative.
+        # As logarithms, a step of the optimizer changes each by the same share, and none becomes negative.
         self.log_ranges = nn.Parameter(torch.tensor([math.log(value) for value in ranges], dtype=torch.float32))
 
     @property

@@ -30,7 +30,7 @@ RUNTIME_TITLES = {
 PRECISION_MARKERS = {"fp32": "o", "fp16": "s", "int8": "^"}
 _ESTIMATE = "#D55E00"
 _GREY = "#7f7f7f"
-_INK = "#010203"  # stands for the page's own colour of text, whatever that is: replaced in SVG
+_INK = "#010203"  # replaced by the page's own colour of text, in SVG
 _PAPER = "#fdfcfb"  # likewise for its background
 
 Report = dict[str, Any]
@@ -54,7 +54,7 @@ def svg(draw: Callable[[Report, bool], Any], report: Report, *, narrow: bool) ->
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
     text = stream.getvalue()
     text = text[text.index("<svg") :]
-    # Ids are made unique, because several charts stand in one page.
+    # Ids are made unique, because one page holds several charts.
     text = re.sub(r'id="(?!m[0-9a-f]{8})(?!p[0-9a-f]{8})([^"]+)"', rf'id="{name}-\1"', text)
     text = re.sub(r'<svg [^>]*?viewBox="([^"]+)"[^>]*>', r'<svg viewBox="\1" role="img" aria-label="">', text, count=1)
     text = text.replace('aria-label=""', f'aria-label="{_LABELS[draw.__name__]}"', 1)

@@ -1,4 +1,4 @@
-"""Every check in its order, each in a process of its own, so that one that hangs or crashes does not end the others."""
+"""Every check in its order, each in its own process, so that one that hangs or crashes does not end the others."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def run_checks(
     on_start: Callable[[Check], None] = lambda check: None,
     on_end: Callable[[Outcome], None] = lambda outcome: None,
 ) -> list[Outcome]:
-    """Run checks one after another, each in a process of its own.
+    """Run checks one after another, each in its own process.
 
     Args:
         names: keys of ``CHECKS``.

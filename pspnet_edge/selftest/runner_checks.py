@@ -121,7 +121,7 @@ def check_runner() -> Answer:
 
 
 def check_failure() -> Answer:
-    """A kernel that reads an illegal address, in a process of its own: a sentence, no hang and no crash."""
+    """A kernel that reads an illegal address, in its own process: a sentence, no hang and no crash."""
     needed_gpu()
     command = [sys.executable, "-m", __name__]
     try:
@@ -221,7 +221,7 @@ def _last(text: str) -> str:
 
 
 def _use_illegal_address() -> None:
-    """A frame whose logits are read from an address that nobody has."""
+    """A frame whose logits are read from an address that is not allocated."""
     memory = CudaMemory()
     with memory.current():
         executor = FramesAsLogits(memory)

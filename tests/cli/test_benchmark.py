@@ -7,17 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from pspnet_edge.errors import PspnetEdgeError
+
 CASES = {
-    "precision": (("--precision", "fp32,fp8"), "there is no precision 'fp8'"),
+    "precision": (("--precision", "fp32,fp8"), "unknown precision 'fp8'"),
     "size": (("--size", "big"), "'big' is not a size"),
-    "runtime": (("--runtime", "abacus"), "there is no runtime 'abacus'"),
+    "runtime": (("--runtime", "abacus"), "unknown runtime 'abacus'"),
     "model": (("resnet",), "there is no model resnet"),
-    "board": (("--estimate", "toaster"), "there is no board 'toaster'"),
-    "data set": (("--dataset", "kitti", "--root", "."), "there is no data set 'kitti'"),
+    "board": (("--estimate", "toaster"), "unknown board 'toaster'"),
+    "data set": (("--dataset", "kitti", "--root", "."), "unknown data set 'kitti'"),
     "report to compare": (("--against", "absent.json"), "there is no report absent.json"),
     "report to render": (("--from", "absent.json"), "there is no report absent.json"),
     "output": (("-o", "/proc/report"), "cannot be written"),
-    "video": (("--input", "absent.mp4"), "there is no file"),
+    "video": (("--input", "absent.mp4"), "there is no video"),
 }
 
 
@@ -27,7 +29,7 @@ def test_one_sentence(command_line, case: str) -> None:
     done = command_line("benchmark", *options, "--json")
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
-    assert sentence in json.loads(done.stdout)["error"]
+    assert sentence in str(PspnetEdgeError(**json.loads(done.stdout)["error"]))
 
 
 def test_usage(command_line, tmp_path: Path) -> None:

@@ -116,8 +116,8 @@ REFUSALS = {
     "apt would remove something": (says(FAKE_APT_FAILS="yes"), "without removing or changing what JetPack installed"),
     "no TensorRT": (without("dist/tensorrt.py"), "tensorrt cannot be imported (No module named 'tensorrt')"),
     "a venv that does not see the system": (blind_venv, "does not see JetPack's packages"),
-    "NumPy put before JetPack's": (says(FAKE_SHADOW="numpy"), "another package stands before JetPack's"),
-    "OpenCV put before JetPack's": (says(FAKE_SHADOW="cv2"), "another package stands before JetPack's"),
+    "NumPy put before JetPack's": (says(FAKE_SHADOW="numpy"), "another package comes before JetPack's"),
+    "OpenCV put before JetPack's": (says(FAKE_SHADOW="cv2"), "another package comes before JetPack's"),
     "pycuda of another CUDA": (says(FAKE_PYCUDA="11.4"), "pycuda was compiled and does not import"),
 }
 AFTER_THE_VENV = ("NumPy put", "OpenCV put", "pycuda", "a venv")

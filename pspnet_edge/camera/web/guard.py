@@ -43,7 +43,7 @@ def token_for(host: str, token: str | None) -> str | None:
         return None if _is_loopback(host) else secrets.token_urlsafe(24)
     if len(token) < _SHORTEST_TOKEN or not set(token) <= _TOKEN_LETTERS:
         raise OptionError(
-            f"a token has at least {_SHORTEST_TOKEN} letters, digits and -_~. so that nobody guesses it: "
+            f"a token has at least {_SHORTEST_TOKEN} letters, digits and -_~. so that it cannot be guessed: "
             "leave it out to get one made, or take `openssl rand -hex 16`"
         )
     return token

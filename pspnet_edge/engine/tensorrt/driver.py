@@ -128,7 +128,7 @@ class Driver:
 
 @lru_cache(maxsize=1)
 def load_driver() -> Driver:
-    """The driver of this machine, initialised.
+    """The driver of this machine, initialized.
 
     Raises:
         EngineError: there is none, or it finds no GPU.

@@ -41,7 +41,7 @@ def find_gpu() -> Gpu | None:
 
 
 def free_memory_bytes() -> int | None:
-    """What the kernel says can be had without swapping; on a Jetson the GPU's memory is the same. None if unknown."""
+    """Memory available without swapping, by the kernel; on a Jetson also the GPU's. None if unknown."""
     try:
         for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("MemAvailable:"):

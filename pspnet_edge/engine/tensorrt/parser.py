@@ -1,4 +1,4 @@
-"""ONNX into a TensorRT network; what the parser refuses comes out as the node and a likely mend."""
+"""ONNX into a TensorRT network; what the parser refuses comes out as the node and a likely fix."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from .versions import Api
 if TYPE_CHECKING:
     from . import typed
 
-_EXPORT = "export the model anew with `pspnet-edge export CHECKPOINT`"
+_EXPORT = "export the model again with `pspnet-edge export CHECKPOINT`"
 _MENDS = (
-    ("zero point", "TensorRT takes symmetric int8 alone: quantise with `pspnet-edge build --precision int8`"),
-    ("type Int32 but must have type", "a bias must not be quantised: leave it in floating point"),
-    ("coefficients must all be positive", "a scale is zero or negative: calibrate anew with `pspnet-edge calibrate`"),
+    ("zero point", "TensorRT takes only symmetric int8: quantize with `pspnet-edge build --precision int8`"),
+    ("type Int32 but must have type", "a bias must not be quantized: leave it in floating point"),
+    ("coefficients must all be positive", "a scale is zero or negative: calibrate again with `pspnet-edge calibrate`"),
     ("maxKernelDimsProduct", "the pooling window is too large: export at a smaller --size"),
     ("[Aa]ntialias", "TensorRT resizes without antialiasing: export without it"),
     ("must be of same type", "the node mixes FP32 and FP16: give the FP32 model and let --precision convert it"),
-    ("UINT8", "uint8 may stand at the two ends of the graph alone, next to a Cast"),
+    ("UINT8", "uint8 may be only at the two ends of the graph, next to a Cast"),
     ("[Nn]o importer|[Pp]lugin not found|not supported|[Uu]nsupported", f"this version lacks that operator: {_EXPORT}"),
 )
 
@@ -29,7 +29,7 @@ def parse_graph(api: Api, network: typed.INetworkDefinition, model: ModelFile, l
     """Fill an empty network.
 
     Raises:
-        BuildError: the parser refuses the graph; says at which node, why, and a likely mend.
+        BuildError: the parser refuses the graph; says at which node, why, and a likely fix.
     """
     parser: typed.OnnxParser = api.trt.OnnxParser(network, logger)
     if parser.parse(model.graph.SerializeToString()):

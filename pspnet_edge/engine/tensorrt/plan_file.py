@@ -54,7 +54,7 @@ def problem_without_sidecar(path: Path, rebuild: str) -> str | None:
     except OSError:
         return None
     if head[:4] in _RUNTIMES and (header is None or header.length not in (None, size)):
-        return f"{path} is a truncated TensorRT plan of {size} bytes: copy it anew, or rebuild it with `{rebuild}`"
+        return f"{path} is a truncated TensorRT plan of {size} bytes: copy it again, or rebuild it with `{rebuild}`"
     # Ultralytics writes the length of a JSON text in four bytes, the text, and then the plan.
     if head[4:5] == b"{" and int.from_bytes(head[:4], "little") < size:
         return f"{path} begins with JSON as Ultralytics writes it, not with a plan: build an engine with `{rebuild}`"
@@ -81,7 +81,7 @@ def check_plan(path: Path, facts: dict[str, Any], installed: tuple[int, ...], gp
             f"{path} is {found} and its sidecar says {_NAMES.get(runtime, runtime)}: rebuild with `{rebuild}`"
         )
     if header.length not in (None, path.stat().st_size):
-        raise EngineError(f"{path} is truncated: copy it anew, or rebuild it with `{rebuild}`")
+        raise EngineError(f"{path} is truncated: copy it again, or rebuild it with `{rebuild}`")
     target = facts.get("tensorrt")
     if not isinstance(target, dict) or "compute_capability" not in target:
         raise EngineError(f"the sidecar of {path} does not say what it was built for: rebuild with `{rebuild}`")

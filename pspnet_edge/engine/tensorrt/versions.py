@@ -1,7 +1,7 @@
 """Every difference between the versions of TensorRT that this package knows: 8.6, 10, 11 and TensorRT-RTX.
 
 A guard is a comparison of ``api.level`` with a tuple, or ``api.is_rtx``. ``tests/engine/tensorrt/test_api.py``
-evaluates these guards for each version and looks up what stands behind them in that version's own list of attributes.
+evaluates these guards for each version and looks up what follows them in that version's own list of attributes.
 """
 
 from __future__ import annotations

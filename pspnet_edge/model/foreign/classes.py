@@ -27,7 +27,7 @@ def find_label_set(name: str) -> LabelSet:
 def named_classes(
     count: int, label_set: LabelSet | None, names: Sequence[str] | None
 ) -> tuple[LabelSet, tuple[int, ...] | None]:
-    """The label set of a checkpoint, and which of its logits belongs to each class where they stand in another order.
+    """The label set of a checkpoint, and which of its logits belongs to each class where their order differs.
 
     Args:
         count: how many classes the checkpoint has.

@@ -111,8 +111,8 @@ def unknown(graph: onnx.ModelProto) -> None:
 @pytest.mark.parametrize(
     ("damage", "node", "mend"),
     [
-        (asymmetric, "div_0.q .QuantizeLinear.", "symmetric int8 alone"),
-        (zero_scale, "div_0.q .QuantizeLinear.", "calibrate anew with `pspnet-edge calibrate`"),
+        (asymmetric, "div_0.q .QuantizeLinear.", "only symmetric int8"),
+        (zero_scale, "div_0.q .QuantizeLinear.", "calibrate again with `pspnet-edge calibrate`"),
         (antialiased, "resize_0 .Resize.", "export without it"),
         (unknown, "relu_0 .Abacus.", "this version lacks that operator"),
     ],
