@@ -14,13 +14,25 @@ PspnetEdgeError
 
 from __future__ import annotations
 
+import re
 from typing import Any
+
+_VERBS = (
+    "add bring build check choose close connect convert copy correct distil estimate evaluate export fetch free give "
+    "import install keep label leave look lower make name open pip plug put raise rebuild recreate reinstall remove "
+    "reopen report resize restart restore resume retry run save see start submit sudo take train try unpack update "
+    "upgrade use wait write"
+)
+_FIX = re.compile(rf": (?=(?:{_VERBS.replace(' ', '|')}) |`pspnet-edge )")
+_COMMAND = re.compile(r"`((?:pspnet-edge|pip|sudo|git|python) [^`]+)`|((?:pip install|sudo) [^,;]+?)(?=,|;| or |$)")
 
 
 class PspnetEdgeError(Exception):
     """Something the user can fix.
 
     ``str()`` joins the parts into one sentence: ``problem: fix with `command```.
+
+    One sentence ``"what is wrong: how to fix it"`` is taken apart, and the command found that it quotes.
 
     Args:
         problem: what is wrong, naming the file or value.
@@ -30,6 +42,10 @@ class PspnetEdgeError(Exception):
 
     def __init__(self, problem: str, fix: str | None = None, command: str | None = None) -> None:
         super().__init__(problem, fix, command)
+        if fix is None and command is None and (marks := list(_FIX.finditer(problem))):
+            problem, fix = problem[: marks[-1].start()], problem[marks[-1].end() :]
+        if fix is not None and command is None and (quoted := list(_COMMAND.finditer(fix))):
+            command = quoted[-1][1] or quoted[-1][2]
         self.problem = problem
         self.fix = fix
         self.command = command

@@ -107,20 +107,6 @@ class Settings:
             raise OptionError(f"unknown flip {self.flip!r}", f"choose one of {', '.join(FLIPS)}", parameter="flip")
 
 
-def size_from_text(text: str | None) -> tuple[int, int] | None:
-    """``1280x720`` → (1280, 720), and None → None.
-
-    Raises:
-        OptionError: it is no size.
-    """
-    if text is None:
-        return None
-    width, _, height = text.lower().replace("×", "x").partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise OptionError(f"{text!r} is no size: give --size WIDTHxHEIGHT, such as 1280x720")
-    return int(width), int(height)
-
-
 def open_sources(cameras: Sequence[str], places: Sequence[str], settings: Settings) -> list[Source]:
     """Open what the command line names, cameras first.
 

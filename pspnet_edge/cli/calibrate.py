@@ -57,8 +57,8 @@ def calibrate(
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Measure activation ranges on images; INT8 builds need the table that this makes. A killed run goes on."""
-    from ..artifact import ensure_writable, sha256_of
+    """Measure activation ranges on images; INT8 builds need the resulting table. An interrupted run resumes."""
+    from ..artifact import claim, ensure_writable, sha256_of
     from ..data.datasets import open_dataset
     from ..engine.build import find_model
     from ..graph.calibrate import table_from_dataset
@@ -72,7 +72,7 @@ def calibrate(
     listed = images_from or (_shipped_list(dataset, split) if images is None else None)
     chosen = _chosen(open_dataset(dataset, root, split), listed, images)
     state = output.with_name(f"{output.name}.partial")
-    with progress("calibrate", len(chosen)) as advance:
+    with claim(output), progress("calibrate", len(chosen)) as advance:
         table, skipped = table_from_dataset(
             read_model(source.path),
             chosen,
@@ -84,8 +84,8 @@ def calibrate(
             on_image=advance,
             say=say,
         )
-    write_table(output, table)
-    state.unlink(missing_ok=True)
+        write_table(output, table)
+        state.unlink(missing_ok=True)
     facts = {
         "calibration": str(output),
         "calibration_sha256": sha256_of(output),

@@ -1,61 +1,127 @@
-"""``pspnet-edge data``: fetch public data sets, and look through any data set for defects."""
+"""``pspnet-edge data``: import labels of other tools, split, check, and fetch public data sets."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .output import JsonFlag, progress, result, say
 
-Root = Annotated[Path, typer.Option("--root", metavar="DIR", help="The data set's folder.")]
+if TYPE_CHECKING:
+    from ..data.check import Findings
+
+Root = Annotated[Path, typer.Option("--root", metavar="DIR", help="Folder of the data set.")]
+OptionalRoot = Annotated[
+    Path | None, typer.Option("--root", metavar="DIR", help="Folder of the data set, after its name.")
+]
+SetArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="DIR", help="Folder of the data set, or camvid, voc or cityscapes with --root."),
+]
 
 
 def register(app: typer.Typer) -> None:
     """Add the command group to the application."""
     group = typer.Typer(
         name="data",
-        help="Fetch public data sets, and look through any data set for defects.",
+        help="Import labels of other tools, split and check data sets, fetch public ones.",
         no_args_is_help=True,
     )
-    group.command("check")(check)
-    group.command("fetch")(fetch)
+    group.command("split", no_args_is_help=True)(split)
+    group.command("check", no_args_is_help=True)(check)
+    group.command("fetch", no_args_is_help=True)(fetch)
     app.add_typer(group)
 
 
-def check(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="camvid, voc, cityscapes or folder.")],
-    root: Root,
+def split(
+    folder: SetArgument = None,
+    root: OptionalRoot = None,
+    val: Annotated[float, typer.Option(metavar="SHARE", help="Share of the images for validation.")] = 0.2,
+    test: Annotated[float, typer.Option(metavar="SHARE", help="Share of the images for testing.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Seed of the random choice.")] = 0,
+    group: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|name|folder|none|REGEX",
+            help="Keep sequences together: names that differ in their last number, folders, or a pattern's match.",
+        ),
+    ] = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace lists that are there.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Read every image and mask; list counts, class frequencies and every defect. Exit status 1 if there is one."""
-    from ..data.check import check_dataset
+    """Write train.txt and val.txt (and test.txt): which images train and which measure. Images stay where they are.
 
-    findings = check_dataset(name, root, progress)
-    for defect in findings.defects:
-        say(f"{defect.split or name}: {defect.problem}")
+    Examples:
+
+      pspnet-edge data split my_data --val 0.2
+
+      pspnet-edge data split my_data --val 0.15 --test 0.15 --seed 3
+
+      pspnet-edge data split my_data --group "^(drive_[0-9]+)"
+    """
+    from ..data.split import split_folder
+    from ..errors import OptionError
+
+    name, place = _set_and_root(folder, root)
+    if name not in (None, "folder"):
+        raise OptionError(f"{name} has its published splits", "give the folder of your own data set")
+    done = split_folder(place, val=val, test=test, seed=seed, group=group, overwrite=overwrite)
+    counts = f"train {done.train}, val {done.val}" + (f", test {done.test}" if done.test else "")
+    kept = "" if done.grouped_by == "none" else f"; {done.groups} groups by {done.grouped_by} kept together"
+    result({"root": str(place)} | done.to_dict(), as_json, f"{place}: {counts}{kept}")
+
+
+def check(
+    folder: SetArgument = None,
+    root: OptionalRoot = None,
+    size: Annotated[
+        str, typer.Option(metavar="HEIGHTxWIDTH", help="Engine size at which objects must be visible.")
+    ] = "384x480",
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Also write a page that shows the worst findings.")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit status 1 for warnings too.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Read every image and mask and list what is wrong, loudly or silently. Exit status 1 if there are defects.
+
+    Examples:
+
+      pspnet-edge data check my_data --html check.html
+
+      pspnet-edge data check cityscapes --root /data/cityscapes --size 512x1024
+
+      pspnet-edge data check my_data --strict --json
+    """
+    from ..artifact import ensure_writable
+    from ..data.check import check_dataset, write_page
+    from ..data.recognize import recognized
+    from .options import parse_size
+
+    name, place = _set_and_root(folder, root)
+    name = name or recognized(place)
+    if html is not None:
+        ensure_writable(html)
+    findings = check_dataset(name, place, progress, engine_hw=parse_size(size))
+    for finding in findings.found:
+        where = f"{finding.split}: " if finding.split else ""
+        say(f"{finding.severity}: {where}{finding.problem}")
+    if html is not None:
+        write_page(html, name, place, findings, _label_set(name, place))
     facts = {
         "dataset": name,
-        "root": str(root),
-        "splits": {
-            split: {
-                "images": count.images,
-                "class_frequencies": count.class_frequencies(),
-                "ignored_fraction": count.ignored_fraction(),
-            }
-            for split, count in findings.splits.items()
-        },
-        "defects": [asdict(defect) | {"file": str(defect.file)} for defect in findings.defects],
+        "root": str(place),
+        "splits": {split: count.to_dict() for split, count in findings.splits.items()},
+        "defects": [finding.to_dict() for finding in findings.defects],
+        "warnings": [finding.to_dict() for finding in findings.warnings],
+        "notes": list(findings.notes),
+        "html": str(html) if html else None,
     }
-    lines = []
-    for split, count in findings.splits.items():
-        lines.append(f"{split}: {count.images} images, {count.ignored_fraction():.1%} of the pixels ignored")
-        lines += [f"  {share:8.3%}  {class_name}" for class_name, share in count.class_frequencies().items()]
-    lines.append(f"{len(findings.defects)} defects" if findings.defects else "no defects")
-    result(facts, as_json, "\n".join(lines))
-    if findings.defects:
+    result(facts, as_json, "\n".join(_summary(findings)))
+    if findings.defects or (strict and findings.warnings):
         raise typer.Exit(1)
 
 
@@ -68,7 +134,14 @@ def fetch(
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Download a public data set, check it and unpack it; a download that was broken off is resumed."""
+    """Download a public data set, verify and unpack it; an interrupted download is resumed.
+
+    Examples:
+
+      pspnet-edge data fetch camvid --root CamVid
+
+      pspnet-edge data fetch voc --root /data/voc
+    """
     from ..data.fetch import fetch as fetch_dataset
 
     archives = fetch_dataset(name, root, url=url, sha256=sha256, progress=progress)
@@ -77,7 +150,52 @@ def fetch(
     for archive in archives:
         how = f"verified by {archive.verified_by}"
         if archive.verified_by == "none":
-            how = "recorded, because none is published to hold it against"
+            how = "recorded, because no published one exists to compare it with"
         lines.append(f"{root / archive.folder}: {archive.files} files, SHA-256 {archive.sha256}, {how}")
-    lines.append(f"look through it with: pspnet-edge data check {name} --root {root}")
+    lines.append(f"check it with: pspnet-edge data check {name} --root {root}")
     result(facts, as_json, "\n".join(lines))
+
+
+def _set_and_root(folder: str | None, root: Path | None) -> tuple[str | None, Path]:
+    """The data set's name, or None to recognize it, and its folder, from ``DIR``, ``NAME --root DIR`` or ``--root
+    DIR``."""
+    from ..data.datasets import NAMES
+    from ..errors import DataError
+
+    if folder in NAMES and not (root is None and Path(folder).is_dir()):
+        if root is None and folder != "scenes":
+            raise typer.BadParameter("missing", param_hint="--root")
+        return folder, root or Path()
+    place = Path(folder) if folder is not None else root
+    if place is None:
+        raise typer.BadParameter("give the folder of the data set", param_hint="DIR")
+    if folder is not None and root is not None:
+        if not place.is_dir():
+            raise DataError(f"unknown data set {folder!r}", f"choose one of {', '.join(NAMES)}")
+        raise typer.BadParameter("give the folder once", param_hint="--root")
+    return None, place
+
+
+def _label_set(name: str, root: Path):  # type: ignore[no-untyped-def]
+    from .. import labels
+    from ..data.folder import classes_of
+    from ..errors import DataError
+
+    if name != "folder":
+        return getattr(labels, name.upper(), None)
+    try:
+        return classes_of(root).label_set
+    except DataError:
+        return None
+
+
+def _summary(findings: Findings) -> list[str]:
+    lines = []
+    for split, count in findings.splits.items():
+        lines.append(f"{split}: {count.images} images, {count.ignored_fraction():.1%} of the pixels ignored")
+        lines += [f"  {share:8.3%}  {class_name}" for class_name, share in count.class_frequencies().items()]
+    lines += findings.notes
+    defects, warnings = len(findings.defects), len(findings.warnings)
+    said = f"{defects} defect{'s' if defects != 1 else ''}" if defects else "no defects"
+    lines.append(f"{said}, {warnings} warning{'s' if warnings != 1 else ''}" if warnings else said)
+    return lines

@@ -21,35 +21,39 @@ def register(app: typer.Typer) -> None:
 def import_(
     arguments: Annotated[
         list[str],
-        typer.Argument(
-            metavar="semseg|mmseg|smp|paddleseg CHECKPOINT", help="The project it comes from, and its file."
-        ),
+        typer.Argument(metavar="CHECKPOINT", help="A checkpoint file of another project."),
     ],
+    format_name: Annotated[
+        str,
+        typer.Option(
+            "--format", metavar="auto|semseg|mmseg|smp|paddleseg", help="Project it comes from; auto recognizes it."
+        ),
+    ] = "auto",
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", metavar="FILE", help="Default: CHECKPOINT's name with .imported.pt."),
     ] = None,
-    auto: Annotated[bool, typer.Option("--auto", help="Recognise the project; give CHECKPOINT alone.")] = False,
+    auto: Annotated[bool, typer.Option("--auto", hidden=True)] = False,
     label_set: Annotated[
         str | None,
-        typer.Option(metavar="camvid|voc|cityscapes", help="What it was trained for; puts the classes into its order."),
+        typer.Option(metavar="camvid|voc|cityscapes", help="Label set it was trained for; reorders the classes."),
     ] = None,
     classes: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Class names, one a line, in the order of its logits.")
+        Path | None, typer.Option(metavar="FILE", help="Class names, one per line, in the order of the logits.")
     ] = None,
     bins: Annotated[
-        str | None, typer.Option(metavar="N,N,…", help="Bins of its pyramid, where they are not 1,2,3,6.")
+        str | None, typer.Option(metavar="N,N,…", help="Bins of the pyramid pooling module, if not 1,2,3,6.")
     ] = None,
     reference: Annotated[
-        Path | None, typer.Option(metavar="FILE.npz", help="An `input` and its `logits` there, to compare with.")
+        Path | None, typer.Option(metavar="FILE.npz", help="An `input` and its `logits`, to compare with.")
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Turn a PSPNet of semseg, mmsegmentation, segmentation-models-pytorch or PaddleSeg into a checkpoint of ours."""
+    """Import a PSPNet checkpoint of semseg, mmsegmentation, segmentation-models-pytorch or PaddleSeg."""
     from ..artifact import ensure_writable, sha256_of
     from ..lazy import require
 
-    format_name, source = _format_and_source(arguments, auto)
+    chosen, source = _format_and_source(arguments, format_name, auto)
     output = output or source.with_suffix(".imported.pt")
     ensure_writable(output)
     require("torch", "import a checkpoint")
@@ -59,7 +63,7 @@ def import_(
 
     imported = import_checkpoint(
         source,
-        format_name,
+        chosen,
         bins=_parse_bins(bins),
         label_set=None if label_set is None else find_label_set(label_set),
         class_names=_read_names(classes),
@@ -103,13 +107,19 @@ def _tell(imported: Imported) -> None:
         say(f"left out, {reason}: {keys[0]}{f' and {len(keys) - 1} more' if len(keys) > 1 else ''}")
 
 
-def _format_and_source(arguments: list[str], auto: bool) -> tuple[str | None, Path]:
+def _format_and_source(arguments: list[str], wanted: str, auto: bool) -> tuple[str | None, Path]:
+    """The format, None to recognize it, and the file; also as 0.1 spelled them: ``mmseg FILE`` and ``--auto FILE``."""
     formats = ("semseg", "mmseg", "smp", "paddleseg")
-    if auto and len(arguments) == 1:
-        return None, Path(arguments[0])
-    if not auto and len(arguments) == 2 and arguments[0] in formats:
+    if wanted not in ("auto", *formats):
+        raise typer.BadParameter(f"unknown format {wanted!r}: choose auto, {', '.join(formats)}")
+    if len(arguments) == 2 and arguments[0] in formats and not auto:
+        say(f"`import {arguments[0]} FILE` is now `import FILE --format {arguments[0]}`")
         return arguments[0], Path(arguments[1])
-    raise typer.BadParameter(f"give one of {', '.join(formats)} and a checkpoint, or --auto and a checkpoint")
+    if len(arguments) != 1 or arguments[0] in formats:
+        raise typer.BadParameter("give one checkpoint file")
+    if auto:
+        say("--auto is not needed any more: the format is recognized")
+    return None if wanted == "auto" else wanted, Path(arguments[0])
 
 
 def _parse_bins(text: str | None) -> list[int] | None:

@@ -20,7 +20,7 @@ app = typer.Typer(
     name="pspnet-edge",
     help="PSPNet segmentation on embedded GPUs: train, export, calibrate, build INT8/FP16 engines, run a camera loop.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -74,6 +74,21 @@ def parse_size(text: str, option: str = "--size") -> tuple[int, int]:
     return int(height), int(width)
 
 
+def parse_camera_size(text: str | None) -> tuple[int, int] | None:
+    """The size to ask a camera for, ``(width, height)``. Up to 0.1 it was WIDTHxHEIGHT, which is still understood.
+
+    Raises:
+        OptionError: it is not a size.
+    """
+    if text is None:
+        return None
+    height, width = parse_size(text)
+    if height > width:  # no camera is higher than wide
+        say(f"--size is HEIGHTxWIDTH now: taking {height}x{width} as {width}x{height}")
+        height, width = width, height
+    return width, height
+
+
 def _is_side(text: str) -> bool:
     return text.isascii() and text.isdecimal() and len(text) <= 5 and 1 <= int(text) <= 65_536
 

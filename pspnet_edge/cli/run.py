@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import engine_or_default, names_model
+from ..records import counted
+from .options import engine_or_default, names_model, parse_camera_size
 from .output import Advance, JsonFlag, progress, result, say
 
 if TYPE_CHECKING:
     from ..camera.loop import Loop
-    from ..camera.overlay import Overlay
     from ..camera.picture_folder import PictureFolder
     from ..camera.sinks import Sink
     from ..camera.sources import Source
-    from ..engine.engine import EngineInfo
+    from ..camera.web import WebView
     from ..labels import LabelSet
 
 _SOURCE, _ENGINE, _VIEW, _OUTPUT, _SERVICE = "Source", "Engine", "View", "Output", "Service"
@@ -74,7 +74,7 @@ def run(
         ),
     ] = None,
     size: Annotated[
-        str | None, typer.Option(metavar="WxH", help="Requested camera frame size.", rich_help_panel=_SOURCE)
+        str | None, typer.Option(metavar="HEIGHTxWIDTH", help="Requested camera frame size.", rich_help_panel=_SOURCE)
     ] = None,
     fps: Annotated[
         float | None, typer.Option(min=0.1, metavar="N", help="Requested camera frame rate.", rich_help_panel=_SOURCE)
@@ -266,8 +266,9 @@ def run(
 ) -> None:
     """Segment cameras, streams, videos or images, and show, record or save the result."""
     from ..camera.loop import Loop
+    from ..camera.overlay import Overlay, check_show, class_ids
     from ..camera.sinks import check_view
-    from ..camera.sources import Settings, open_sources, size_from_text
+    from ..camera.sources import Settings, open_sources
     from ..data.geometry import Geometry, roi_from_text
 
     engine, places = _split_arguments(engine, inputs or [], place or [])
@@ -283,7 +284,7 @@ def run(
         if view != "web":
             _refuse(context, ("opacity", "hide"), "needs a window, --view web, --record, --save-overlays or --rtp")
     geometry = Geometry(fit, roi_from_text(roi), tiles)
-    asked = Settings(size_from_text(size), fps, pixels, stall, wait, loop, realtime, flip)
+    asked = Settings(parse_camera_size(size), fps, pixels, stall, wait, loop, realtime, flip)
     with contextlib.ExitStack() as held:
         sources = open_sources(camera or [], places, asked)
         for source in sources:
@@ -297,14 +298,28 @@ def run(
             outputs.add_rtp(rtp)
         opened = held.enter_context(engine_or_default(engine, model, precision, runtime))
         info = opened.info
-        overlay = _overlay(info.label_set, opacity, legend, hide or [], show)
+        hidden = class_ids(info.label_set, hide or [])
+        overlay = Overlay(info.label_set, opacity, legend=legend, hide=hidden, show=check_show(show))
         outputs.add_folders(info.label_set, save_masks, save_overlays)
         main_loop = Loop(sources, opened, frames, geometry=geometry, overlay=overlay)
         if view == "window":
             outputs.add_window()
         if serves:
+            from ..camera.web import WebView
+
             port = web_port if view == "web" else metrics_port or 0
-            outputs.sinks += _served(held, main_loop, info, web_host, port, web_token, metrics_only=view != "web")
+            served = WebView(
+                info.label_set,
+                lambda: main_loop.summary().to_dict(),
+                host=web_host,
+                port=port,
+                token=web_token,
+                metrics_only=view != "web",
+                about=f"{info.path.name}, {info.precision}, {info.runtime}",
+                opacity=opacity,
+                hide=hidden,
+            )
+            outputs.add_web(served, tells_token=view != "web" and web_token is None)
         if stats is not None:
             outputs.add_stats(stats, main_loop)
         if not outputs.sinks and stats is None and not _is_given(context, "view"):
@@ -377,6 +392,12 @@ class _Outputs:
 
         self.sinks.append(self._held.enter_context(Window([source.name for source in self._sources])))
 
+    def add_web(self, view: WebView, tells_token: bool) -> None:
+        self.sinks.append(self._held.enter_context(view))
+        say(f"{'metrics' if view.metrics_only else 'watch'} at {view.url}")
+        if tells_token and view.token is not None:
+            say(f"they ask for Authorization: Bearer {view.token}")
+
     def add_stats(self, path: Path, loop: Loop) -> None:
         from ..camera.stats import StatsFile
 
@@ -392,7 +413,7 @@ class _Outputs:
     def in_words(self) -> str:
         """For the last line."""
         words = [str(path) for path in self.recorded if path.exists()]
-        words += [f"{count(folder.written, what)} in {folder.folder}" for what, folder in self._folders]
+        words += [f"{counted(folder.written, what)} in {folder.folder}" for what, folder in self._folders]
         words += [str(self._stats)] if self._stats is not None else []
         return ", ".join(words)
 
@@ -404,11 +425,6 @@ def tell_formats(sources: Sequence[Source]) -> None:
     for source in sources:
         if isinstance(source, LiveSource):
             say(f"{source.name}: {source.format or 'not there yet, waiting for it'}")
-
-
-def count(number: int, what: str) -> str:
-    """``1 frame``, ``2 frames``."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _split_arguments(engine: str | None, inputs: list[str], places: list[str]) -> tuple[str | None, list[str]]:
@@ -443,40 +459,6 @@ def _check_sources(context: typer.Context, sources: Sequence[Source], places: Se
         _refuse(context, _FOR_LIVE, "is for cameras and streams, and there is none")
     if all(live) or list(places) == ["demo"]:
         _refuse(context, _FOR_FILES if all(live) else ("loop",), "is for videos and images, and there is none")
-
-
-def _overlay(label_set: LabelSet, opacity: float, legend: bool, hide: Sequence[str], show: str) -> Overlay:
-    from ..camera.overlay import Overlay, check_show, class_ids
-
-    return Overlay(label_set, opacity, legend=legend, hide=class_ids(label_set, hide), show=check_show(show))
-
-
-def _served(
-    held: contextlib.ExitStack,
-    loop: Loop,
-    info: EngineInfo,
-    host: str,
-    port: int,
-    token: str | None,
-    metrics_only: bool,
-) -> list[Sink]:
-    from ..camera.web import WebView
-
-    view = held.enter_context(
-        WebView(
-            info.label_set,
-            lambda: loop.summary().to_dict(),
-            host=host,
-            port=port,
-            token=token,
-            metrics_only=metrics_only,
-            about=f"{info.path.name}, {info.precision}, {info.runtime}",
-        )
-    )
-    say(f"{'metrics' if metrics_only else 'watch'} at {view.url}")
-    if metrics_only and token is None and view.token is not None:
-        say(f"they ask for Authorization: Bearer {view.token}")
-    return [view]
 
 
 def _end_on_signals(held: contextlib.ExitStack, loop: Loop) -> None:
@@ -522,7 +504,7 @@ def _with_rate(loop: Loop, advance: Advance) -> Callable[[int], None]:
 
 def _in_words(facts: dict[str, Any], outputs: str, live: bool) -> str:
     latency, age = facts["latency_ms"], facts["age_ms"]
-    words = f"{count(facts['frames'], 'frame')}, {facts['dropped']} dropped, {facts['fps']:.1f} FPS"
+    words = f"{counted(facts['frames'], 'frame')}, {facts['dropped']} dropped, {facts['fps']:.1f} FPS"
     if facts["frames"]:
         words += f"; compute p50 {latency['p50']:.1f} p99 {latency['p99']:.1f} ms"
         if live:

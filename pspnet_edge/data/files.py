@@ -17,6 +17,7 @@ import numpy as np
 from ..errors import DataError
 from ..labels import IGNORE, LabelSet
 from ..pixels import PixelFormat, measured_range, sampled
+from .exif import SWAPS_SIDES, orientation_of
 from .image_file import DEFAULT_PIXELS, Image, as_frame, decode, may_be_deep, read_encoded, read_image
 from .mask_file import Colours, Mask, read_mask
 from .reading import read_text, reason_of
@@ -32,6 +33,7 @@ __all__ = [
     "read_image",
     "read_lines",
     "read_mask",
+    "size_problem",
     "unreadable_folder",
 ]
 
@@ -97,18 +99,32 @@ class FileSet:
 
     def ensure_same_size(self, index: int, image: Image, mask: Mask) -> None:
         """Raise ``DataError`` if the mask of a pair has not the size of its image."""
-        if image.shape[:2] != mask.shape:
-            image_path, mask_path = self.pairs[index]
-            raise DataError(
-                f"{mask_path} is {mask.shape[1]}×{mask.shape[0]} and its image {image_path.name} is "
-                f"{image.shape[1]}×{image.shape[0]}: a mask must have the size of its image"
-            )
+        image_hw, mask_hw = (image.shape[0], image.shape[1]), (mask.shape[0], mask.shape[1])
+        if image_hw != mask_hw:
+            raise DataError(size_problem(*self.pairs[index], image_hw, mask_hw))
 
     def repeated(self) -> list[Path]:
         """The images that stand in more than one pair, and the masks of more than one image."""
         images = Counter(image for image, _ in self.pairs)
         masks = Counter(mask for _, mask in dict.fromkeys(self.pairs))
         return [path for counts in (images, masks) for path, count in counts.items() if count > 1]
+
+
+def size_problem(image: Path, mask: Path, image_hw: tuple[int, int], mask_hw: tuple[int, int]) -> str:
+    """The sentence for a mask that does not have the size of its image, with the reason that fits."""
+    (image_h, image_w), (mask_h, mask_w) = image_hw, mask_hw
+    sizes = f"{mask} is {mask_w}×{mask_h} and its image {image.name} is {image_w}×{image_h}"
+    if (mask_h, mask_w) == (image_w, image_h):
+        orientation = orientation_of(read_encoded(image))
+        if orientation in SWAPS_SIDES:
+            return (
+                f"{sizes}, because EXIF orientation {orientation} turns the image when it is read: turn the mask too, "
+                f"or save the image upright without the EXIF tag"
+            )
+        return f"{sizes}, so the mask is transposed or turned: export it in the image's orientation"
+    if max(abs(mask_h - image_h), abs(mask_w - image_w)) <= 2:
+        return f"{sizes}, off by a pixel or two: a mask must have the size of its image, so export it again"
+    return f"{sizes}: a mask must have the size of its image"
 
 
 def pixels_of_files(paths: Sequence[Path], wanted: PixelFormat) -> PixelFormat:

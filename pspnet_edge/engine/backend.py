@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+import numpy as np
+
 from ..data.progress import Advance
-from ..errors import EngineError
+from ..errors import BuildError, EngineError
 from .engine import EngineInfo
 from .session import Session
 
@@ -103,6 +105,26 @@ class Port:
     shape: tuple[int | str | None, ...]
 
 
+def ensure_runs(load: Callable[[], Session], model: ModelFile) -> None:
+    """Load an engine and run one black frame: the runtime itself has the last word on whether this is an engine.
+
+    Raises:
+        BuildError: the runtime refuses it, or gives another mask than the contract says.
+    """
+    frames = np.zeros((*model.shape_nhw, model.channels), np.uint8)
+    try:
+        session = load()
+        try:
+            masks = session.infer(frames)
+            found = masks.dtype.name, masks.shape
+        finally:
+            session.close()
+    except EngineError as error:
+        raise BuildError(f"the model cannot be built: {error.problem}", "export it again") from error
+    if found != ("uint8", model.shape_nhw):
+        raise BuildError(f"the model gives {found[0]} masks of shape {found[1]}, expected {model.shape_nhw}")
+
+
 def ensure_contract(path: Path, info: EngineInfo, inputs: Sequence[Port], outputs: Sequence[Port]) -> None:
     """Compare what a runtime loaded with the sidecar.
 
@@ -116,6 +138,7 @@ def ensure_contract(path: Path, info: EngineInfo, inputs: Sequence[Port], output
         if found != [expected]:
             listed = ", ".join(f"{port.name} {port.dtype} {list(port.shape)}" for port in ports) or "none"
             raise EngineError(
-                f"the {what} of {path} is {listed} and its sidecar says {expected[0]} {list(expected[1])}: "
-                f"rebuild it with `{REBUILD}`"
+                f"the {what} of {path} is {listed} and its sidecar says {expected[0]} {list(expected[1])}",
+                "rebuild it",
+                REBUILD,
             )

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BuildError, EngineError, OptionError
+from ..errors import EngineError, OptionError
 from ..lazy import available, require
-from .backend import REBUILD, BuildRequest, Built, Flavour, Port, ensure_contract
+from .backend import REBUILD, BuildRequest, Built, Flavour, Port, ensure_contract, ensure_runs
 from .engine import EngineInfo
 
 _DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(float16)": "float16"}
@@ -40,11 +40,7 @@ class OnnxRuntime:
 
         model = fp16_model(request.model) if request.precision == "fp16" else request.model
         content = model.proto.SerializeToString()
-        try:
-            # The runtime itself has the last word on whether this is an engine.
-            OnnxRuntimeSession(content, "the model").close()
-        except EngineError as error:
-            raise BuildError(f"the model cannot be built: {error}") from error
+        ensure_runs(lambda: OnnxRuntimeSession(content, "the model"), model)
         return Built(content)
 
     def open(self, path: Path, info: EngineInfo) -> OnnxRuntimeSession:
@@ -69,7 +65,7 @@ class OnnxRuntimeSession:
             self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its exceptions derive from Exception alone
             reason = str(error).strip().split("\n")[0]
-            raise EngineError(f"ONNX Runtime cannot load {name} ({reason}): rebuild it with `{REBUILD}`") from error
+            raise EngineError(f"ONNX Runtime cannot load {name} ({reason})", "rebuild it", REBUILD) from error
         self._input = self._session.get_inputs()[0].name
 
     def ports(self) -> tuple[list[Port], list[Port]]:
@@ -84,7 +80,11 @@ class OnnxRuntimeSession:
 
     def infer(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """See ``session.Session``."""
-        return np.asarray(self._session.run(None, {self._input: frames})[0])
+        try:
+            return np.asarray(self._session.run(None, {self._input: frames})[0])
+        except Exception as error:  # its exceptions derive from Exception alone
+            reason = str(error).strip().split("\n")[0]
+            raise EngineError(f"ONNX Runtime failed ({reason})", "rebuild it", REBUILD) from error
 
     def close(self) -> None:
         """See ``session.Session``."""

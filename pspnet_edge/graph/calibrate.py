@@ -11,21 +11,19 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from ..data.datasets import Dataset
 from ..data.geometry import frame_at
 from ..errors import CalibrationError, DataError, OptionError
 from ..histogram import ensure_method
-from ..lazy import require
 from .calibration_state import Measured, Purpose, read_state, write_state
 from .calibration_table import CalibrationTable, convolutions_of, weights_fingerprint
 from .onnx_file import ModelFile
 from .quantize import INT8_MAX, pixel_steps, quantised_tensors
+from .reference import ReferenceSession
 from .view import GraphView
 from .weight_statistics import SecondLook
 
@@ -143,8 +141,7 @@ class _WatchedNetwork:
     def __init__(self, model: ModelFile) -> None:
         self.tensors = quantised_tensors(model.proto)
         self._batch, *self._size_hw = model.shape_nhw
-        self._input = model.proto.graph.input[0].name
-        self._session = _session(model, self.tensors)
+        self._session = ReferenceSession(model.proto, "calibrate", self.tensors)
         self._graph = model.proto
 
     def measure(self, image: NDArray[np.uint8], measured: Measured) -> None:
@@ -167,17 +164,7 @@ class _WatchedNetwork:
     def _activations(self, image: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         height, width = self._size_hw
         frames = np.repeat(frame_at(image, (height, width))[None], self._batch, axis=0)
-        return dict(zip(self.tensors, self._session.run(self.tensors, {self._input: frames})))
-
-
-def _session(model: ModelFile, tensors: list[str]) -> Any:
-    onnxruntime = require("onnxruntime", "calibrate")
-    watched = onnx.ModelProto()
-    watched.CopyFrom(model.proto)
-    watched.graph.output.extend(
-        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in tensors
-    )
-    return onnxruntime.InferenceSession(watched.SerializeToString(), providers=["CPUExecutionProvider"])
+        return dict(zip(self.tensors, self._session.run(frames)))
 
 
 def _purpose(model: ModelFile, images: Dataset, method: str) -> Purpose:

@@ -17,18 +17,21 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from google.protobuf.message import DecodeError
 
 from ..artifact import write_bytes
+from ..document import LABEL_SET, Number, Record, Text, check_value, parse_json
 from ..errors import ModelError
 from ..inputs import check_file
 from ..labels import LabelSet
+from .gate import MOST_BATCH, MOST_FILE_BYTES, MOST_PIXELS, ensure_sound, infer, parse_proto
 
 _KEY = "pspnet_edge"
 _FORMAT_VERSION = 1
-_MOST_BYTES = (1 << 31) - 1  # what protobuf can hold
 CHANNELS = (1, 3, 4)
 """Channels that a frame may have."""
+_METADATA = Record(
+    {"format_version": Number(whole=True), "preset": Text(200), "label_set": LABEL_SET, "facts": Record({})}
+)
 _EXPORT_HINT = "make one with `pspnet-edge export CHECKPOINT`"
 
 
@@ -68,10 +71,7 @@ class ModelFile:
 
     def with_proto(self, proto: onnx.ModelProto) -> ModelFile:
         """The same model computed by another graph, whose shapes are inferred again and which is checked."""
-        del proto.graph.value_info[:]
-        proto = onnx.shape_inference.infer_shapes(proto, strict_mode=True)
-        onnx.checker.check_model(proto)
-        changed = ModelFile(proto, self.preset, self.label_set, self.facts)
+        changed = ModelFile(infer(proto, "the changed graph"), self.preset, self.label_set, self.facts)
         _attach(changed)
         return changed
 
@@ -93,6 +93,7 @@ def model_file(graph: onnx.ModelProto, preset: str, label_set: LabelSet, facts: 
     """
     model = ModelFile(graph, preset, label_set, facts)
     _attach(model)
+    ensure_sound(graph, "the exported graph")
     _check(graph, "the exported graph")
     return model
 
@@ -103,31 +104,44 @@ def read_model(path: Path) -> ModelFile:
     Raises:
         ModelError: missing, not ONNX, without this package's metadata, or with another input or output.
     """
-    check_file(path, "model", ModelError, "list the bundled ones", "pspnet-edge models", most_bytes=_MOST_BYTES)
+    check_file(path, "model", ModelError, "list the bundled ones", "pspnet-edge models", most_bytes=MOST_FILE_BYTES)
     try:
-        graph = onnx.load_model_from_string(path.read_bytes())
-        onnx.checker.check_model(graph)
-    except (DecodeError, onnx.checker.ValidationError, OSError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise ModelError(f"{path} is not a valid ONNX file ({reason}): {_EXPORT_HINT}") from error
-    return parse_model(graph, str(path))
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read ({error.strerror})", "check the disk") from error
+    return parse_model(parse_proto(content, str(path)), str(path))
 
 
-def parse_model(graph: onnx.ModelProto, name: str) -> ModelFile:
-    """Read the metadata of a loaded graph; ``name`` is what errors call it."""
-    stored = {entry.key: entry.value for entry in graph.metadata_props}
+def parse_model(proto: onnx.ModelProto, name: str) -> ModelFile:
+    """Check a loaded graph and read its metadata; ``name`` is what errors call it.
+
+    Raises:
+        ModelError: without this package's metadata, or not such a graph as this package exports.
+    """
+    stored = {entry.key: entry.value for entry in proto.metadata_props}
     if _KEY not in stored:
-        raise ModelError(f"{name} is an ONNX file of another program, without class names: {_EXPORT_HINT}")
+        raise ModelError(
+            f"{name} is an ONNX file of another program, without class names",
+            "give it our input, output and classes",
+            "pspnet-edge adapt MODEL.onnx --classes FILE -o ours.onnx",
+        )
     try:
-        metadata = json.loads(stored[_KEY])
+        metadata = parse_json(stored[_KEY])
+        check_value(metadata, _METADATA, "it")
+    except ValueError as error:
+        raise ModelError(f"the metadata in {name} is damaged ({error}): {_EXPORT_HINT}") from error
+    if metadata["format_version"] != _FORMAT_VERSION:
+        raise ModelError(
+            f"{name} has metadata version {metadata['format_version']}, this package reads {_FORMAT_VERSION}: "
+            f"{_EXPORT_HINT}"
+        )
+    try:
         label_set = LabelSet.from_facts(metadata["label_set"])
-        version, preset, facts = metadata["format_version"], str(metadata["preset"]), dict(metadata["facts"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"the metadata in {name} is damaged ({error!r}): {_EXPORT_HINT}") from error
-    if version != _FORMAT_VERSION:
-        raise ModelError(f"{name} has metadata version {version}, this package reads {_FORMAT_VERSION}: {_EXPORT_HINT}")
-    _check(graph, name)
-    return ModelFile(graph, preset, label_set, facts)
+    except ValueError as error:
+        raise ModelError(f"the metadata in {name} is damaged ({error}): {_EXPORT_HINT}") from error
+    ensure_sound(proto, name)
+    _check(proto, name)
+    return ModelFile(proto, metadata["preset"], label_set, metadata["facts"])
 
 
 def write_model(path: Path, model: ModelFile) -> None:
@@ -173,6 +187,11 @@ def _check(graph: onnx.ModelProto, name: str) -> None:
         raise ModelError(
             f"{name} maps {frames} to {masks}, expected static uint8 frames [N, H, W, C] of 1, 3 or 4 "
             f"channels to uint8 masks [N, H, W]: {_EXPORT_HINT}"
+        )
+    if frames[0] > MOST_BATCH or frames[1] * frames[2] > MOST_PIXELS:
+        raise ModelError(
+            f"{name} takes frames {frames}, more than {MOST_BATCH} or of more than {MOST_PIXELS >> 20} megapixels",
+            "export it smaller",
         )
 
 

@@ -65,7 +65,7 @@ def pixel_steps(graph: onnx.ModelProto) -> dict[str, float]:
     return {
         name: slope
         for name, (slope, offset) in affine.items()
-        if name in quantised and 127 <= -offset / slope <= 128 and (offset / slope).is_integer()
+        if name in quantised and slope and 127 <= -offset / slope <= 128 and (offset / slope).is_integer()
     }
 
 

@@ -17,11 +17,11 @@ from ..data.datasets import Dataset
 from ..data.geometry import frame_at, mask_at
 from ..data.progress import Advance
 from ..errors import BuildError, OptionError
-from ..lazy import require
 from ..metrics import ConfusionMatrix
 from .calibration_table import CalibrationTable
 from .onnx_file import ModelFile
 from .quantize import convolution_macs, int8_mac_fraction, int8_model, quantised_convolutions
+from .reference import ReferenceSession
 
 _RANKING_IMAGES = 6
 _LEAST_FRACTION = 0.5
@@ -218,17 +218,16 @@ class _Judge:
         entry = self._dataset[index]
         return entry[0] if isinstance(entry, tuple) else entry
 
-    def _mask(self, session: Any, index: int) -> NDArray[np.uint8]:
+    def _mask(self, session: ReferenceSession, index: int) -> NDArray[np.uint8]:
         return _run(session, frame_at(self._image(index), self._size_hw))
 
 
-def _session(graph: onnx.ModelProto) -> Any:
-    onnxruntime = require("onnxruntime", "measure what INT8 costs")
-    return onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+def _session(graph: onnx.ModelProto) -> ReferenceSession:
+    return ReferenceSession(graph, "measure what INT8 costs")
 
 
-def _run(session: Any, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.asarray(session.run(None, {session.get_inputs()[0].name: frame[None]})[0][0])
+def _run(session: ReferenceSession, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.asarray(session.run(np.repeat(frame[None], session.batch, axis=0))[0][0])
 
 
 def _masks(graph: onnx.ModelProto, frames: Images) -> list[NDArray[np.uint8]]:

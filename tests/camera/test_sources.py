@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pspnet_edge.camera.sources import LiveSource, Settings, open_source, open_sources, size_from_text
+from pspnet_edge.camera.sources import LiveSource, Settings, open_source, open_sources
 from pspnet_edge.errors import OptionError, SourceError
 
 
@@ -119,14 +119,6 @@ def test_a_glob_gives_what_it_matches_in_order(tmp_path: Path) -> None:
     assert [int(frame[0, 0, 0]) for frame in frames_of(tmp_path / "a*.png")] == [10, 30]
     with pytest.raises(SourceError, match="no image is at"):
         open_source(None, str(tmp_path / "c*.png"))
-
-
-def test_sizes() -> None:
-    assert size_from_text(None) is None
-    assert size_from_text("1280x720") == (1280, 720)
-    for wrong in ("1280", "x720", "0x0", "big"):
-        with pytest.raises(OptionError, match="WIDTHxHEIGHT"):
-            size_from_text(wrong)
 
 
 def test_a_stream_that_is_not_there_is_named_without_its_password() -> None:

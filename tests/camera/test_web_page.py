@@ -7,11 +7,16 @@ import http.server
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import cv2
+import numpy as np
 import pytest
 
 from pspnet_edge.camera.web import WebView, channel
+from pspnet_edge.data.png import indexed_image
+from pspnet_edge.labels import LabelSet
 
 from .web_run import LABELS, SUMMARY, answer, running, shot, view
 
@@ -154,10 +159,10 @@ def test_keys_do_what_the_buttons_do_and_every_control_is_reached(web: WebView, 
     page.keyboard.press("Space")
     later_than(page, frozen)
     reached = set()
-    for _ in range(12):
+    for _ in range(15):
         page.keyboard.press("Tab")
         reached.add(page.evaluate("document.activeElement.id || document.activeElement.labels?.[0].textContent"))
-    assert {"freeze", "save", "full", "opacity", "outlines", "all", "none"} <= reached
+    assert {"freeze", "save", "mask", "record", "full", "opacity", "split", "outlines", "all", "none"} <= reached
     assert any("right" in (name or "") for name in reached)
 
 
@@ -198,7 +203,7 @@ def test_shares_of_the_classes_are_shown(web: WebView, open_page: Callable[..., 
     until(page, "document.querySelector('.share').textContent === '50 %'")
 
 
-def test_a_stale_picture_says_so_with_its_age_and_the_mend(
+def test_a_stale_picture_says_so_with_its_age_and_the_fix(
     open_page: Callable[..., Page], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(channel, "_STALE_S", 0.5)
@@ -229,27 +234,146 @@ def test_a_board_that_restarts_is_found_again(chromium: Browser) -> None:
         page.goto(web.url)
         index_of(page)
     until(page, "document.querySelector('#banner').textContent.includes('The run has ended')")
-    assert state(page) == "reconnecting"
+    assert state(page) == "ended"
+    time.sleep(3)
+    assert state(page) == "ended", "it looks for the board again, and does not call that a lost connection"
+    assert "Connection lost" not in page.inner_text("#banner")
+    assert page.locator("#frame[data-old]").count() == 0, "the last picture stays as it was"
     with view(port=port) as web, running(web):
         until(page, "document.querySelector('#state').textContent === 'live'")
     page.close()
 
 
-def test_one_of_several_cameras_is_chosen(open_page: Callable[..., Page]) -> None:
+def grey_of_tile(page: Page, camera: int) -> int:
+    return page.evaluate(
+        """camera => { const c = document.querySelector(`.tile[data-camera="${camera}"] canvas`);
+        return c.getContext('2d').getImageData(4, 4, 1, 1).data[1]; }""",
+        camera,
+    )
+
+
+def test_several_cameras_are_shown_together_and_one_alone_when_chosen(open_page: Callable[..., Page]) -> None:
     with view() as web, running(web, cameras=2):
         page = open_page(web.url)
         index_of(page)
         page.get_by_label("Opacity").fill("0")
         chooser = page.get_by_label("Camera", exact=True)
         chooser.wait_for(state="visible")
-        assert chooser.locator("option").all_inner_texts() == ['the "front" door', "the back door"]
-        chooser.select_option("the back door")
+        assert chooser.locator("option").all_inner_texts() == ["All cameras", 'the "front" door', "the back door"]
+        tiles = page.locator(".tile")
+        assert tiles.count() == 2
+        assert tiles.nth(1).inner_text().split("\n")[0] == "the back door"
+        for camera in (0, 1):
+            until(page, f"document.querySelectorAll('.tile-state')[{camera}].textContent === 'live'")
+            before = grey_of_tile(page, camera)
+            end = time.monotonic() + 10
+            while grey_of_tile(page, camera) == before:
+                assert time.monotonic() < end, "its picture does not move"
+        assert page.get_by_role("button", name="Save").is_disabled()
+        tiles.nth(1).click()
+        assert chooser.input_value() == "1"
         until(
             page,
             """(() => { const c = document.querySelector('#picture'); const i = Number(c.dataset.index);
             const grey = c.getContext('2d').getImageData(4, 4, 1, 1).data[1];
             return Math.abs(grey - (40 + (i * 5 + 90) % 180)) < 4; })()""",
         )
+        page.evaluate("document.activeElement.blur()")
+        page.keyboard.press("g")
+        assert chooser.input_value() == "all"
+        assert page.locator("#picture").is_hidden()
+
+
+def test_a_camera_that_comes_later_joins_without_a_reload(open_page: Callable[..., Page]) -> None:
+    with view() as web, running(web) as _:
+        page = open_page(web.url)
+        index_of(page)
+        assert page.locator("#tiles").is_hidden()
+        with running(web, cameras=2):
+            until(page, "document.querySelectorAll('.tile').length === 2")
+            until(page, "[...document.querySelectorAll('.tile-state')].every(one => one.textContent === 'live')")
+
+
+def test_a_source_that_ends_is_called_ended_while_the_run_continues(open_page: Callable[..., Page]) -> None:
+    first, second = SUMMARY["sources"]
+    facts = {**SUMMARY, "sources": [first, {**second, "state": "ended"}]}
+    with WebView(LABELS, lambda: facts, port=0) as web:
+        web.show(shot(0, 1))
+        with running(web):
+            page = open_page(web.url)
+            until(page, "document.querySelectorAll('.tile-state')[1]?.textContent === 'ended'")
+            until(page, "document.querySelectorAll('.tile-state')[0].textContent === 'live'")
+            assert page.locator("#banner").is_hidden()
+            page.locator(".tile").nth(1).click()
+            until(page, "document.querySelector('#banner').textContent.includes('the back door has ended')")
+
+
+def test_the_split_shows_the_frame_on_its_left(web: WebView, open_page: Callable[..., Page]) -> None:
+    page = open_page(web.url)
+    index_of(page)
+    page.get_by_label("Original").fill("50")
+    assert abs(tint(page, LEFT)) < 12
+    assert tint(page, RIGHT) < -60
+    box = page.locator("#picture").bounding_box()
+    assert box is not None
+    middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    wide = min(box["width"], box["height"] * 4 / 3)
+    page.mouse.move(*middle)
+    page.mouse.down()
+    page.mouse.move(middle[0] - 0.4 * wide, middle[1])
+    page.mouse.up()
+    assert tint(page, LEFT) > 60, "the line was dragged to the left"
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("c")
+    assert page.inner_text("#split-shown") == "off"
+
+
+def test_picture_mask_and_video_are_downloaded(web: WebView, open_page: Callable[..., Page], tmp_path: Path) -> None:
+    page = open_page(web.url)
+    index_of(page)
+    for button, suffix in (("Save", ".png"), ("Mask", ".mask.png")):
+        with page.expect_download() as got:
+            page.get_by_role("button", name=button).click()
+        assert got.value.suggested_filename.endswith(suffix)
+        got.value.save_as(tmp_path / f"{button}.png")
+    assert cv2.imread(str(tmp_path / "Save.png")).shape == (60, 80, 3)
+    image = indexed_image((tmp_path / "Mask.png").read_bytes())
+    np.testing.assert_array_equal(image.indices, shot(0).mask)
+    assert [tuple(colour) for colour in image.palette[:2].tolist()] == list(LABELS.palette)
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("r")
+    until(page, "document.querySelector('#record').textContent.startsWith('Stop 0:02')")
+    with page.expect_download() as got:
+        page.keyboard.press("r")
+    video = tmp_path / got.value.suggested_filename
+    got.value.save_as(video)
+    capture = cv2.VideoCapture(str(video))
+    assert capture.read()[0], "the recording plays"
+    assert page.inner_text("#record") == "Record"
+
+
+def test_names_from_outside_are_text_and_stay_in_their_place(open_page: Callable[..., Page]) -> None:
+    evil = "<img src=x onerror=alert(1)>\u202eevil\u202c"
+    labels = LabelSet("evil", (evil, "right"), ((220, 30, 30), (30, 30, 220)))
+    facts = {**SUMMARY, "sources": [{**SUMMARY["sources"][0], "name": evil, "trouble": evil}]}
+    with WebView(labels, lambda: facts, port=0, about=evil) as web, running(web):
+        page = open_page(web.url)
+        index_of(page)
+        assert page.locator("main img, header img:not(.mark)").count() == 0
+        for place in (".name", "#source", "#about"):
+            assert page.locator(place).first.inner_text() == evil
+            assert page.evaluate(f"getComputedStyle(document.querySelector('{place}')).unicodeBidi") == "isolate"
+
+
+def test_a_background_class_begins_clear_and_the_command_line_chooses_the_rest(open_page: Callable[..., Page]) -> None:
+    labels = LabelSet("with background", ("background", "right"), ((220, 30, 30), (30, 30, 220)))
+    with WebView(labels, lambda: SUMMARY, port=0, opacity=0.9) as web, running(web):
+        page = open_page(web.url)
+        index_of(page)
+        assert abs(tint(page, LEFT)) < 12
+        assert page.inner_text("#opacity-shown") == "90 %"
+        page.get_by_label("background").check()
+        assert tint(page, LEFT) > 60
 
 
 def test_a_hidden_page_costs_the_board_nothing(web: WebView, open_page: Callable[..., Page]) -> None:

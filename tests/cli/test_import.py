@@ -44,7 +44,7 @@ def theirs(tmp_path: Path) -> Path:
     return tmp_path / "theirs.pth"
 
 
-@pytest.mark.parametrize("how", [("mmseg",), ("--auto",)])
+@pytest.mark.parametrize("how", [("--format", "mmseg"), (), ("mmseg",), ("--auto",)])
 def test_it_writes_a_checkpoint_and_tells_what_it_took(how: tuple[str, ...], theirs: Path) -> None:
     output = theirs.parent / "ours.pt"
     done = run(*how, theirs, "-o", output, "--reference", theirs.parent / "reference.npz", "--json")
@@ -77,7 +77,15 @@ def test_names_from_a_file(theirs: Path) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [(), ("mmseg",), ("keras", "a.pth"), ("a.pth",), ("--auto",), ("--auto", "mmseg", "a.pth"), ("mmseg", "a", "b")],
+    [
+        (),
+        ("mmseg",),
+        ("keras", "a.pth"),
+        ("a.pth", "--format", "keras"),
+        ("--auto",),
+        ("--auto", "mmseg", "a.pth"),
+        ("mmseg", "a", "b"),
+    ],
 )
 def test_wrong_usage(arguments: tuple[str, ...]) -> None:
     assert run(*arguments).exit_code == 2

@@ -50,7 +50,7 @@ def test_import_export_build_run(command_line, theirs, tmp_path: Path, size_hw: 
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
-    imported = pspnet_edge("import", "smp", checkpoint, "--label-set", "camvid", "-o", ours)
+    imported = pspnet_edge("import", checkpoint, "--format", "smp", "--label-set", "camvid", "-o", ours)
     assert imported["network"] == "pspnet_r50"
     pspnet_edge("export", ours, "-o", model, "--size", f"{size_hw[0]}x{size_hw[1]}")
     pspnet_edge("calibrate", model, "--dataset", "scenes", "--images", 3, "-o", tmp_path / "model.calib.json")

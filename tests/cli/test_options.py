@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pspnet_edge import bundled
-from pspnet_edge.cli.options import names_model, parse_size
+from pspnet_edge.cli.options import names_model, parse_camera_size, parse_size
 from pspnet_edge.errors import OptionError
 
 
@@ -23,6 +23,14 @@ NO_SIZES = ("", "384", "x480", "384x", "0x480", "384x480x3", "-1x5", "1.5x2", "9
 def test_what_is_not_a_size_is_named(text: str) -> None:
     with pytest.raises(OptionError, match="give --crop as HEIGHTxWIDTH"):
         parse_size(text, "--crop")
+
+
+def test_a_camera_size_in_the_former_order_is_understood(capsys: pytest.CaptureFixture[str]) -> None:
+    assert parse_camera_size(None) is None
+    assert parse_camera_size("720x1280") == (1280, 720)
+    assert capsys.readouterr().err == ""
+    assert parse_camera_size("1280x720") == (1280, 720)
+    assert capsys.readouterr().err == "--size is HEIGHTxWIDTH now: taking 1280x720 as 720x1280\n"
 
 
 def test_models_are_told_from_engines() -> None:

@@ -47,7 +47,7 @@ FILES: dict[str, Callable[[Path], tuple[object, ...]]] = {
     "calibrate -o": lambda at: ("calibrate", "--dataset", "scenes", "--images", 1, "-o", at),
     "run --record": lambda at: ("run", "--input", "demo", "--frames", 2, "--view", "none", "--record", at),
     "run --stats": lambda at: ("run", "--input", "demo", "--frames", 2, "--view", "none", "--stats", at),
-    "import -o": lambda at: ("import", "--auto", bundled.checkpoint_path(bundled.DEFAULT), "-o", at),
+    "import -o": lambda at: ("import", bundled.checkpoint_path(bundled.DEFAULT), "-o", at),
 }
 FOLDERS: dict[str, Callable[[Path], tuple[object, ...]]] = {
     "run --save-masks": lambda at: ("run", "--input", "demo", "--frames", 2, "--view", "none", "--save-masks", at),

@@ -172,7 +172,7 @@ def test_a_signal_ends_it_with_the_summary(engine: Path, tmp_path: Path, number:
         ((), "give --camera N or --input PLACE"),
         (("--camera", "63"), "there is no camera /dev/video63"),
         (("--input", "http://user:secret@127.0.0.1:9/"), "http://127.0.0.1:9/ does not answer"),
-        (("--camera", "63", "--size", "big"), "'big' is no size"),
+        (("--camera", "63", "--size", "big"), "'big' is not a size"),
         (("--input", "demo", "--watchdog"), "Type=notify"),
         (("--input", "demo", "--rtp", "nowhere"), "--rtp"),
         (("--input", "demo", "--record", "v.gif"), "does not end in .mp4"),

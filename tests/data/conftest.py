@@ -47,9 +47,14 @@ def names_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def write_image(path: Path, seed: int = 0) -> None:
+def write_image(path: Path) -> None:
+    """Noise that is another in each file, as a photograph would be."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    image = np.random.default_rng(seed).integers(0, 256, (HEIGHT, WIDTH, 3)).astype(np.uint8)
+    image = (
+        np.random.default_rng(zlib.crc32(f"{path.parent.name}/{path.name}".encode()))
+        .integers(0, 256, (HEIGHT, WIDTH, 3))
+        .astype(np.uint8)
+    )
     assert cv2.imwrite(str(path), image)
 
 
@@ -67,7 +72,7 @@ def voc_root(tmp_path: Path) -> Path:
     for split, names in (("train", ("t0", "t1")), ("val", ("v0", "v1"))):
         (folder / "ImageSets" / "Segmentation" / f"{split}.txt").write_text("\n".join(names) + "\n")
         for seed, name in enumerate(names):
-            write_image(folder / "JPEGImages" / f"{name}.jpg", seed)
+            write_image(folder / "JPEGImages" / f"{name}.jpg")
             (folder / "SegmentationClass" / f"{name}.png").write_bytes(indexed_png(some_ids(seed, 21)))
     return tmp_path / "voc"
 

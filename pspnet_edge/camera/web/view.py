@@ -62,7 +62,7 @@ class WebView:
         self._summary = summary
         self._host, self._port = host, port
         self._token = token_for(host, token)
-        self._metrics_only = metrics_only
+        self.metrics_only = metrics_only
         self._about = about
         self._style = {"opacity": opacity, "hidden": sorted(hide)}
         self._channels: dict[int, Channel] = {}
@@ -97,8 +97,8 @@ class WebView:
     def url(self) -> str:
         """What to open in a browser, or to scrape; with the token, so print it once and log it never."""
         host = _reachable(self._host)
-        path = "metrics" if self._metrics_only else ""
-        token = f"?token={self._token}" if self._token is not None and not self._metrics_only else ""
+        path = "metrics" if self.metrics_only else ""
+        token = f"?token={self._token}" if self._token is not None and not self.metrics_only else ""
         return f"http://{f'[{host}]' if ':' in host else host}:{self._port}/{path}{token}"
 
     @property
@@ -139,7 +139,7 @@ class WebView:
             Guard(self._token, self._port),
             about=self._about,
             style=self._style,
-            metrics_only=self._metrics_only,
+            metrics_only=self.metrics_only,
         )
         await self._server.serve(listening, self._ready.set)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import platform
 from pathlib import Path
 
-from ...errors import BuildError, EngineError, OptionError
+from ...errors import OptionError
 from ...lazy import available, require
-from ..backend import BuildRequest, Built, Flavour, ensure_contract
+from ..backend import BuildRequest, Built, Flavour, ensure_contract, ensure_runs
 from ..engine import EngineInfo
 from .session import OpenVinoSession
 
@@ -45,11 +45,7 @@ class OpenVino:
         if platform.machine().lower() in ("x86_64", "amd64"):
             model = tail_by_class(model)
         content = model.proto.SerializeToString()
-        try:
-            # The runtime itself has the last word on whether this is an engine.
-            OpenVinoSession(content, request.precision, "the model").close()
-        except EngineError as error:
-            raise BuildError(f"the model cannot be built: {error}") from error
+        ensure_runs(lambda: OpenVinoSession(content, request.precision, "the model"), model)
         return Built(content)
 
     def open(self, path: Path, info: EngineInfo) -> OpenVinoSession:

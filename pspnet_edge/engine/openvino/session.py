@@ -43,7 +43,7 @@ class OpenVinoSession:
             compiled = core.compile_model(model, "CPU", options)
         except (RuntimeError, OSError) as error:
             reason = str(error).strip().split("\n")[-1]
-            raise EngineError(f"OpenVINO cannot load {name} ({reason}): rebuild it with `{REBUILD}`") from error
+            raise EngineError(f"OpenVINO cannot load {name} ({reason})", "rebuild it", REBUILD) from error
         self._request = compiled.create_infer_request()
         self._core, self._model, self._options = core, model, options
         self._idle: deque[Any] = deque()
@@ -61,8 +61,11 @@ class OpenVinoSession:
 
     def infer(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """See ``session.Session``."""
-        outputs = self._request.infer({0: frames}, share_inputs=True, share_outputs=True)
-        return np.asarray(outputs[0])
+        try:
+            return np.asarray(self._request.infer({0: frames}, share_inputs=True, share_outputs=True)[0])
+        except RuntimeError as error:
+            reason = str(error).strip().split("\n")[-1]
+            raise EngineError(f"OpenVINO failed ({reason})", "rebuild it", REBUILD) from error
 
     def submit(self, frames: NDArray[np.uint8]) -> None:
         """See ``session.OverlappingSession``.

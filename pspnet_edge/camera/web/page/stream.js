@@ -4,11 +4,11 @@ const PAUSES = [500, 1000, 2000, 4000];
 const UNDER_WAY = 2;
 
 export class Stream {
-  // on: { hello(facts), status(facts), frame(frame), lost(reason) }
+  // on: { hello(facts), status(facts), frame(frame), lost(reason, ended) }
   constructor(on) {
     this.on = on;
     this.failures = 0;
-    this.camera = 0;
+    this.camera = null;
     this.taken = 0;
     this.open();
     // A hidden page draws nothing, so it should cost the board nothing.
@@ -22,8 +22,8 @@ export class Stream {
     socket.binaryType = "arraybuffer";
     socket.onopen = () => {
       this.failures = 0;
-      if (this.camera) this.say(`camera ${this.camera}`);
-      for (let count = 0; count < UNDER_WAY; count++) this.next();
+      if (this.camera !== null) this.watch(this.camera, this.cameras);
+      else this.next(UNDER_WAY);
     };
     socket.onmessage = (event) => this.take(event.data);
     socket.onclose = (event) => socket === this.socket && this.lost(event);
@@ -37,12 +37,16 @@ export class Stream {
     if (socket) socket.close();
   }
 
-  watch(camera) {
-    this.camera = camera;
+  // camera: a number, or "all" of so many.
+  watch(camera, cameras = 1) {
+    Object.assign(this, { camera, cameras });
     this.say(`camera ${camera}`);
+    this.next(UNDER_WAY * (camera === "all" ? cameras : 1));
   }
 
-  next() { this.say("next"); }
+  next(count = 1) {
+    for (; count > 0; count--) this.say("next");
+  }
 
   here() { this.say("here"); }
 
@@ -54,10 +58,11 @@ export class Stream {
     this.socket = null;
     const pause = PAUSES[Math.min(this.failures++, PAUSES.length - 1)];
     this.retry = setTimeout(() => this.open(), pause);
-    this.on.lost(event.code === 1001 ? "The run has ended" : "Connection lost");
+    const ended = event.code === 1001;
+    this.on.lost(ended ? "The run has ended" : "Connection lost", ended);
     try {
-      if ((await fetch("stats")).status === 401) this.on.lost("This page's token is no longer valid");
-    } catch { /* The board is not there at all: what was said stands. */ }
+      if ((await fetch("stats")).status === 401) this.on.lost("This page's token is no longer valid", false);
+    } catch { /* The board is not there at all: what was said remains. */ }
   }
 
   async take(data) {

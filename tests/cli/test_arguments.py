@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import pytest
+import typer
+
+from pspnet_edge.cli.arguments import asked_for_json, command_at, option_of
+from pspnet_edge.cli.main import app
+
+TREE = typer.main.get_command(app)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("build --json", True),
+        ("build --nonsense --json x", True),
+        ("data check --json camvid", True),
+        ("-v build --json", True),
+        ("build", False),
+        ("build -- --json", False),
+        ("build -o --json", False),
+        ("build --precision --json", False),
+        ("build --precision=int8 --json", True),
+        ("run --camera --json --record --json", False),
+        ("build --json=1", False),
+        ("", False),
+    ],
+)
+def test_json_is_asked_for_as_the_parser_reads_it(line: str, expected: bool) -> None:
+    assert asked_for_json(TREE, line.split()) is expected
+
+
+def test_a_parameter_is_shown_as_its_option() -> None:
+    build = command_at(TREE, ["-v", "build", "--json"])
+    assert build.name == "build"
+    assert option_of(build, "max_drop") == "--max-drop"
+    assert option_of(build, "output") == "--output"
+    assert option_of(build, "unknown_one") == "--unknown-one"

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from pspnet_edge.cli.main import app
+from pspnet_edge.data.datasets import open_dataset
+from pspnet_edge.data.split import group_names, split_folder
+from pspnet_edge.errors import DataError, OptionError, OutputError
+
+from . import planted
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    planted.make_clean(tmp_path, images=20)
+    (tmp_path / "train.txt").unlink()
+    (tmp_path / "val.txt").unlink()
+    return tmp_path
+
+
+def test_lists_name_every_image_once_and_are_the_same_for_a_seed(own: Path) -> None:
+    done = split_folder(own, val=0.2, test=0.1)
+    assert (done.train, done.val, done.test) == (14, 4, 2)
+    first = [(own / f"{name}.txt").read_bytes() for name in ("train", "val", "test")]
+    listed = b"".join(first).decode().split()
+    assert sorted(listed) == sorted(path.name for path in (own / "images").iterdir())
+    split_folder(own, val=0.2, test=0.1, overwrite=True)
+    assert [(own / f"{name}.txt").read_bytes() for name in ("train", "val", "test")] == first
+    split_folder(own, val=0.2, test=0.1, seed=1, overwrite=True)
+    assert [(own / f"{name}.txt").read_bytes() for name in ("train", "val", "test")] != first
+    assert len(open_dataset("folder", own, "val")) == 4
+
+
+def test_lists_that_are_there_are_kept(own: Path) -> None:
+    (own / "valid.txt").write_text("003\n")
+    with pytest.raises(OutputError, match="--overwrite"):
+        split_folder(own)
+    assert (own / "valid.txt").read_text() == "003\n"
+    assert not (own / "train.txt").exists()
+
+
+def test_sequences_that_file_names_show_are_kept_together() -> None:
+    names = [f"drive{drive}_{frame:04d}" for drive in range(6) for frame in range(10)]
+    groups, by = group_names(names, "auto")
+    assert by == "name"
+    assert sorted(map(len, groups)) == [10] * 6
+
+
+def test_one_long_sequence_is_cut_into_runs_of_neighbours() -> None:
+    groups, by = group_names([f"frame_{frame}" for frame in range(100)], "auto")
+    assert by == "runs of consecutive names"
+    assert groups[1] == [f"frame_{frame}" for frame in range(5, 10)]  # 10 comes after 9
+
+
+def test_a_pattern_names_the_group() -> None:
+    groups, _ = group_names(["a-1-x", "b-1-y", "a-2-z"], "^[ab]")
+    assert sorted(map(sorted, groups)) == [["a-1-x", "a-2-z"], ["b-1-y"]]
+    with pytest.raises(OptionError, match="regular expression"):
+        group_names(["a"], "(")
+
+
+def test_shares_and_sets_that_make_no_split_are_one_sentence(own: Path) -> None:
+    with pytest.raises(OptionError, match="leave nothing"):
+        split_folder(own, val=0.6, test=0.5)
+    for path in list((own / "images").iterdir())[1:]:
+        path.unlink()
+    with pytest.raises(DataError, match="1 labelled image"):
+        split_folder(own)
+
+
+def test_the_command_gives_counts_as_json(own: Path) -> None:
+    outcome = CliRunner().invoke(app, ["data", "split", str(own), "--val", "0.25", "--json"])
+    facts = json.loads(outcome.stdout)
+    assert (facts["train"], facts["val"]) == (15, 5)
+    again = CliRunner().invoke(app, ["data", "split", "folder", "--root", str(own), "--overwrite"])
+    assert again.exit_code == 0
