@@ -21,7 +21,7 @@ $(VENV)/.runtime: $(VENV)/.python pyproject.toml
 	touch $@
 
 $(VENV)/.installed: $(VENV)/.runtime
-	$(PIP) install -e '.[openvino,onnxruntime,tensorrt-rtx,web,report,train,dev]'
+	$(PIP) install -e '.[openvino,onnxruntime,tensorrt-rtx,web,report,data,train,dev]'
 	touch $@
 
 # Builds the INT8 engine, segments 150 frames of the procedural drive, leaves demo/overlay.mp4 and demo/report.json.

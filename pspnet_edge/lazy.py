@@ -22,6 +22,9 @@ _EXTRA = {
     "matplotlib.figure": "report",
     "jinja2": "report",
     "jtop": "jetson",
+    "pycocotools.mask": "data",
+    "PIL.Image": "data",
+    "PIL.ImageDraw": "data",
     "tensorrt_rtx": "tensorrt-rtx",
     "pycuda": "tensorrt",
 }

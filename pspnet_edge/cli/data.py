@@ -30,10 +30,83 @@ def register(app: typer.Typer) -> None:
         help="Import labels of other tools, split and check data sets, fetch public ones.",
         no_args_is_help=True,
     )
+    group.command("import", no_args_is_help=True)(import_)
     group.command("split", no_args_is_help=True)(split)
     group.command("check", no_args_is_help=True)(check)
     group.command("fetch", no_args_is_help=True)(fetch)
     app.add_typer(group)
+
+
+def import_(
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Folder or .zip that the labelling tool exported.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="New folder for the data set.")],
+    source_format: Annotated[
+        str, typer.Option("--format", metavar="FORMAT", help="Format of SOURCE; auto recognizes it. See below.")
+    ] = "auto",
+    auto: Annotated[bool, typer.Option("--auto", help="Recognize the format: the default.")] = False,
+    images: Annotated[
+        Path | None, typer.Option("--images", metavar="DIR", help="Images, where SOURCE does not hold them.")
+    ] = None,
+    classes: Annotated[
+        Path | None,
+        typer.Option("--classes", metavar="FILE", help="Classes in id order, `name` or `name, r, g, b` per line."),
+    ] = None,
+    mapping: Annotated[
+        str | None,
+        typer.Option("--map", metavar="A=B,…", help="Rename, merge or ignore: truck=car,void=ignore,255=thing."),
+    ] = None,
+    ignore_id: Annotated[
+        int | None, typer.Option("--ignore-id", metavar="ID", min=0, help="Id in the masks that means no label.")
+    ] = None,
+    split_share: Annotated[
+        float | None,
+        typer.Option("--split", metavar="SHARE", help="Share of images to train on, e.g. 0.8; the rest validates."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a data set that was imported there.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Convert a labelling tool's export into images/, masks/, classes.txt and splits. Nothing changes in SOURCE.
+
+    Formats: cvat, cvat-cityscapes, camvid, coco, labelme, voc (also labelme2voc), label-studio, roboflow, supervisely,
+    cityscapes, ade20k, colours, pairs, yolo, folder. An interrupted import is resumed by the same command.
+
+    Examples:
+
+      pspnet-edge data import cvat_export.zip -o my_data --split 0.8
+
+      pspnet-edge data import coco/ -o my_data --map "truck=car,bus=car,void=ignore"
+
+      pspnet-edge data import binary_masks/ -o my_data --map 255=thing
+    """
+    from ..data.importing import import_dataset
+
+    imported = import_dataset(
+        source,
+        output,
+        format="auto" if auto else source_format,
+        images=images,
+        classes=classes,
+        mapping=mapping,
+        ignore_id=ignore_id,
+        train_share=split_share,
+        seed=seed,
+        overwrite=overwrite,
+        progress=progress,
+    )
+    for dropped in imported.dropped[:20]:
+        say(f"dropped {dropped.item}: {dropped.reason}")
+    if len(imported.dropped) > 20:
+        say(f"… and {len(imported.dropped) - 20} more, in {imported.report}")
+    splits = ", ".join(f"{name} {count}" for name, count in imported.splits.items()) or "no splits"
+    lines = [
+        f"{output}: {imported.images} images from {imported.format}, {len(imported.classes)} classes "
+        f"({', '.join(imported.classes)}), {splits}, {len(imported.dropped)} dropped",
+        f"next: pspnet-edge data check {output}",
+    ]
+    if not imported.splits:
+        lines.append(f"and:  pspnet-edge data split {output}")
+    result(imported.to_dict(), as_json, "\n".join(lines))
 
 
 def split(

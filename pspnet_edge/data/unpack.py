@@ -15,9 +15,14 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from ..errors import DataError, OutputError
+from .files import is_litter
 from .progress import Progress, silent
 
 _DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError)
+
+# The most that masks and pictures ever compress by, and more members than any tool exports.
+_SWELLS = 300
+_MOST_MEMBERS = 5_000_000
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,43 @@ def unpack(archive: Path, folder: str, root: Path, progress: Progress = silent) 
     return len(wanted)
 
 
+def unpack_all(archive: Path, target: Path, progress: Progress = silent) -> int:
+    """Unpack everything of a tar or zip archive into an empty folder, after a look at every member.
+
+    Files that operating systems leave behind are skipped.
+
+    Returns:
+        How many files were written.
+
+    Raises:
+        DataError: damaged, or with anything that is not a plain file or folder below the target, or that swells beyond
+            belief.
+        OutputError: the target cannot be written or is too full.
+    """
+    try:
+        with _members(archive) as members:
+            wanted = [entry for entry in _safe(archive, members) if not any(map(is_litter, entry[0].parts))]
+            size_bytes = sum(member.size_bytes for _, member in wanted)
+            if size_bytes > max(_SWELLS * archive.stat().st_size, 1 << 30) or len(members) > _MOST_MEMBERS:
+                raise DataError(
+                    f"{archive} would unpack to {size_bytes / 1e9:.1f} GB in {len(members)} files, which no export "
+                    f"does",
+                    "check where it comes from",
+                )
+            _ensure_room(target, size_bytes)
+            with progress(f"Unpacking {archive.name}", len(wanted)) as advance:
+                for done, (place, member) in enumerate(wanted, 1):
+                    _write(archive, member, target / place)
+                    advance(done, "")
+    except _DAMAGED as error:
+        raise DataError(f"{archive} is damaged ({error})", "export it again") from error
+    except OSError as error:
+        raise OutputError(
+            f"{archive} cannot be unpacked into {target} ({error.strerror or error})", "free space there"
+        ) from error
+    return len(wanted)
+
+
 @contextmanager
 def _members(archive: Path) -> Iterator[list[_Member]]:
     if zipfile.is_zipfile(archive):
@@ -89,16 +131,28 @@ def _tar_member(tar: tarfile.TarFile, info: tarfile.TarInfo) -> _Member:
     return _Member(info.name, info.size, info.isdir(), info.isreg(), lambda: tar.extractfile(info))
 
 
-def _wanted(archive: Path, folder: str, members: list[_Member]) -> list[tuple[Path, _Member]]:
-    """The files of ``folder`` and where each goes, after a look at every member of the archive."""
-    wanted: dict[Path, _Member] = {}
+def _safe(archive: Path, members: list[_Member]) -> list[tuple[PurePosixPath, _Member]]:
+    """The files of an archive and their paths in it, after a look at every member."""
+    files: dict[PurePosixPath, _Member] = {}
     for member in members:
         path = PurePosixPath(member.name)
         if path.is_absolute() or ".." in path.parts or "\\" in member.name:
             raise _refused(archive, member, "leads out of the folder it is unpacked in")
         if not member.is_file and not member.is_folder:
             raise _refused(archive, member, "is a link, a device or encrypted, not a plain file")
-        if member.is_folder or folder not in path.parts[:2]:
+        if member.is_folder:
+            continue
+        if path in files:
+            raise _refused(archive, member, "is in it twice")
+        files[path] = member
+    return list(files.items())
+
+
+def _wanted(archive: Path, folder: str, members: list[_Member]) -> list[tuple[Path, _Member]]:
+    """The files of ``folder`` and where each goes."""
+    wanted: dict[Path, _Member] = {}
+    for path, member in _safe(archive, members):
+        if folder not in path.parts[:2]:
             continue
         place = Path(*path.parts[path.parts.index(folder) :])
         if place in wanted:

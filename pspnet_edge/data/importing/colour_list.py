@@ -1,0 +1,81 @@
+"""Lists of classes in the forms of several tools."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from ...errors import DataError
+from ..class_list import read_class_list
+from ..mask_file import Colour
+from ..reading import read_text
+
+_LIMIT_BYTES = 1 << 20
+COLOUR_LISTS = ("class_dict.csv", "class_dict_seg.csv", "label_colors.txt", "colors.txt", "palette.txt")
+
+
+def read_labelmap(path: Path) -> list[tuple[str, Colour]]:
+    """CVAT's ``labelmap.txt``: ``label:r,g,b:parts:actions`` per line.
+
+    Raises:
+        DataError: unreadable, or a line is not of that form.
+    """
+    entries: list[tuple[str, Colour]] = []
+    for line in _lines(path):
+        name, _, rest = line.partition(":")
+        numbers = re.findall(r"\d+", rest.partition(":")[0])
+        if len(numbers) != 3:
+            raise DataError(f"the line {line!r} of {path} is not `label:r,g,b:parts:actions`", "export it again")
+        entries.append((name.strip(), _colour(numbers, path)))
+    return _not_empty(entries, path)
+
+
+def read_colour_list(path: Path) -> list[tuple[str, Colour]]:
+    """A list with a name and three numbers per line, in either order, parted by commas, colons or blanks.
+
+    Raises:
+        DataError: unreadable, or a line has not three numbers.
+    """
+    if path.name == "labelmap.txt":
+        return read_labelmap(path)
+    entries: list[tuple[str, Colour]] = []
+    for position, line in enumerate(_lines(path)):
+        cells = [cell for cell in re.split(r"[\s,;:]+", line) if cell]
+        numbers, words = [cell for cell in cells if cell.isdigit()], [cell for cell in cells if not cell.isdigit()]
+        if len(numbers) < 3 or not words:
+            if position == 0:
+                continue  # a heading, as in class_dict.csv
+            raise DataError(f"the line {line!r} of {path} is not a name and an RGB colour", "correct it")
+        # `name r g b`, `r g b name`, or `id name r g b`: the colour is the last or the first three numbers together.
+        triple = numbers[-3:] if not cells[0].isdigit() or len(numbers) > 3 else numbers[:3]
+        entries.append((" ".join(words), _colour(triple, path)))
+    return _not_empty(entries, path)
+
+
+def read_names(path: Path) -> list[str]:
+    """The names of a class list of any form, in id order.
+
+    Raises:
+        DataError: unreadable.
+    """
+    if path.suffix.lower() == ".json" or path.name == "classes.txt":
+        return list(read_class_list(path).names)
+    return _not_empty([line.split(",")[0].strip() for line in _lines(path)], path)
+
+
+def _lines(path: Path) -> list[str]:
+    lines = [line.strip() for line in read_text(path, _LIMIT_BYTES).splitlines()]
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def _colour(numbers: list[str], path: Path) -> Colour:
+    values = [int(number) for number in numbers]
+    if max(values) > 255:
+        raise DataError(f"{path} has the colour {','.join(numbers)}", "give three numbers from 0 to 255")
+    return values[0], values[1], values[2]
+
+
+def _not_empty(entries: list, path: Path) -> list:  # type: ignore[type-arg]
+    if not entries:
+        raise DataError(f"{path} names no class", "export it again")
+    return entries

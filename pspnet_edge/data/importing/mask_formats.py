@@ -1,0 +1,338 @@
+"""Formats that store masks as pictures: CVAT, CamVid, VOC, Roboflow, Cityscapes, ADE20K, colour masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import DataError
+from ...labels import CITYSCAPES
+from ..cityscapes import cityscapes
+from ..class_list import is_ignore
+from ..files import files_below, is_litter
+from ..layout import IMAGE_SUFFIXES, Layout, layout_of
+from ..mask_file import Colour, ids_by_colour, read_raw_mask
+from ..reading import read_text
+from .colour_list import COLOUR_LISTS, read_colour_list, read_labelmap, read_names
+from .source import (
+    BACKGROUND,
+    Ids,
+    ImageIndex,
+    Item,
+    ReadOptions,
+    Source,
+    image_of_mask,
+    is_background,
+    item_name,
+    split_of,
+    split_of_path,
+)
+
+_LOOKED_AT = 64
+
+
+def read_cvat(root: Path, options: ReadOptions) -> Source:
+    """CVAT's "Segmentation mask 1.1": colours of ``labelmap.txt`` in ``SegmentationClass``."""
+    entries = read_labelmap(root / "labelmap.txt")
+    source = _source("cvat", entries)
+    masks = [path for path in files_below(root / "SegmentationClass") if path.suffix.lower() == ".png"]
+    return _paired(source, root, masks, options, _listed_splits(root))
+
+
+def read_voc(root: Path, options: ReadOptions) -> Source:
+    """VOC's tree with its own classes, as labelme2voc and others write it: palette indices."""
+    if (root / "labelmap.txt").is_file():
+        return read_cvat(root, options)
+    names = _names(root, options, ("class_names.txt", "labels.txt", "classes.txt"))
+    source = Source("voc", {index: BACKGROUND if is_background(name) else name for index, name in enumerate(names)})
+    if options.classes and options.classes.colours:
+        source.colours = dict(enumerate(options.classes.colours))
+    folders = [root / name for name in ("SegmentationClassPNG", "SegmentationClass")]
+    masks = [
+        path for folder in folders if folder.is_dir() for path in files_below(folder) if path.suffix.lower() == ".png"
+    ]
+    if not masks:
+        raise DataError(f"{root} holds no PNG masks in SegmentationClass or SegmentationClassPNG", "export them as PNG")
+    return _paired(source, root, masks, options, _listed_splits(root))
+
+
+def read_camvid(root: Path, options: ReadOptions) -> Source:
+    """CamVid's colour masks: the original 701 images, copies of them with ``class_dict.csv``, and CVAT's export."""
+    source = _source("camvid", _colours(root, options))
+    folders = [entry for entry in sorted(root.iterdir()) if entry.is_dir() and not is_litter(entry.name)]
+    masks = [
+        path
+        for folder in folders
+        if any(word in folder.name.lower() for word in ("annot", "label", "mask"))
+        for path in files_below(folder)
+        if path.suffix.lower() in IMAGE_SUFFIXES
+    ]
+    return _paired(source, root, masks, options)
+
+
+def read_colours(root: Path, options: ReadOptions) -> Source:
+    """Images and colour masks in folders of their own, with a list of colours."""
+    source = _source("colours", _colours(root, options))
+    layout = layout_of(root)
+    return _paired(source, root, [path for paths in layout.masks.values() for path in paths], options)
+
+
+def read_roboflow(root: Path, options: ReadOptions) -> Source:
+    """Roboflow's semantic masks: ``_classes.csv``, images and ``*_mask.png`` in one folder for each split."""
+    listings = sorted(path for path in files_below(root) if path.name == "_classes.csv")
+    names: dict[int, str] = {}
+    for listing in listings:
+        for line in read_text(listing).splitlines()[1:]:
+            number, _, name = line.partition(",")
+            if name.strip():
+                if not number.strip().isdigit():
+                    raise DataError(f"the line {line!r} of {listing} is not `pixel value, class`", "export it again")
+                names[int(number)] = name.strip()
+    masks = [
+        path for path in files_below(root) if path.stem.endswith("_mask") and path.suffix.lower() in IMAGE_SUFFIXES
+    ]
+    return _paired(Source("roboflow", names), root, masks, options)
+
+
+def read_pairs(root: Path, options: ReadOptions) -> Source:
+    """Images and ``*_mask`` files side by side."""
+    names = _names(root, options, ("classes.txt", "labels.txt", "class_names.txt"))
+    masks = [
+        path for path in files_below(root) if path.stem.endswith("_mask") and path.suffix.lower() in IMAGE_SUFFIXES
+    ]
+    return _paired(_with_colours(Source("pairs", dict(enumerate(names))), options), root, masks, options)
+
+
+def read_folder(root: Path, options: ReadOptions) -> Source:
+    """Our own layout, with ids that are to be changed."""
+    listing = next((path for name in ("classes.txt", "classes.json") if (path := root / name).is_file()), None)
+    if options.classes is None and listing is not None:
+        from ..class_list import read_class_list
+
+        options = replace(options, classes=read_class_list(listing))
+    names = options.classes.names if options.classes else ()
+    source = _with_colours(Source("folder", dict(enumerate(names))), options)
+    source.ignored = {index for index, name in enumerate(names) if is_ignore(name)}
+    layout = layout_of(root)
+    if options.ignore_id == 0 and not source.colours and _highest_id(layout) == len(names):
+        # The list names the ids from 1 on.
+        source.names = dict(enumerate(names, 1))
+    splits = _folder_splits(root)
+    by_mask = {layout.mask_of(key): key for key in layout.images}
+    for mask, key in sorted(by_mask.items(), key=lambda entry: entry[1]):
+        image = layout.images[key][0]
+        if not mask.is_file():
+            source.drop(image, "it has no mask")
+            continue
+        split = splits.get(image) or split_of_path(image, root)
+        source.items.append(Item(key, image, image.suffix, _drawn(mask, source), split))
+    for mask in layout.masks_without_image():
+        source.drop(mask, "it has no image")
+    return source
+
+
+def read_cityscapes(root: Path, options: ReadOptions) -> Source:
+    """Cityscapes' layout: its 19 classes, or one's own with ``--classes`` in the order of the label ids."""
+    if options.classes is None:
+        dataset = [
+            (split, cityscapes(root, split)) for split in ("train", "val") if (root / "leftImg8bit" / split).is_dir()
+        ]
+        source = Source("cityscapes", dict(enumerate(CITYSCAPES.classes)), dict(enumerate(CITYSCAPES.palette)))
+        for split, opened in dataset:
+            for index, (image, _) in enumerate(opened.pairs):
+                source.items.append(
+                    Item(item_name(image, root), image, image.suffix, partial(opened.mask, index), split)
+                )
+        return source
+    source = _with_colours(Source("cityscapes", dict(enumerate(options.classes.names))), options)
+    return _paired_cityscapes(source, root, options)
+
+
+def read_cvat_cityscapes(root: Path, options: ReadOptions) -> Source:
+    """CVAT's export in Cityscapes' layout: ids in the order of ``label_colors.txt``."""
+    source = _source("cvat-cityscapes", read_colour_list(root / "label_colors.txt"))
+    return _paired_cityscapes(source, root, options)
+
+
+def read_ade20k(root: Path, options: ReadOptions) -> Source:
+    """ADE20K of the scene parsing benchmark: ids 1 to 150, 0 is ignored."""
+    root = root / "ADEChallengeData2016" if (root / "ADEChallengeData2016").is_dir() else root
+    listing = root / "objectInfo150.txt"
+    if options.classes:
+        names = dict(enumerate(options.classes.names, 1))
+    elif listing.is_file():
+        rows = [line.split("\t") for line in read_text(listing).splitlines()[1:] if line.strip()]
+        names = {int(row[0]): row[-1].split(",")[0].strip() for row in rows if row[0].strip().isdigit()}
+    else:
+        raise DataError(f"{root} has no objectInfo150.txt", "restore it, or give --classes FILE with the 150 names")
+    # Two of the 150 share their first synonym.
+    seen: set[str] = set()
+    for number, name in names.items():
+        names[number] = name if name not in seen else f"{name} {number}"
+        seen.add(name)
+    source = Source("ade20k", names, ignored={0})
+    masks = files_below(root / "annotations")
+    return _paired(source, root, [path for path in masks if path.suffix.lower() == ".png"], options)
+
+
+def _source(format_name: str, entries: Sequence[tuple[str, Colour]]) -> Source:
+    names = {index: name for index, (name, _) in enumerate(entries)}
+    return Source(format_name, names, {index: colour for index, (_, colour) in enumerate(entries)})
+
+
+def _with_colours(source: Source, options: ReadOptions) -> Source:
+    if options.classes and options.classes.colours:
+        source.colours = dict(enumerate(options.classes.colours))
+    return source
+
+
+def _paired(
+    source: Source, root: Path, masks: Sequence[Path], options: ReadOptions, splits: dict[str, str] | None = None
+) -> Source:
+    """Add an item for every mask whose image is found."""
+    are_masks = set(masks)
+    images = ImageIndex(
+        [folder for folder in (options.images, root) if folder],
+        lambda path: path in are_masks or _holds_masks(path.parent.name),
+    )
+    if masks and not any(image_of_mask(mask, images) for mask in masks):
+        raise DataError(
+            f"{root} holds {len(masks)} masks and none of their images",
+            "export the images too, or give their folder with --images DIR",
+        )
+    used: set[Path] = set()
+    for mask in masks:
+        image = image_of_mask(mask, images)
+        if image is None:
+            source.drop(mask, "it has no image")
+            continue
+        if image in used:
+            source.drop(mask, f"{image} has another mask already")
+            continue
+        used.add(image)
+        split = (splits or {}).get(mask.stem) or split_of_path(mask, root) or split_of_path(image, root)
+        source.items.append(Item(item_name(image, root), image, image.suffix, _drawn(mask, source), split))
+    return source
+
+
+def _holds_masks(folder: str) -> bool:
+    """Whether a folder beside the masks holds other masks: of instances, or drawn for people."""
+    return folder.startswith(("SegmentationClass", "SegmentationObject", "Visualization"))
+
+
+def _paired_cityscapes(source: Source, root: Path, options: ReadOptions) -> Source:
+    folder = root / "gtFine"
+    by_frame: dict[str, Path] = {}
+    for ending in ("_gtFine_labelTrainIds.png", "_gtFine_labelIds.png", "_gtFine_color.png"):
+        for path in files_below(folder):
+            if path.name.endswith(ending) and (ending != "_gtFine_color.png" or source.colours):
+                by_frame[path.name.removesuffix(ending)] = path
+    images = ImageIndex([place for place in (options.images, root) if place], lambda path: folder in path.parents)
+    for frame, mask in sorted(by_frame.items()):
+        image = images.find(f"{frame}_leftImg8bit.png", mask.parent) or images.find(f"{frame}.png", mask.parent)
+        if image is None:
+            source.drop(mask, "it has no image")
+            continue
+        split = split_of_path(mask, folder)
+        name = "/".join(part for part in (split, frame) if part)
+        source.items.append(Item(name, image, image.suffix, _drawn(mask, source), split))
+    return source
+
+
+def _highest_id(layout: Layout) -> int:
+    """The highest id below 255 in some of the masks; -1 where none can be read."""
+    paths = [path for paths in layout.masks.values() for path in paths]
+    highest = -1
+    for path in paths[:: max(1, len(paths) // _LOOKED_AT)]:
+        try:
+            values = read_raw_mask(path).values
+        except DataError:
+            continue
+        highest = max(highest, int(values[values < 255].max(initial=0)))
+    return highest
+
+
+def _drawn(path: Path, source: Source) -> Callable[[], Ids]:
+    """A mask file as source ids: by colour where it is coloured and the classes have colours, else its values."""
+
+    def draw() -> Ids:
+        raw = read_raw_mask(path)
+        if not source.colours:
+            if raw.is_colour:
+                raise DataError(
+                    f"{path} is a colour image and the classes have no colours",
+                    "give --classes FILE with `name, r, g, b` per line",
+                )
+            return raw.values
+        order = list(source.colours)
+        palette = [source.colours[number] for number in order]
+        rgb = raw.as_colours()
+        if raw.is_colour or (raw.palette is not None and rgb is not None):
+            assert rgb is not None
+            try:
+                places = ids_by_colour(path, rgb, palette)
+            except DataError:
+                if raw.is_colour:
+                    raise
+                return raw.values  # a palette of another meaning: the indices are ids
+            return np.asarray(np.array([*order, *[255] * (256 - len(order))], np.uint16)[places])
+        greys = {colour[0]: number for number, colour in source.colours.items() if len(set(colour)) == 1}
+        if len(greys) == len(palette) and set(np.unique(raw.values).tolist()) <= set(greys):
+            return np.asarray(np.array([greys.get(value, 255) for value in range(256)], np.uint16)[raw.values])
+        if rgb is not None and not (raw.values[raw.values < 255] < len(order)).all():
+            places = ids_by_colour(path, rgb, palette)
+            return np.asarray(np.array([*order, *[255] * (256 - len(order))], np.uint16)[places])
+        return raw.values
+
+    return draw
+
+
+def _colours(root: Path, options: ReadOptions) -> list[tuple[str, Colour]]:
+    if options.classes and options.classes.colours:
+        return list(zip(options.classes.names, options.classes.colours))
+    for name in ("labelmap.txt", *COLOUR_LISTS):
+        if (root / name).is_file():
+            return read_colour_list(root / name)
+    raise DataError(f"{root} has no list of colours", "give --classes FILE with `name, r, g, b` per line")
+
+
+def _names(root: Path, options: ReadOptions, listings: Sequence[str]) -> list[str]:
+    if options.classes:
+        return list(options.classes.names)
+    for name in listings:
+        if (root / name).is_file():
+            names = read_names(root / name)
+            return names[1:] if names[0] == "__ignore__" else names
+    raise DataError(f"{root} does not name its classes", "give --classes FILE, one class per line in id order")
+
+
+def _listed_splits(root: Path) -> dict[str, str]:
+    """Stem → split, from ``ImageSets/Segmentation``."""
+    splits: dict[str, str] = {}
+    folder = root / "ImageSets" / "Segmentation"
+    for listing in sorted(folder.glob("*.txt")) if folder.is_dir() else []:
+        split = split_of(listing.stem)
+        if split is not None:
+            lines = [line.split()[0] for line in read_text(listing).splitlines() if line.strip()]
+            splits |= {
+                Path(line).stem if Path(line).suffix.lower() in IMAGE_SUFFIXES else Path(line).name: split
+                for line in lines
+            }
+    return splits
+
+
+def _folder_splits(root: Path) -> dict[Path, str]:
+    from ..folder import folder, list_of
+
+    splits: dict[Path, str] = {}
+    for split in ("test", "val", "train"):
+        if list_of(root, split) is not None:
+            try:
+                splits |= {image: split for image, _ in folder(root, split).pairs}
+            except DataError:
+                continue
+    return splits

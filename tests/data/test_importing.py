@@ -1,0 +1,277 @@
+"""What labelling tools write comes back with identical masks; what cannot is dropped with its reason."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from pspnet_edge.cli.main import app
+from pspnet_edge.data.check import check_dataset
+from pspnet_edge.data.datasets import open_dataset
+from pspnet_edge.data.importing import import_dataset, shapes
+from pspnet_edge.data.importing.shape_formats import yaml_names
+from pspnet_edge.data.recognize import recognized
+from pspnet_edge.errors import DataError, OptionError, OutputError
+
+from . import exports, planted
+
+
+def name_of(file_name: str) -> str:
+    """The image of ``exports`` that an imported file was."""
+    stem = file_name.removeprefix("1a2b3c4d-").rpartition(".")[0].removesuffix(".rf.0123").removesuffix("_leftImg8bit")
+    assert stem in exports.NAMES
+    return stem
+
+
+def ensure_identical(root: Path, names: tuple[str, ...] = exports.NAMES) -> None:
+    dataset = open_dataset("folder", root, "all")
+    assert sorted(name_of(dataset.name(index)) for index in range(len(dataset))) == sorted(names)
+    for index in range(len(dataset)):
+        image, mask = dataset[index]
+        np.testing.assert_array_equal(mask, exports.mask_of(name_of(dataset.name(index))))
+        assert image.shape == (exports.HEIGHT, exports.WIDTH, 3)
+
+
+@pytest.mark.parametrize(("write", "format_name"), exports.WRITERS.values(), ids=exports.WRITERS)
+def test_masks_come_back_identical_and_the_format_is_recognized(
+    write: Callable[[Path], None], format_name: str, tmp_path: Path
+) -> None:
+    write(tmp_path / "export")
+    before = {path: path.read_bytes() for path in (tmp_path / "export").rglob("*") if path.is_file()}
+
+    done = import_dataset(tmp_path / "export", tmp_path / "own")
+
+    assert (done.format, done.images, done.classes, done.dropped) == (format_name, 3, exports.CLASSES, ())
+    ensure_identical(tmp_path / "own")
+    assert {path: path.read_bytes() for path in (tmp_path / "export").rglob("*") if path.is_file()} == before
+    assert recognized(tmp_path / "own") == "folder"
+    assert [
+        finding for finding in check_dataset("folder", tmp_path / "own").found if finding.kind != "class-not-in-val"
+    ] == []
+
+
+@pytest.mark.parametrize("write", [exports.cvat, exports.coco, exports.labelme, exports.roboflow])
+def test_an_export_that_is_used_as_it_is_names_its_format_and_the_command(
+    write: Callable[[Path], None], tmp_path: Path
+) -> None:
+    write(tmp_path)
+    with pytest.raises(DataError, match=r"pspnet-edge data import .*--format"):
+        recognized(tmp_path)
+    with pytest.raises(DataError, match=r"pspnet-edge data import .*--format"):
+        open_dataset("folder", tmp_path, "all")[0]
+
+
+def test_an_archive_with_a_folder_in_it_is_unpacked_and_leaves_nothing_else(tmp_path: Path) -> None:
+    exports.cvat(tmp_path / "in" / "task_1")
+    (tmp_path / "in" / "__MACOSX").mkdir()
+    (tmp_path / "in" / "__MACOSX" / "._labelmap.txt").write_bytes(b"junk")
+    shutil.make_archive(str(tmp_path / "export"), "zip", tmp_path / "in")
+    import_dataset(tmp_path / "export.zip", tmp_path / "own", train_share=0.67)
+    ensure_identical(tmp_path / "own")
+    names = {path.name for path in (tmp_path / "own").iterdir()}
+    assert names == {"images", "masks", "classes.txt", "train.txt", "val.txt", "import.json"}
+
+
+@pytest.mark.parametrize("member", ["../evil.txt", "/evil.txt", "a/../../evil.txt"])
+def test_an_archive_that_climbs_is_refused(member: str, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "export.zip", "w") as archive:
+        archive.writestr(member, "x")
+    with pytest.raises(DataError, match="not safe to unpack"):
+        import_dataset(tmp_path / "export.zip", tmp_path / "own")
+    assert not (tmp_path / "evil.txt").exists()
+
+
+def test_an_archive_that_swells_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "export.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for index in range(30):
+            archive.writestr(f"{index}.png", bytes(40_000_000))
+    with pytest.raises(DataError, match=r"would unpack to 1\.2 GB"):
+        import_dataset(tmp_path / "export.zip", tmp_path / "own")
+
+
+def test_classes_are_merged_renamed_and_ignored(tmp_path: Path) -> None:
+    exports.cvat(tmp_path / "export")
+    done = import_dataset(tmp_path / "export", tmp_path / "own", mapping="car=vehicle,road=ignore")
+    assert done.classes == ("background", "vehicle")
+    dataset = open_dataset("folder", tmp_path / "own", "all")
+    for index in range(len(dataset)):
+        expected = exports.mask_of(name_of(dataset.name(index)))
+        expected[expected == 2] = 255
+        np.testing.assert_array_equal(dataset.mask(index), expected)
+    with pytest.raises(OptionError, match="no class 'bus'"):
+        import_dataset(tmp_path / "export", tmp_path / "other", mapping="bus=car")
+
+
+def test_binary_masks_of_0_and_255_become_ids(tmp_path: Path) -> None:
+    root = planted.make_clean(tmp_path / "set")
+    things = {path.name: planted.read(path) == 1 for path in (root / "masks").iterdir()}
+    planted.FAULTS[0][0](root)
+    import_dataset(root, tmp_path / "own", mapping="255=thing")
+    assert open_dataset("folder", tmp_path / "own", "train").label_set.classes == ("background", "thing")
+    assert len(open_dataset("folder", tmp_path / "own", "train")) == 8  # lists are kept
+    own = open_dataset("folder", tmp_path / "own", "all")
+    for index in range(len(own)):
+        np.testing.assert_array_equal(own.mask(index), things[f"{own.name(index)[:3]}.png"])
+    assert check_dataset("folder", tmp_path / "own").found == ()
+
+
+@pytest.mark.parametrize("names", ["unlabelled\nbackground\nthing\nsky\n", "background\nthing\nsky\n"])
+def test_an_id_without_label_is_ignored_and_the_others_move_down(names: str, tmp_path: Path) -> None:
+    root = planted.make_clean(tmp_path / "set")
+    for path in (root / "masks").iterdir():
+        mask = planted.read(path) + 1
+        mask[:5] = 0
+        planted.write(path, mask)
+    (root / "classes.txt").write_text(names)
+    done = import_dataset(root, tmp_path / "own", ignore_id=0)
+    assert done.classes == planted.CLASSES
+    mask = open_dataset("folder", tmp_path / "own", "train").mask(0)
+    assert (mask[:5] == 255).all()
+    np.testing.assert_array_equal(mask[5:], planted.scene(0)[1][5:])
+
+
+def test_what_cannot_be_read_is_dropped_with_its_reason(tmp_path: Path) -> None:
+    exports.cvat(tmp_path / "export")
+    (tmp_path / "export" / "JPEGImages" / "b.png").unlink()
+    mask = exports.coloured("c").copy()
+    mask[3, 5] = (1, 2, 3)
+    exports.write(tmp_path / "export" / "SegmentationClass" / "c.png", mask)
+    done = import_dataset(tmp_path / "export", tmp_path / "own")
+    reasons = {Path(entry.item).name: entry.reason for entry in done.dropped}
+    assert reasons["b.png"] == "it has no image"
+    assert "colour 3,2,1 at pixel x=5, y=3" in reasons["c.png"]
+    ensure_identical(tmp_path / "own", ("drive a.1",))
+    assert json.loads((tmp_path / "own" / "import.json").read_text())["dropped"][0]["reason"]
+
+
+def test_an_interrupted_import_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pspnet_edge.data.importing import convert
+
+    exports.coco(tmp_path / "export")
+    drawn, real = [], convert.indexed_png
+
+    def dies(*arguments: object, **options: object) -> bytes:
+        if len(drawn) == 2:
+            raise KeyboardInterrupt
+        drawn.append(1)
+        return real(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(convert, "indexed_png", dies)
+    with pytest.raises(KeyboardInterrupt):
+        import_dataset(tmp_path / "export", tmp_path / "own")
+    first = {path: path.stat().st_mtime_ns for path in (tmp_path / "own" / "masks").iterdir()}
+    monkeypatch.setattr(convert, "indexed_png", real)
+    import_dataset(tmp_path / "export", tmp_path / "own")
+    assert len(first) == 2
+    assert all(path.stat().st_mtime_ns == time for path, time in first.items())
+    ensure_identical(tmp_path / "own")
+
+
+def test_nothing_of_the_users_is_overwritten_unasked(tmp_path: Path) -> None:
+    exports.coco(tmp_path / "export")
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "thesis.txt").write_text("mine")
+    with pytest.raises(OutputError, match="holds files already"):
+        import_dataset(tmp_path / "export", tmp_path / "own", overwrite=True)
+    assert [path.name for path in (tmp_path / "own").iterdir()] == ["thesis.txt"]
+    import_dataset(tmp_path / "export", tmp_path / "new")
+    with pytest.raises(OutputError, match="--overwrite"):
+        import_dataset(tmp_path / "export", tmp_path / "new", mapping="car=road")
+    import_dataset(tmp_path / "export", tmp_path / "new", mapping="car=road", overwrite=True)
+    with pytest.raises(OutputError, match="is in the source"):
+        import_dataset(tmp_path / "export", tmp_path / "export" / "own")
+
+
+def test_damaged_entries_of_a_coco_file_are_dropped_one_by_one(tmp_path: Path) -> None:
+    exports.coco(tmp_path / "export")
+    path = tmp_path / "export" / "annotations" / "instances_default.json"
+    content = json.loads(path.read_text())
+    objects = content["annotations"]
+    objects += [{**objects[0], "id": number, "segmentation": shape} for number, shape in enumerate(
+        ([], [[1, 2, "x", 4, 5, 6]], {"size": [1, 1], "counts": [1]}, {"size": [48, 64], "counts": "\x00"}, "text"), 90
+    )]  # fmt: skip
+    objects.append({**objects[0], "id": 99, "category_id": 7})
+    path.write_text(json.dumps(content))
+    done = import_dataset(tmp_path / "export", tmp_path / "own")
+    assert sorted(entry.item.split()[1] for entry in done.dropped) == ["90", "91", "92", "93", "94", "99"]
+    ensure_identical(tmp_path / "own")
+
+
+@pytest.mark.parametrize(("height", "width"), [(10**9, 10**9), (-1, 5), (None, 3), ("48", 64), (float("nan"), 5)])
+def test_a_claimed_size_that_makes_no_sense_is_refused(height: object, width: object, tmp_path: Path) -> None:
+    exports.coco(tmp_path / "export")
+    path = tmp_path / "export" / "annotations" / "instances_default.json"
+    content = json.loads(path.read_text())
+    content["images"][0] |= {"height": height, "width": width}
+    path.write_text(json.dumps(content))
+    done = import_dataset(tmp_path / "export", tmp_path / "own")
+    assert "says that its image has" in done.dropped[0].reason
+    assert done.images == 2
+
+
+def test_coco_text_runs_are_decoded_as_its_own_library_does() -> None:
+    coco = pytest.importorskip("pycocotools.mask")
+    rng = np.random.default_rng(5)
+    for _ in range(20):
+        area = np.asfortranarray(rng.random((37, 53)) < rng.uniform(0.01, 0.99), np.uint8)
+        text = coco.encode(area)["counts"].decode()
+        np.testing.assert_array_equal(shapes.decode_coco_runs(text, 37, 53), area.astype(bool))
+
+
+def test_polygons_without_coco_s_library_differ_by_single_pixels_on_slanted_edges(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("pycocotools.mask")
+    rng = np.random.default_rng(2)
+    for _ in range(10):
+        ring = rng.uniform(5, 90, (3, 2))
+        with_library, without = np.zeros((100, 100), np.uint8), np.zeros((100, 100), np.uint8)
+        shapes.fill_coco(with_library, [ring], 1)
+        with monkeypatch.context() as patch:
+            patch.setattr(shapes, "available", lambda module: False)
+            shapes.fill_coco(without, [ring], 1)
+        edge = float(np.linalg.norm(ring - np.roll(ring, 1, axis=0), axis=1).sum())
+        assert (with_library != without).sum() <= 0.5 * edge
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "names: [car, 'traffic light']\n",
+        "nc: 2\nnames:\n- car\n- traffic light\n",
+        'names:\n  0: car\n  1: "traffic light"  # red\nnc: 2\n',
+        "names: {0: car, 1: traffic light}\n",
+        "names: [\n  car,\n  traffic light\n]\n",
+    ],
+)
+def test_names_of_a_yolo_file_are_read_in_each_form(text: str) -> None:
+    assert yaml_names(text) == ["car", "traffic light"]
+
+
+def test_the_command_reports_as_json_and_says_the_next_step(tmp_path: Path) -> None:
+    exports.cvat(tmp_path / "export")
+    arguments = ["data", "import", str(tmp_path / "export"), "--auto", "--split", "0.67"]
+    as_json = CliRunner().invoke(app, [*arguments, "-o", str(tmp_path / "one"), "--json"])
+    facts = json.loads(as_json.stdout)
+    assert (facts["images"], facts["classes"], facts["dropped"]) == (3, list(exports.CLASSES), [])
+    assert facts["splits"] == {"train": 2, "val": 1}
+    for_people = CliRunner().invoke(app, [*arguments, "-o", str(tmp_path / "two")])
+    assert "next: pspnet-edge data check" in for_people.stdout
+
+
+def test_a_format_that_is_not_known_or_not_there_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "export").mkdir()
+    with pytest.raises(DataError, match="not recognized"):
+        import_dataset(tmp_path / "export", tmp_path / "own")
+    with pytest.raises(OptionError, match="unknown format"):
+        import_dataset(tmp_path / "export", tmp_path / "own", format="pascal")
+    for format_name in ("coco", "labelme", "label-studio", "voc", "yolo", "cvat", "ade20k", "supervisely", "roboflow"):
+        with pytest.raises(DataError):
+            import_dataset(tmp_path / "export", tmp_path / f"own-{format_name}", format=format_name)
