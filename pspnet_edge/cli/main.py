@@ -67,6 +67,7 @@ def _root(
 
 def main() -> None:
     """Run the command line. Exit status: 0 done, 1 failed with one sentence, 2 wrong usage, 130 interrupted."""
+    _open_missing_streams()
     arguments = sys.argv[1:]
     tree = typer.main.get_command(app)
     _share_verbose(tree)
@@ -76,6 +77,17 @@ def main() -> None:
             _run(tree, arguments)
     except PspnetEdgeError as error:  # of the log itself
         _fail(error, 1, asked_for_json(tree, arguments))
+
+
+def _open_missing_streams() -> None:
+    """Where a standard stream was closed, put /dev/null: else the next file opened would get what is printed."""
+    for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != descriptor:
+                os.dup2(opened, descriptor)
+                os.close(opened)
+            setattr(sys, name, os.fdopen(descriptor, mode, encoding="utf-8"))
 
 
 def _run(tree: Any, arguments: list[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Annotated, Any, Protocol
 
 import typer
@@ -24,7 +24,9 @@ class Advance(Protocol):
 
 def say(text: str) -> None:
     """A line for people on stderr, without the credentials of any address in it."""
-    print(redacted(printable(text)), file=sys.stderr, flush=True)
+    # Whoever read it has gone; that is no reason to end a run.
+    with suppress(BrokenPipeError):
+        print(redacted(printable(text)), file=sys.stderr, flush=True)
 
 
 def result(facts: dict[str, Any], as_json: bool, summary: str) -> None:

@@ -140,18 +140,22 @@ def test_regions_are_cut_apart_where_asked_and_small_ones_left_out() -> None:
 
 
 @pytest.mark.slow
-def test_a_thousand_openings_leave_nothing_behind(engine_path: Path) -> None:
+@pytest.mark.parametrize(("runtime", "times"), [("onnxruntime", 1000), ("openvino", 200)])
+def test_opening_and_closing_leaves_nothing_behind(tmp_path: Path, runtime: str, times: int) -> None:
+    path = tmp_path / "int8.engine"
+    build_engine(find_model(None), "int8", runtime, path)
     frame = np.zeros((60, 80, 3), np.uint8)
 
     def open_and_close(count: int) -> None:
         for _ in range(count):
-            with Segmenter(engine_path) as segmenter:
+            with Segmenter(path) as segmenter:
                 segmenter(frame)
 
-    open_and_close(100)
-    before = resources()
-    open_and_close(900)
-    after = resources()
+    open_and_close(times // 10)
+    # Allocators hold on to what one opening needed or not, in turn: the least of several says what stays.
+    before = min(resources() for _ in range(5) if open_and_close(1) is None)
+    open_and_close(times - times // 10)
+    after = min(resources() for _ in range(5) if open_and_close(1) is None)
     assert after[:2] == before[:2], "threads and descriptors"
     assert after[2] - before[2] < 10_000_000, "bytes of memory"
 

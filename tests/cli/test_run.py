@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -150,20 +149,6 @@ def test_two_sources_at_once(engine: Path, tmp_path: Path, command_line) -> None
     facts = json.loads(done.stdout)
     assert [(source["name"], source["frames"]) for source in facts["sources"]] == [("a", 3), ("b", 5)]
     assert (tmp_path / "v-1.mp4").is_file()
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_with_the_summary(engine: Path, tmp_path: Path, number: signal.Signals) -> None:
-    stats = tmp_path / "s.jsonl"
-    running = start(engine, "--input", "demo", "--view", "none", "--json", "--stats", stats)
-    wait_for(stats, '"fps_recent":')
-    while '"frames":0,' in stats.read_text().splitlines()[-1]:
-        time.sleep(0.1)
-    running.send_signal(number)
-    out, problems = running.communicate(timeout=20)
-    assert running.returncode == 0, problems
-    assert json.loads(out)["frames"] > 0
-    assert "Traceback" not in problems
 
 
 @pytest.mark.parametrize(
