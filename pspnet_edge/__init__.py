@@ -44,6 +44,9 @@ if TYPE_CHECKING:
         SourceError,
     )
     from .labels import LabelSet
+    from .train.api import train
+    from .train.recipe import Recipe
+    from .train.training import TrainingResult
 
 __all__ = [
     "BenchmarkReport",
@@ -66,8 +69,10 @@ __all__ = [
     "OptionError",
     "OutputError",
     "PspnetEdgeError",
+    "Recipe",
     "Segmenter",
     "SourceError",
+    "TrainingResult",
     "__version__",
     "benchmark",
     "build_engine",
@@ -76,6 +81,7 @@ __all__ = [
     "export",
     "import_checkpoint",
     "open_engine",
+    "train",
 ]
 
 _RESULTS = (
@@ -94,6 +100,8 @@ _PLACES = {
     "Engine": ".engine.engine",
     "EngineInfo": ".engine.engine",
     "LabelSet": ".labels",
+    "Recipe": ".train.recipe",
+    "TrainingResult": ".train.training",
     **dict.fromkeys(_RESULTS, ".api.results"),
     **dict.fromkeys(_STEPS, ".api.steps"),
 }
@@ -102,6 +110,8 @@ _PLACES = {
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "train":  # the package is its function too, because both have this name
+        return import_module(".train", __name__)
     value = getattr(import_module(_PLACES.get(name, ".errors"), __name__), name)
     globals()[name] = value
     return value
