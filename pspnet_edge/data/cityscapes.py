@@ -1,4 +1,4 @@
-"""Cityscapes, fine annotations: 19 classes out of 34 label ids, splits as folders, one folder a city."""
+"""Cityscapes, fine annotations: 19 classes out of 34 label ids, splits as folders, one folder per city."""
 
 from __future__ import annotations
 
@@ -31,16 +31,47 @@ def cityscapes(root: Path, split: str) -> FileSet:
     Raises:
         DataError: unknown split, or a folder that is missing, unreadable or without images.
     """
+    root = _official_folder(root)
     images = [path for part in parts_of(split, SPLITS, "Cityscapes") for path in _images(root, part)]
     train_ids = [_mask(root, image, _TRAIN_IDS_END) for image in images]
-    if all(path.is_file() for path in train_ids):
-        return FileSet(CITYSCAPES, tuple(zip(images, train_ids)))
+    converted = sum(path.is_file() for path in train_ids)
+    if converted == len(images):
+        note = f"masks are read from *{_TRAIN_IDS_END}, whose ids are classes"
+        return FileSet(CITYSCAPES, tuple(zip(images, train_ids)), note=note)
     label_ids = [_mask(root, image, _LABEL_IDS_END) for image in images]
-    return FileSet(CITYSCAPES, tuple(zip(images, label_ids)), id_table=CLASS_OF_LABEL_ID)
+    note = f"masks are read from *{_LABEL_IDS_END}, whose 34 ids become the 19 classes"
+    if converted:
+        note += f"; only {converted} of {len(images)} images have *{_TRAIN_IDS_END}"
+    if not any(path.is_file() for path in label_ids):
+        raise DataError(_no_labels(root, images[0]))
+    return FileSet(CITYSCAPES, tuple(zip(images, label_ids)), id_table=CLASS_OF_LABEL_ID, note=note)
+
+
+def _official_folder(root: Path) -> Path:
+    """The folder with ``leftImg8bit`` and ``gtFine``, which may be one deeper than it should."""
+    if (root / "leftImg8bit").is_dir() or not root.is_dir():
+        return root
+    inside = [entry for entry in root.iterdir() if (entry / "leftImg8bit").is_dir()]
+    return inside[0] if len(inside) == 1 else root
+
+
+def _no_labels(root: Path, image: Path) -> str:
+    """The sentence for a split without label ids, with what is there instead."""
+    folder = (root / "gtFine" / image.relative_to(root / "leftImg8bit")).parent
+    frame = image.name[: -len(_IMAGE_END)]
+    fix = f"unpack gtFine_trainvaltest.zip in {root}"
+    if (root / "gtFine" / "gtFine").is_dir():
+        fix = f"it is in {root / 'gtFine' / 'gtFine'}, one folder too deep: move it up"
+    elif (root / "gtCoarse").is_dir() and not (root / "gtFine").is_dir():
+        fix = f"{root} has only gtCoarse: {fix}"
+    elif (folder / f"{frame}_gtFine_color.png").is_file():
+        fix = f"there are only the colour pictures *_gtFine_color.png: {fix}"
+    return f"no image of {image.parent} has its *{_LABEL_IDS_END} in {folder}: {fix}"
 
 
 def splits_with_masks(root: Path) -> tuple[str, ...]:
-    """The splits worth checking: train, val, and test where its masks were unpacked."""
+    """The splits worth checking: those that are there of train, val, and test where its masks were unpacked."""
+    root = _official_folder(root)
     return SPLITS if (root / "gtFine" / "test").is_dir() else SPLITS[:2]
 
 

@@ -91,18 +91,18 @@ def layout_of(root: Path) -> Layout:
         OSError: the root cannot be read.
     """
     folders = {entry.name: entry for entry in sorted(root.iterdir()) if entry.is_dir() and not is_litter(entry.name)}
-    images = _named(folders, IMAGE_FOLDERS)
+    images = _named(folders, IMAGE_FOLDERS, IMAGE_SUFFIXES)
     layout = Layout(root, {}, {})
     if images is not None:
         layout.image_folders[""] = images
-        masks = _named({name: path for name, path in folders.items() if path != images}, MASK_FOLDERS)
+        masks = _named({name: path for name, path in folders.items() if path != images}, MASK_FOLDERS, MASK_SUFFIXES)
         if masks is not None:
             layout.mask_folders[""] = masks
     else:
         for name, folder in folders.items():
             if any(is_split(name, split) for split in SPLITS):
                 below = {entry.name: entry for entry in sorted(folder.iterdir()) if entry.is_dir()}
-                images, masks = _named(below, IMAGE_FOLDERS), _named(below, MASK_FOLDERS)
+                images, masks = _named(below, IMAGE_FOLDERS, IMAGE_SUFFIXES), _named(below, MASK_FOLDERS, MASK_SUFFIXES)
                 if images is not None:
                     layout.image_folders[f"{name}/"] = images
                 if masks is not None:
@@ -125,9 +125,17 @@ def _index(into: dict[str, list[Path]], prefix: str, folder: Path, suffixes: tup
             into.setdefault(prefix + key_of(path.relative_to(folder)), []).append(path)
 
 
-def _named(folders: dict[str, Path], names: tuple[str, ...]) -> Path | None:
+def _named(folders: dict[str, Path], names: tuple[str, ...], suffixes: tuple[str, ...]) -> Path | None:
+    """The first folder of these names, in any case, that holds a file of its kind; else the first there is."""
     by_lower = {name.lower(): path for name, path in reversed(folders.items())}
-    return next((by_lower[name] for name in names if name in by_lower), None)
+    found = [by_lower[name] for name in names if name in by_lower]
+    return next(
+        (folder for folder in found if len(found) == 1 or _holds(folder, suffixes)), found[0] if found else None
+    )
+
+
+def _holds(folder: Path, suffixes: tuple[str, ...]) -> bool:
+    return any(path.suffix.lower() in suffixes for path in files_below(folder))
 
 
 def _is_mask(path: Path) -> bool:
