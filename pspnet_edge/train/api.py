@@ -51,12 +51,14 @@ def train(
 ) -> TrainingResult:
     """Train a network on a labelled data set.
 
-    Example::
-
-        from pspnet_edge.train import Recipe, train
-
-        done = train("folder", "my_data", recipe=Recipe(epochs=20), init="pspnet_lite0_camvid", output="runs/mine")
-        print(done.checkpoint, done.miou, done.per_class_iou)
+    >>> from pspnet_edge import Recipe, train
+    >>> from pspnet_edge.data.datasets import SceneSet
+    >>> from pspnet_edge.data.subset import evenly_spaced
+    >>> four_scenes = evenly_spaced(SceneSet("train"), 4)  # or "folder", "my_data"
+    >>> recipe = Recipe(epochs=1, batch=2, crop_hw=(64, 64))
+    >>> done = train(four_scenes, recipe=recipe, init="pspnet_lite0_camvid", output="runs/mine", samples=0)
+    >>> done.checkpoint.as_posix(), done.epochs
+    ('runs/mine/final.pt', 1)
 
     Args:
         dataset: ``folder``, ``camvid``, ``voc``, ``cityscapes`` or ``scenes``; left out, the folder ``root`` is
