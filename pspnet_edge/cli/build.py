@@ -11,6 +11,7 @@ from .options import (
     CapabilityOption,
     DlaOption,
     HardwareCompatibleFlag,
+    OptimizationOption,
     PrecisionOption,
     RuntimeOption,
     TailOption,
@@ -69,7 +70,8 @@ def build(
     hardware_compatible: HardwareCompatibleFlag = False,
     compute_capability: CapabilityOption = None,
     workspace: WorkspaceOption = None,
-    tail: TailOption = "graph",
+    tail: TailOption = "auto",
+    optimization_level: OptimizationOption = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Default: a name in the user's cache.")
     ] = None,
@@ -88,7 +90,9 @@ def build(
     precision = choose_precision(precision, source, chosen, calibration)
     path = output or default_engine_path(source, precision, chosen)
     workspace_bytes = workspace and workspace << 20
-    options = BuildOptions(dla, version_compatible, hardware_compatible, compute_capability, workspace_bytes, tail)
+    options = BuildOptions(
+        dla, version_compatible, hardware_compatible, compute_capability, workspace_bytes, tail, optimization_level
+    )
     if backend_of(chosen).on_gpu:
         say(target_sentence(chosen))
     elif options != BuildOptions():

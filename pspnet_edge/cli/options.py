@@ -51,7 +51,11 @@ CapabilityOption = Annotated[
 ]
 TailOption = Annotated[
     str,
-    typer.Option("--tail", metavar="graph|kernel", help="TensorRT: upsampling and argmax in the plan or in a kernel."),
+    typer.Option("--tail", metavar="auto|graph|kernel", help="TensorRT: what upsamples and takes the argmax."),
+]
+OptimizationOption = Annotated[
+    int | None,
+    typer.Option("--optimization-level", metavar="0-5", min=0, max=5, help="TensorRT: how many kernels are tried."),
 ]
 WorkspaceOption = Annotated[
     int | None, typer.Option("--workspace", metavar="MIB", min=1, help="TensorRT: scratch memory per layer.")

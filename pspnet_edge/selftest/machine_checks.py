@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import platform
 
+from .. import bundled
 from ..artifact import scratch_folder
 from ..data.geometry import frame_at
 from ..data.scenes import Drive
 from ..engine.backends import CPU_RUNTIMES, open_engine
-from ..engine.build import build_engine, find_model
+from ..engine.build import build_engine
 from ..engine.tensorrt.driver import driver_version
 from ..engine.tensorrt.gpu import find_gpu, free_memory_bytes
 from ..engine.tensorrt.kernels import find_nvcc
@@ -48,7 +49,7 @@ def check_processor_runtimes() -> Answer:
     with scratch_folder() as folder:
         for runtime in runtimes:
             path = folder / f"{runtime}.engine"
-            build_engine(find_model(None), "int8", runtime, path)
+            build_engine(bundled.DEFAULT, "int8", runtime, path)
             with open_engine(path) as engine:
                 frame = frame_at(Drive().frame(30).image, engine.size_hw)
                 masks[runtime] = engine.infer(frame[None]).copy()

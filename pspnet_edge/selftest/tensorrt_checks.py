@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from .. import bundled
 from ..artifact import scratch_folder
 from ..engine.backends import open_engine
-from ..engine.build import build_engine, find_model
-from ..engine.tensorrt.builder import TAILS, BuildOptions
+from ..engine.build import build_engine
+from ..engine.tensorrt.builder import BuildOptions
 from ..engine.tensorrt.gpu import find_gpu
 from ..engine.tensorrt.plan_file import read_header
 from ..lazy import available
@@ -61,9 +62,9 @@ def _check_runtime(runtime: str, run: bool) -> Answer:
     cases = list(bundled_frames(1)) if run and available("onnxruntime") else []
     with scratch_folder() as folder:
         for precision in ("fp32", "fp16", "int8") if run else ("fp16", "int8"):
-            for tail in TAILS if run else ("graph",):
+            for tail in ("graph", "kernel") if run else ("graph",):
                 path, name = folder / "e.engine", f"{precision}_{tail}"
-                facts = build_engine(find_model(None), precision, runtime, path, options=BuildOptions(tail=tail))
+                facts = build_engine(bundled.DEFAULT, precision, runtime, path, options=BuildOptions(tail=tail))
                 check_layers(precision, facts)
                 header = read_header(path)
                 require(header is not None and header.runtime == runtime, "the plan has no header that is known")

@@ -39,13 +39,14 @@ class TensorRt:
         return str(require(self._module, f"build an engine for {self.name}").__version__)
 
     def build(self, request: BuildRequest) -> Built:
-        from .builder import BuildOptions, build_plan
+        from .build_process import build_in_child
+        from .builder import BuildOptions
 
         options = BuildOptions() if request.options is None else request.options
         if not isinstance(options, BuildOptions):
             raise OptionError(f"the options of {self.title} are a BuildOptions, got {type(options).__name__}")
         # Its own builder has the last word; running the plan needs a GPU, which may not be here.
-        plan = build_plan(
+        plan = build_in_child(
             self.name, request.model, request.precision, options, cache=request.cache, report=request.report
         )
         return Built(plan.content, plan.facts)

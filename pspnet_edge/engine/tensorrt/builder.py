@@ -7,6 +7,7 @@ tested; TensorRT itself measures on the GPU that it builds for.
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,8 @@ from ...errors import BuildError, OptionError, OutputError
 from ...graph.onnx_file import ModelFile
 from ...graph.tail import without_tail
 from .gpu import Gpu, find_gpu, free_memory_bytes
-from .kernels import kernels_for
+from .graphs import quantized_depthwise, without_pairs
+from .kernels import kernels_for, shipped_cubin
 from .layers import convolution_precisions
 from .log import Log, Report, logger_for, monitor_for
 from .parser import parse_graph
@@ -38,13 +40,20 @@ from .versions import (
 if TYPE_CHECKING:
     from . import typed
 
-TAILS = ("graph", "kernel")
+TAILS = ("auto", "graph", "kernel")
+OPTIMIZATION_LEVELS = range(6)
 _MIB = 1 << 20
 _LARGEST_WORKSPACE = 1024 * _MIB
 _SMALLEST_WORKSPACE = 64 * _MIB
+_LARGEST_RAISED = 4096 * _MIB
 _BUILDER_ITSELF = 384 * _MIB
 """What the builder's libraries and kernels take, seen with TensorRT-RTX 1.7; not measured on a board."""
 _OUT_OF_MEMORY = ("memory", "workspace", "could not find any implementation")
+_NO_IMPLEMENTATION = "could not find any implementation"
+_WITH_SCRATCH = ("argmax", "topk")
+"""Nodes that find no implementation where the workspace is too small."""
+_AVERAGED_TIMINGS = 8
+"""Runs that each measured kernel is averaged over, as in trtexec; one is too noisy to choose by."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +70,11 @@ class BuildOptions:
     """For TensorRT-RTX: the one GPU to build for, such as ``8.6``."""
     workspace_bytes: int | None = None
     """Scratch memory a layer may take; None chooses by what is free."""
-    tail: str = "graph"
-    """``graph`` upsamples and takes the argmax in the network, ``kernel`` in one CUDA kernel behind it."""
+    tail: str = "auto"
+    """``graph`` upsamples and takes the argmax in the network, ``kernel`` in one CUDA kernel behind it; ``auto`` takes
+    the kernel where machine code for this GPU ships."""
+    optimization_level: int | None = None
+    """0 builds fastest, 5 tries most kernels; None leaves TensorRT's default, 3."""
 
 
 @dataclass(frozen=True)
@@ -105,31 +117,52 @@ def build_plan(
         report: called with the share done in per cent and what is going on.
 
     Raises:
-        BuildError: with the reason and a mend.
+        BuildError: with the reason and the fix.
         MissingPackage: the runtime is not installed.
     """
     api = load_api(runtime, "build an engine")
     gpu = find_gpu()
     _preflight(api, gpu, model, options, cache)
     strongly_typed = is_strongly_typed(api, options.dla_core)
-    flavour = graph_for(api, model, precision, strongly_typed)
-    tail = None
-    if options.tail == "kernel":
-        flavour, shape = without_tail(flavour)
-        tail = tail_facts(shape, _kernels(options, gpu))
-    build = _Build(api, flavour, precision, strongly_typed, options, cache, report)
+    use_kernel = options.tail == "kernel" or (options.tail == "auto" and _kernel_fits(api, gpu, options))
+    build = _Build(api, model, precision, strongly_typed, options, cache, report)
+    build.prepare(_kernels(options, gpu) if use_kernel else None)
     started = time.monotonic()
-    for limit in _workspace_limits(options.workspace_bytes):
+    content, limit = _build_until_it_fits(build, options.workspace_bytes)
+    facts = _facts(build, gpu, limit) | {"tail": build.tail, "build_s": round(time.monotonic() - started, 2)}
+    return Plan(content, facts)
+
+
+def _build_until_it_fits(build: _Build, wanted_bytes: int | None) -> tuple[bytes, int]:
+    """Build with one workspace after another; the plan and the workspace that it was built with."""
+    limits = _workspace_limits(wanted_bytes)
+    while limits:
+        limit = limits.pop(0)
         content = build.attempt(limit)
         if content is not None:
-            facts = _facts(build, gpu, limit) | {"tail": tail, "build_s": round(time.monotonic() - started, 2)}
-            return Plan(content, facts)
-        if not any(word in build.log.reason().lower() for word in _OUT_OF_MEMORY):
+            return content, limit
+        build.log.failed()
+        reason = build.log.reason().lower()
+        if build.leave_depthwise_in_float(reason):
+            limits.insert(0, limit)
+        elif _NO_IMPLEMENTATION in reason and any(kind in reason for kind in _WITH_SCRATCH):
+            # Too small a workspace, not too large a one: once more with what is free.
+            larger = min(_LARGEST_RAISED, (free_memory_bytes() or limit) // 2)
+            limits = [larger] if larger > limit and not build.raised else []
+            build.raised = True
+            build.report(0, f"the end of the graph needs a larger workspace than {limit // _MIB} MiB")
+        elif not any(word in reason for word in _OUT_OF_MEMORY):
             break
-        report(0, f"too little memory with a workspace of {limit // _MIB} MiB")
-    raise BuildError(
-        f"{api.name} cannot build the engine ({build.log.reason()}): close other programs or try another --precision"
-    )
+        else:
+            build.report(0, f"too little memory with a workspace of {limit // _MIB} MiB")
+    fix = "build with --tail kernel" if build.raised else "close other programs or try another --precision"
+    raise BuildError(f"{build.api.name} cannot build the engine ({build.log.reason()}): {fix}")
+
+
+def _kernel_fits(api: Api, gpu: Gpu | None, options: BuildOptions) -> bool:
+    """Whether machine code of the tail ships for the one GPU that the plan is for."""
+    portable = api.is_rtx or options.hardware_compatible or options.dla_core is not None
+    return gpu is not None and not portable and shipped_cubin(gpu.compute_capability) is not None
 
 
 class _Build:
@@ -145,16 +178,41 @@ class _Build:
         cache: Path,
         report: Report,
     ) -> None:
-        self.api, self.model, self.precision, self.options = api, model, precision, options
+        self.api, self.source, self.model, self.precision, self.options = api, model, model, precision, options
         self.fallback: list[str] = []
+        self.left_in_float: list[str] = []
+        self.raised = False
+        self.tail: dict[str, Any] | None = None
         self.log = Log(report)
+        self.report = report
+        self._kernels: bytes | None = None
         self._strongly_typed = strongly_typed
-        self._report = report
         self._cache = cache / f"{api.name.replace(' ', '-').lower()}.timing"
+
+    def prepare(self, kernels: bytes | None) -> None:
+        """Make the graph that this TensorRT takes, cut before the tail where ``kernels`` compute that."""
+        self._kernels = kernels
+        model = without_pairs(self.source, self.left_in_float) if self.left_in_float else self.source
+        self.model = graph_for(self.api, model, self.precision, self._strongly_typed)
+        if kernels is not None:
+            self.model, shape = without_tail(self.model)
+            self.tail = tail_facts(shape, kernels)
+
+    def leave_depthwise_in_float(self, reason: str) -> bool:
+        """Where the builder finds no INT8 kernel for a depthwise convolution, prepare a graph without them in INT8."""
+        depthwise = quantized_depthwise(self.source) if self.precision == "int8" and not self.left_in_float else []
+        words = {word.strip(".") for word in re.findall(r"[\w.]+", reason)}
+        named = [name for name in depthwise if name.lower() in words]
+        if _NO_IMPLEMENTATION not in reason or not named:
+            return False
+        self.left_in_float = depthwise
+        self.report(0, f"no INT8 kernel for {named[0]}: {len(depthwise)} depthwise convolutions stay in FP16")
+        self.prepare(self._kernels)
+        return True
 
     def attempt(self, workspace_bytes: int) -> bytes | None:
         """Build from the start; None when the builder gives up, with the reason in ``log``."""
-        self.log = Log(self._report)
+        self.log = Log(self.report)
         logger = logger_for(self.api, self.log)
         try:
             builder: typed.Builder = self.api.trt.Builder(logger)
@@ -182,6 +240,9 @@ class _Build:
         set_precision(self.api, config, self.precision, self._strongly_typed)
         set_compute_capability(self.api, config, options.compute_capability)
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace)
+        config.avg_timing_iterations = _AVERAGED_TIMINGS
+        if options.optimization_level is not None:
+            config.builder_optimization_level = options.optimization_level
         # The dump of layers in the log and the inspector then say in which precision each is computed.
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
         if options.version_compatible:
@@ -191,7 +252,7 @@ class _Build:
         if options.dla_core is not None:
             self._put_on_dla(builder, network, config, options.dla_core)
         if has_progress_monitor(self.api):
-            config.progress_monitor = monitor_for(self.api, self._report)
+            config.progress_monitor = monitor_for(self.api, self.report)
         else:
             self.log.layers_in_all = network.num_layers
 
@@ -204,7 +265,7 @@ class _Build:
         config.DLA_core = core
         layers: list[typed.ILayer] = [network.get_layer(index) for index in range(network.num_layers)]
         self.fallback = [layer.name for layer in layers if not config.can_run_on_DLA(layer)]
-        self._report(0, f"{len(self.fallback)} of {len(layers)} layers fall back from DLA to the GPU")
+        self.report(0, f"{len(self.fallback)} of {len(layers)} layers fall back from DLA to the GPU")
 
     def _read_timing_cache(self, config: typed.IBuilderConfig) -> typed.ITimingCache | None:
         if not has_timing_cache(self.api):
@@ -214,7 +275,7 @@ class _Build:
         except OSError:
             stored = b""
         timing: typed.ITimingCache | None = config.create_timing_cache(stored) or config.create_timing_cache(b"")
-        # A cache of another GPU or version is not an error: TensorRT then measures anew.
+        # A cache of another GPU or version is not an error: TensorRT then measures again.
         if timing is not None and not config.set_timing_cache(timing, False):
             timing = config.create_timing_cache(b"")
             config.set_timing_cache(timing, False)
@@ -226,7 +287,7 @@ class _Build:
             write_bytes(self._cache, bytes(timing.serialize()))  # type: ignore[call-overload, unused-ignore]
         except OutputError as error:
             # The engine is built; the next build only takes as long as this one.
-            self._report(100, str(error))
+            self.report(100, str(error))
 
 
 def _preflight(api: Api, gpu: Gpu | None, model: ModelFile, options: BuildOptions, cache: Path) -> None:
@@ -236,7 +297,9 @@ def _preflight(api: Api, gpu: Gpu | None, model: ModelFile, options: BuildOption
             "or with --runtime tensorrt-rtx"
         )
     if options.tail not in TAILS:
-        raise OptionError(f"there is no tail {options.tail!r}: choose {' or '.join(TAILS)}")
+        raise OptionError(f"unknown tail {options.tail!r}: choose one of {', '.join(TAILS)}")
+    if options.optimization_level is not None and options.optimization_level not in OPTIMIZATION_LEVELS:
+        raise OptionError(f"optimization level {options.optimization_level} is not one of TensorRT's: choose 0 to 5")
     if api.is_rtx and (options.version_compatible or options.hardware_compatible):
         raise BuildError(
             f"{api.name} builds for every GPU that it knows and for its own version: "
@@ -249,7 +312,7 @@ def _preflight(api: Api, gpu: Gpu | None, model: ModelFile, options: BuildOption
             ensure_writable(cache / "timing")
         except OutputError as error:
             raise BuildError(
-                f"the cache {cache} cannot be written, and without its timings every build measures anew: free it or "
+                f"the cache {cache} cannot be written, and without its timings every build measures again: free it or "
                 "name another with XDG_CACHE_HOME"
             ) from error
     # The parser, the builder and the plan each hold the weights once; then the smallest workspace.
@@ -287,7 +350,7 @@ def _facts(build: _Build, gpu: Gpu | None, workspace_bytes: int) -> dict[str, An
     precisions = convolution_precisions(build.log.layer_lines, convolutions)
     options = build.options
     capability = options.compute_capability
-    if capability is None and gpu is not None and (not build.api.is_rtx or options.tail == "kernel"):
+    if capability is None and gpu is not None and (not build.api.is_rtx or build.tail is not None):
         capability = gpu.compute_capability
     return {
         "tensorrt": {
@@ -298,8 +361,14 @@ def _facts(build: _Build, gpu: Gpu | None, workspace_bytes: int) -> dict[str, An
             "dla_core": options.dla_core,
             "dla_fallback": build.fallback,
             "workspace_bytes": workspace_bytes,
+            "optimization_level": options.optimization_level,
+            "left_in_float": build.left_in_float,
         },
         "graph_sha256": hashlib.sha256(build.model.graph.SerializeToString()).hexdigest(),
-        "int8_convolutions": {"placed": len(placed), "built": sum(kind == "int8" for kind in precisions.values())},
+        "int8_convolutions": {
+            "placed": len(placed),
+            "built": sum(kind == "int8" for kind in precisions.values()),
+            "not_named": len(convolutions) - len(precisions),
+        },
         "precision_by_convolution": {name: precisions[name] for name in convolutions if name in precisions},
     }

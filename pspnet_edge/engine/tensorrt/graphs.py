@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -51,6 +52,49 @@ def int8_fp16_model(model: ModelFile) -> ModelFile:
             tensor.CopyFrom(numpy_helper.from_array(safe, tensor.name))
     _raise_opset(proto)
     return fp16_model(model.with_proto(proto))
+
+
+def quantized_depthwise(model: ModelFile) -> list[str]:
+    """Names of the depthwise convolutions whose input and weight come from a Q/DQ pair."""
+    return [
+        node.name
+        for node in model.proto.graph.node
+        if node.op_type == "Conv" and _groups(node) > 1 and _pair_source(model.proto, node.input[0]) is not None
+    ]
+
+
+def without_pairs(model: ModelFile, convolutions: Iterable[str]) -> ModelFile:
+    """The Q/DQ graph with some convolutions left in floating point: they read what their pairs read."""
+    names = set(convolutions)
+    proto = model.copy_proto()
+    for node in proto.graph.node:
+        if node.name in names:
+            for index in (0, 1):
+                source = _pair_source(proto, node.input[index])
+                if source is not None:
+                    node.input[index] = source
+    used = {name for node in proto.graph.node for name in node.input} | {value.name for value in proto.graph.output}
+    while True:
+        kept = [node for node in proto.graph.node if used.intersection(node.output)]
+        if len(kept) == len(proto.graph.node):
+            return model.with_nodes(proto, kept)
+        del proto.graph.node[:]
+        proto.graph.node.extend(kept)
+        used = {name for node in kept for name in node.input} | {value.name for value in proto.graph.output}
+
+
+def _pair_source(proto: onnx.ModelProto, name: str) -> str | None:
+    """What the Q/DQ pair that gives a tensor reads; None where no pair gives it."""
+    producers = {output: node for node in proto.graph.node for output in node.output}
+    dequantize = producers.get(name)
+    if dequantize is None or dequantize.op_type != "DequantizeLinear":
+        return None
+    quantize = producers.get(dequantize.input[0])
+    return quantize.input[0] if quantize is not None and quantize.op_type == "QuantizeLinear" else None
+
+
+def _groups(node: onnx.NodeProto) -> int:
+    return next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
 
 
 def _raise_opset(proto: onnx.ModelProto) -> None:

@@ -1,21 +1,40 @@
-"""Reading the builder's layer dump: in which precision each convolution of the graph is computed."""
+"""Reading the builder's layer dump: in which precision each convolution of the graph is computed.
+
+TensorRT names a type in three ways: ``Int8``, ``Half`` and ``Float`` alone; inside a format, as in ``Row major linear
+FP32`` or ``Thirty-two wide channel vectorized row major Int8 format``; and, for layers that its compiler generates,
+``Datatype: Half`` beside a format. A dump is text in the log and JSON in the engine inspector.
+"""
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 _LAYER = re.compile(r"LayerType: (?P<kind>[^,]+), Inputs: \[(?P<inputs>.*?)\](?=, (?:Constants|Outputs):)")
+_NAME = re.compile(r"^(?:.*?\b)?Name: (?P<name>.*?), LayerType: ")
 _ORIGIN = re.compile(r"\[ONNX Layer: ([^\]]+)\]")
-_TYPES = {"Int8": "int8", "Half": "fp16", "BFloat16": "bf16", "Float": "fp32"}
-_TYPE = re.compile(rf"Datatype: [^,}}]*?({'|'.join(_TYPES)})")
+_TYPES = {
+    "Int8": "int8",
+    "INT8": "int8",
+    "FP8": "fp8",
+    "Half": "fp16",
+    "FP16": "fp16",
+    "BFloat16": "bf16",
+    "BF16": "bf16",
+    "Float": "fp32",
+    "FP32": "fp32",
+}
+_WORD = re.compile(rf"\b({'|'.join(_TYPES)})\b")
+_TYPE = re.compile(rf"Datatype: [^,}}]*?\b({'|'.join(_TYPES)})\b")
 
 
 def convolution_precisions(lines: Iterable[str], convolutions: Iterable[str]) -> dict[str, str]:
-    """Convolution node → type of the data it reads: ``int8``, ``fp16`` or ``fp32``.
+    """Convolution node → type of the data it reads: ``int8``, ``fp16``, ``fp32`` and the like.
 
     Args:
-        lines: of a dump at ``ProfilingVerbosity.DETAILED``, from the log or the engine inspector.
+        lines: of a dump at ``ProfilingVerbosity.DETAILED``, from the log.
         convolutions: names of the graph's Conv nodes; one that the dump does not name is left out.
     """
     wanted = set(convolutions)
@@ -25,10 +44,33 @@ def convolution_precisions(lines: Iterable[str], convolutions: Iterable[str]) ->
         if layer is None or not _computes_convolution(layer["kind"]):
             continue
         first = _TYPE.search(layer["inputs"])
-        for origin in wanted.intersection(_ORIGIN.findall(line)):
+        name = _NAME.search(line)
+        for origin in wanted & _origins(line, name["name"] if name else ""):
             if first is not None:
                 found[origin] = _TYPES[first[1]]
     return found
+
+
+def convolution_precisions_of_json(text: str, convolutions: Iterable[str]) -> dict[str, str]:
+    """The same from the JSON of the engine inspector or of ``trtexec --exportLayerInfo``."""
+    wanted = set(convolutions)
+    found: dict[str, str] = {}
+    layers: list[Mapping[str, Any] | str] = json.loads(text)["Layers"]
+    for layer in layers:
+        if not isinstance(layer, Mapping) or not _computes_convolution(str(layer.get("LayerType", ""))):
+            continue
+        inputs = layer.get("Inputs") or [{}]
+        first = _WORD.search(str(inputs[0].get("Format/Datatype") or inputs[0].get("Datatype") or ""))
+        for origin in wanted & _origins(str(layer.get("Metadata", "")), str(layer.get("Name", ""))):
+            if first is not None:
+                found[origin] = _TYPES[first[1]]
+    return found
+
+
+def _origins(metadata: str, name: str) -> set[str]:
+    """The ONNX nodes of a layer: from its metadata, which TensorRT 8.6 began to write, else from its name."""
+    named = set(_ORIGIN.findall(metadata))
+    return named or {part.removeprefix("PWN(").rstrip(")") for part in name.split(" + ")}
 
 
 def _computes_convolution(kind: str) -> bool:

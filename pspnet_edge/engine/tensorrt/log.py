@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,8 @@ from .versions import Api
 Report = Callable[[int, str], None]
 """Called with the share done in per cent and a few words."""
 
+_log = logging.getLogger(__name__)
+_KEPT = 6
 _TIMED = re.compile(r"Timing Runner: (?P<layers>.*?)(?: \(|$)")
 
 
@@ -24,6 +27,8 @@ class Log:
 
     def __init__(self, report: Report) -> None:
         self.errors: list[str] = []
+        self.worst: list[str] = []
+        """The last errors and warnings, in their order."""
         self.layer_lines: list[str] = []
         self.layers_in_all = 0
         """How many layers the network has; 0 keeps the log from reporting progress."""
@@ -32,8 +37,12 @@ class Log:
 
     def add(self, severity: str, message: str) -> None:
         """One message; ``severity`` is the name of the level."""
+        said = message.strip()
+        _log.debug("%s: %s", severity, said)
         if "ERROR" in severity:
-            self.errors.append(message.strip())
+            self.errors.append(said)
+        if "ERROR" in severity or "WARNING" in severity:
+            self.worst = [*self.worst[1 - _KEPT :], said]
         if "LayerType: " in message:
             self.layer_lines += [line for line in message.splitlines() if "LayerType: " in line]
         if self.layers_in_all and (timed := _TIMED.search(message)):
@@ -42,8 +51,15 @@ class Log:
             self._report(done, timed["layers"].split(" + ")[0])
 
     def reason(self) -> str:
-        """The first error in one line, or that there was none."""
-        return " ".join(self.errors[0].split()) if self.errors else "no reason in its log"
+        """The error that the others follow from, in one line, or that there was none."""
+        # A timing cache of another GPU or version is an error to TensorRT, which then measures again.
+        errors = [text for text in self.errors if "timing cache" not in text.lower()] or self.errors
+        return " ".join(errors[0].split()) if errors else "no reason in its log"
+
+    def failed(self) -> None:
+        """The build failed: put the last errors and warnings into the package's log, whatever its level."""
+        for said in self.worst:
+            _log.warning("builder: %s", " ".join(said.split()))
 
 
 def logger_for(api: Api, log: Log) -> Any:

@@ -50,7 +50,8 @@ class Runner:
     Args:
         executor: the network; the runner closes it.
         memory: the device; the runner releases it.
-        shape_nhw: frames a batch, height and width in pixels.
+        shape_nhw: frames per batch, height and width in pixels.
+        channels: of a frame.
 
     Raises:
         EngineError: the buffers cannot be had; everything is freed, the executor and the memory too.
@@ -58,9 +59,9 @@ class Runner:
 
     output_is_reused = True
 
-    def __init__(self, executor: Executor, memory: Memory, shape_nhw: tuple[int, int, int]) -> None:
+    def __init__(self, executor: Executor, memory: Memory, shape_nhw: tuple[int, int, int], channels: int = 3) -> None:
         self._executor, self._memory = executor, memory
-        self._shape = shape_nhw
+        self._shape, self._channels = shape_nhw, channels
         self._in_use = threading.Lock()
         self._running: deque[_Slot] = deque()
         self._idle: deque[_Slot] = deque()
@@ -102,7 +103,7 @@ class Runner:
                 raise EngineError(f"{IN_FLIGHT} frames are in flight: take a mask before the next frame")
             slot = self._idle[0]
             # Before the slot is taken, so that a batch of another shape costs none.
-            np.copyto(slot.frames.host.reshape(*self._shape, 3), frames)
+            np.copyto(slot.frames.host.reshape(*self._shape, self._channels), frames)
             self._idle.popleft()
             with self._on_device():
                 self._enqueue(slot)
@@ -173,7 +174,9 @@ class Runner:
 
     def _new_slot(self) -> _Slot:
         batch, height, width = self._shape
-        return _Slot(self._new_buffer(batch * height * width * 3), self._new_buffer(batch * height * width))
+        return _Slot(
+            self._new_buffer(batch * height * width * self._channels), self._new_buffer(batch * height * width)
+        )
 
     def _new_buffer(self, nbytes: int) -> Buffer:
         buffer = self._memory.allocate(nbytes)

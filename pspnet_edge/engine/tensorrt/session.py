@@ -47,7 +47,7 @@ def open_plan(path: Path, facts: dict[str, Any]) -> Runner:
             tail = facts.get("tail")
             executor: Executor = KernelTail(network, memory, tail, shape_nhw) if tail else network
         undone.pop_all()
-    return Runner(executor, memory, shape_nhw)
+    return Runner(executor, memory, shape_nhw, facts.get("channels", 3))
 
 
 def check_here(path: Path, facts: dict[str, Any]) -> Api:
@@ -121,7 +121,7 @@ class TensorRtExecutor:
         logit = api.trt.DataType.HALF if half else api.trt.DataType.FLOAT
         logits = (logit, batch, tail["classes"], *tail["logits_hw"]) if tail else None
         expected = {
-            api.trt.TensorIOMode.INPUT: (uint8, batch, height, width, 3),
+            api.trt.TensorIOMode.INPUT: (uint8, batch, height, width, facts.get("channels", 3)),
             api.trt.TensorIOMode.OUTPUT: logits or masks,
         }
         found = {}

@@ -44,7 +44,7 @@ def test_int8_convolutions_are_exactly_where_they_were_placed(tmp_path: Path) ->
     precisions = facts["precision_by_convolution"]
     assert {name for name, kind in precisions.items() if kind == "int8"} == placed
     assert len(precisions) == len(placed) + 1
-    assert facts["int8_convolutions"] == {"placed": len(placed), "built": len(placed)}
+    assert facts["int8_convolutions"] == {"placed": len(placed), "built": len(placed), "not_named": 0}
     assert heard == sorted(heard)
     assert heard[-1] > 50
     header = read_header(path)
@@ -83,7 +83,7 @@ def test_every_preset_builds(precision: str, tmp_path: Path) -> None:
             table = CalibrationTable(weights_fingerprint(model.graph), "none", "none", 1, "none", ranges)
             model = int8_model(model, table)
         facts = build_plan("tensorrt-rtx", model, precision, BuildOptions(), cache=tmp_path).facts
-        assert facts["int8_convolutions"] == {"placed": placed, "built": placed}, preset
+        assert facts["int8_convolutions"] == {"placed": placed, "built": placed, "not_named": 0}, preset
 
 
 def asymmetric(graph: onnx.ModelProto) -> None:

@@ -55,7 +55,7 @@ def board(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_: object) -> None:
         raise AssertionError("a damaged plan came through to CUDA")
 
-    monkeypatch.setattr(session, "PycudaMemory", never)
+    monkeypatch.setattr(session, "CudaMemory", never)
 
 
 def refusal(path: Path) -> str:

@@ -97,7 +97,7 @@ def test_a_build_uses_only_what_the_version_has(
 ) -> None:
     stand_in = StandIn(version)
     model = int8 if precision == "int8" else fp32
-    plan = built(stand_in, model, precision, tmp_path)
+    plan = built(stand_in, model, precision, tmp_path, tail="graph")
     assert plan.content == b"plan"
     assert plan.facts["tensorrt"]["compute_capability"] == "8.7"
     assert (tmp_path / f"tensorrt-{version}.timing").read_bytes() == b"timing"
@@ -137,6 +137,74 @@ def test_memory_that_runs_out_is_met_with_a_smaller_workspace(fp32: ModelFile, t
     stand_in.builder.build_serialized_network.side_effect = lambda *_: None
     with pytest.raises(BuildError, match=r"cannot build the engine .no reason in its log."):
         built(stand_in, fp32, "fp16", tmp_path)
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize(("capability", "tail"), [("8.7", "kernel"), ("11.0", "kernel"), ("8.6", "graph")])
+def test_the_tail_is_our_kernel_where_machine_code_for_the_gpu_ships(
+    capability: str, tail: str, fp32: ModelFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(builder, "find_gpu", lambda: Gpu("a board", capability, True))
+    stand_in = StandIn("10.3.0")
+    plan = built(stand_in, fp32, "fp16", tmp_path)
+    assert (plan.facts["tail"] is not None) == (tail == "kernel")
+    output = stand_in.parsed().graph.output[0].type.tensor_type.elem_type
+    assert output == (onnx.TensorProto.FLOAT16 if tail == "kernel" else onnx.TensorProto.UINT8)
+    assert stand_in.config.avg_timing_iterations == 8
+    portable = built(StandIn("10.3.0"), fp32, "fp16", tmp_path, hardware_compatible=True)
+    assert portable.facts["tail"] is None
+
+
+def fail_with(stand_in: StandIn, *messages: str) -> list[int]:
+    """The builder says these, one per attempt, and then succeeds; the workspaces that it was given."""
+    tries: list[int] = []
+
+    def build(*_: object) -> bytes | None:
+        tries.append(stand_in.config.set_memory_pool_limit.call_args[0][1])
+        if len(tries) > len(messages):
+            return b"plan"
+        logger = stand_in.Builder.call_args[0][0]
+        logger.log(SimpleNamespace(name="ERROR"), "Error Code 4: the timing cache was made by another GPU")
+        logger.log(SimpleNamespace(name="ERROR"), messages[len(tries) - 1])
+        return None
+
+    stand_in.builder.build_serialized_network.side_effect = build
+    return tries
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_depthwise_convolution_without_an_int8_kernel_stays_in_fp16(int8: ModelFile, tmp_path: Path) -> None:
+    stand_in = StandIn("10.3.0")
+    tries = fail_with(stand_in, "Error Code 10: Could not find any implementation for node conv_1.weight + conv_1.")
+    heard: list[str] = []
+    with mock.patch.dict(sys.modules, {"tensorrt": stand_in}):
+        plan = build_plan(
+            "tensorrt", int8, "int8", BuildOptions(), cache=tmp_path, report=lambda done, note: heard.append(note)
+        )
+    assert tries[0] == tries[1]
+    left = plan.facts["tensorrt"]["left_in_float"]
+    assert "conv_1" in left
+    assert "no INT8 kernel for conv_1" in heard[0]
+    whole = len([node for node in int8.proto.graph.node if node.op_type == "Conv"])
+    assert plan.facts["int8_convolutions"]["placed"] == whole - len(left) - 1  # the classifier never has a pair
+    onnx.checker.check_model(stand_in.parsed())
+
+
+@pytest.mark.usefixtures("gpu")
+def test_an_argmax_without_an_implementation_gets_a_larger_workspace_once(
+    fp32: ModelFile, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(builder, "free_memory_bytes", lambda: 6 << 30)
+    said = "Error Code 10: Could not find any implementation for node argmax_0 [ArgMax]."
+    stand_in = StandIn("10.3.0")
+    tries = fail_with(stand_in, said)
+    built(stand_in, fp32, "fp16", tmp_path, tail="graph")
+    assert tries == [1 << 30, 3 << 30]
+    assert said in caplog.text
+    again = StandIn("10.3.0")
+    fail_with(again, said, said, said)
+    with pytest.raises(BuildError, match=r"node argmax_0 .*: build with --tail kernel"):
+        built(again, fp32, "fp16", tmp_path, tail="graph")
 
 
 @pytest.mark.usefixtures("gpu")
