@@ -21,6 +21,7 @@ from .options import (
 from .output import Advance, JsonFlag, progress, result
 
 if TYPE_CHECKING:
+    from ..data.geometry import Geometry
     from ..measure.processes import Processes
 
 
@@ -34,6 +35,14 @@ def evaluate(
     dataset: DatasetOption = "scenes",
     root: RootOption = None,
     split: Annotated[str, typer.Option(help="train, val or test; for a folder also all.")] = "test",
+    fit: Annotated[
+        str,
+        typer.Option(metavar="HOW", help="How images fill the engine's input: stretch, letterbox or crop."),
+    ] = "stretch",
+    tiles: Annotated[
+        bool,
+        typer.Option("--tiles", help="Segment large images in overlapping tiles of the engine's size."),
+    ] = False,
     model: ModelOption = None,
     precision: PrecisionOption = "auto",
     runtime: RuntimeOption = "auto",
@@ -43,10 +52,13 @@ def evaluate(
 
     To use several processes or machines: torchrun --nproc-per-node N -m pspnet_edge evaluate …
     """
+    from ..data.geometry import Geometry
     from ..measure.processes import started_processes
 
+    geometry = Geometry(fit, tiles=tiles)
+
     with started_processes() as processes:
-        facts = _evaluated(processes, engine, dataset, root, split, model, precision, runtime)
+        facts = _evaluated(processes, engine, dataset, root, split, model, precision, runtime, geometry)
     if processes.rank != 0:
         return
     lines = [
@@ -65,6 +77,7 @@ def _evaluated(
     model: str | None,
     precision: str,
     runtime: str,
+    geometry: Geometry,
 ) -> dict[str, Any]:
     """The measured figures, and what they were measured on; the same in every process."""
     from ..data.datasets import open_dataset
@@ -73,7 +86,7 @@ def _evaluated(
     labelled = processes.in_turn(lambda: open_dataset(dataset, root, split))
     with processes.in_turn(lambda: engine_or_default(engine, model, precision, runtime)) as opened:
         with _progress(processes, len(labelled)) as advance:
-            facts = evaluate_engine(opened, labelled, on_image=advance, processes=processes)
+            facts = evaluate_engine(opened, labelled, on_image=advance, processes=processes, geometry=geometry)
         info = opened.info
     return facts | {
         "engine": str(info.path),
@@ -81,6 +94,7 @@ def _evaluated(
         "precision": info.precision,
         "dataset": dataset,
         "split": split,
+        "fit": "tiles" if geometry.tiles else geometry.fit,
     }
 
 

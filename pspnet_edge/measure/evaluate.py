@@ -13,14 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.datasets import Dataset
-from ..data.geometry import frame_at, mask_at
+from ..data.geometry import STRETCHED, UNKNOWN, Geometry, Layout, mask_at
 from ..engine.engine import Engine
+from ..engine.segment import segment_frame
 from ..errors import OptionError
 from ..metrics import ConfusionMatrix
 from .processes import ALONE, Processes
 
 _Item = TypeVar("_Item")
 _Loaded = TypeVar("_Loaded")
+_Example = tuple[NDArray[np.uint8], NDArray[np.uint8], Layout]
+"""An image, at the engine's size or whole; its label; how the one lies in the other."""
 _AHEAD = 8
 """Images that wait decoded."""
 
@@ -31,6 +34,7 @@ def evaluate_engine(
     *,
     on_image: Callable[[int], None] = lambda done: None,
     processes: Processes = ALONE,
+    geometry: Geometry = STRETCHED,
 ) -> dict[str, Any]:
     """Segment every image and compare at the label's own size, in one confusion matrix over the split.
 
@@ -42,6 +46,8 @@ def evaluate_engine(
         dataset: images and masks.
         on_image: called with the number of images that this process has done.
         processes: those that evaluate together; all of them get the result.
+        geometry: how images go into the engine. Pixels that no engine looked at, such as those beside a crop, count as
+            ignored.
 
     Returns:
         ``miou``, ``per_class_iou`` by class name, ``pixel_accuracy``, ``images``, ``compute_ms`` (median time of
@@ -59,7 +65,7 @@ def evaluate_engine(
             f"({_few(labels.classes)}): evaluate on the data set that it was trained for"
         )
     share = processes.share(len(dataset))
-    shares = processes.gather(lambda: _counted(engine, dataset, share, on_image))
+    shares = processes.gather(lambda: _counted(engine, dataset, share, on_image, geometry))
     matrix = ConfusionMatrix(len(labels))
     for counts, _, _ in shares:
         matrix.counts += counts
@@ -76,7 +82,7 @@ def evaluate_engine(
 
 
 def _counted(
-    engine: Engine, dataset: Dataset, share: range, on_image: Callable[[int], None]
+    engine: Engine, dataset: Dataset, share: range, on_image: Callable[[int], None], geometry: Geometry
 ) -> tuple[NDArray[np.int64], dict[str, float], list[float]]:
     """The confusion counts of some images, the seconds that each part took in all, and those of each batch."""
     matrix = ConfusionMatrix(len(dataset.label_set))
@@ -91,25 +97,42 @@ def _counted(
         spent[part] += lap - before
         return lap - before
 
-    def load(index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    def load(index: int) -> _Example:
         image, label = dataset[index]
-        return frame_at(image, engine.size_hw), label
+        layout = geometry.layout((image.shape[0], image.shape[1]), engine.size_hw)
+        # Tiles are cut when it is their turn: of a large image they take more memory than the image.
+        return (image if geometry.tiles else next(layout.inputs(image))), label, layout
 
-    done = 0
-    for pairs in _batches(_loaded_ahead(load, share), len(frames)):
-        # The last batch may be partly filled; what is in its other places is not counted.
-        for place, (frame, _) in enumerate(pairs):
+    def segmented(examples: list[_Example]) -> list[NDArray[np.uint8]]:
+        if geometry.tiles:
+            masks = [segment_frame(engine, image, geometry) for image, _, _ in examples]
+            batches.append(split("infer"))
+            return masks
+        # The last batch may be partly filled; the rest of it is not counted.
+        for place, (frame, _, _) in enumerate(examples):
             frames[place] = frame
         split("load")
-        masks = engine.infer(frames)
+        found = engine.infer(frames)
         batches.append(split("infer"))
-        for predicted, (_, label) in zip(masks, pairs):
-            matrix.add(label, mask_at(predicted, (label.shape[0], label.shape[1])))
+        return [layout.mask([mask]) for mask, (_, _, layout) in zip(found, examples)]
+
+    done = 0
+    for examples in _batches(_loaded_ahead(load, share), 1 if geometry.tiles else len(frames)):
+        split("load")
+        for predicted, (_, label, _) in zip(segmented(examples), examples):
+            _add(matrix, label, mask_at(predicted, (label.shape[0], label.shape[1])), geometry)
         split("confusion")
-        done += len(pairs)
+        done += len(examples)
         on_image(done)
     spent["total"] = time.perf_counter() - start
     return matrix.counts, spent, batches
+
+
+def _add(matrix: ConfusionMatrix, label: NDArray[np.uint8], predicted: NDArray[np.uint8], geometry: Geometry) -> None:
+    """Count one image; what lies outside a crop or part was not looked at."""
+    if geometry.fit == "crop" or geometry.roi is not None:
+        label = np.where(predicted == UNKNOWN, UNKNOWN, label)
+    matrix.add(label, predicted)
 
 
 def _loaded_ahead(load: Callable[[_Item], _Loaded], items: Iterable[_Item]) -> Iterator[_Loaded]:
