@@ -93,9 +93,11 @@ def train(
     samples: Annotated[
         int, typer.Option(min=0, help="Predictions drawn at each validation.", rich_help_panel="Output")
     ] = 4,
-    log: Annotated[
+    loggers: Annotated[
         str,
-        typer.Option(metavar="NAME[,NAME]", help="Also log to tensorboard, wandb or mlflow.", rich_help_panel="Output"),
+        typer.Option(
+            "--log", metavar="NAME[,NAME]", help="Also log to tensorboard, wandb or mlflow.", rich_help_panel="Output"
+        ),
     ] = "",
     tensorboard: Annotated[bool, typer.Option("--tensorboard", hidden=True)] = False,
     freeze_batchnorm: Annotated[bool, typer.Option("--freeze-batchnorm", hidden=True)] = False,
@@ -118,7 +120,7 @@ def train(
         given["freeze"] = (*given.get("freeze", ()), "batchnorm")
     if tensorboard:
         say("--tensorboard is now --log tensorboard")
-        log = f"{log},tensorboard"
+        loggers = f"{loggers},tensorboard"
     saved = _saved_run(output) if resume else {}
     values = {} if recipe is None else read_recipe_file(recipe)
     if init is not None and not resume and "model" not in {**values, **given}:
@@ -145,7 +147,7 @@ def train(
             workers=workers,
             validate_every=validate_every,
             samples=samples,
-            loggers=[name.strip() for name in log.split(",") if name.strip()],
+            loggers=[name.strip() for name in loggers.split(",") if name.strip()],
             listener=shown,
         )
     if is_first_process():

@@ -19,6 +19,7 @@ from ..pixels import PixelFormat
 from .checkpoints import LAST
 from .distributed import joined
 from .listener import Listener
+from .loggers import ensure_known
 from .opening import TrainingData, open_training_data
 from .recipe import Recipe
 from .recipe_file import NAME as RECIPE
@@ -91,6 +92,7 @@ def train(
     recipe = recipe or Recipe()
     listener = listener or Listener()
     recipe.check()
+    ensure_known(loggers)
     if isinstance(dataset, str) or dataset is None:
         place = Path(root) if root is not None else None
         data = open_training_data(dataset, place, split, PixelFormat(recipe.channels))

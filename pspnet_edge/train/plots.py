@@ -30,6 +30,7 @@ def draw_curves(path: Path, rows: Sequence[EpochResult], label_set: LabelSet, na
     loss.plot(epochs, [row.loss for row in rows], color="#1f4e9c", label="training loss")
     loss.set(title=f"{name}: loss", xlabel="epoch", ylabel="loss")
     loss.grid(alpha=0.3)
+    loss.xaxis.get_major_locator().set_params(integer=True)
     rate = loss.twinx()
     rate.plot(epochs, [row.learning_rate for row in rows], color="#999999", linestyle=":", label="learning rate")
     rate.set_ylabel("learning rate", color="#777777")
@@ -56,6 +57,7 @@ def _draw_scores(axes: Any, rows: Sequence[EpochResult], label_set: LabelSet) ->
             axes.plot([row.epoch for row in measured], values, linewidth=1, alpha=0.7, label=label)
     axes.plot(epochs, [row.miou for row in rows], color="black", linewidth=2, marker=marker, label="mIoU")
     axes.grid(alpha=0.3)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(fontsize=8, ncols=2, loc="lower right")
 
 
