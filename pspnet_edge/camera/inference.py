@@ -55,7 +55,7 @@ class Inference:
         self._limit = limit
         self._batch = engine.info.shape_nhw[0]
         # Allocated once; every frame is written into the same array.
-        self._frames = np.zeros((self._batch, *engine.size_hw, 3), np.uint8)
+        self._frames = np.zeros((self._batch, *engine.size_hw, engine.info.channels), np.uint8)
         self._given = 0
         work = self._overlapped if overlaps and engine.overlaps else self._one_by_one
         if geometry.tiles:

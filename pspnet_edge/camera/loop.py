@@ -216,7 +216,7 @@ class Loop:
 
     def _engine_input(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
         layout = self._geometry.layout((frame.shape[0], frame.shape[1]), self._engine.size_hw)
-        return next(layout.inputs(frame))
+        return next(layout.inputs(self._engine.with_channels(frame)))
 
     def _taken(self) -> Iterator[Shot]:
         redrawn = self._started

@@ -89,7 +89,7 @@ class Segmenter:
             self._opened = _open(engine, precision, runtime)
             self.engine = self._opened.share()
         batch, height, width = self.engine.info.shape_nhw
-        self._frames = np.zeros((batch, height, width, 3), np.uint8)
+        self._frames = np.zeros((batch, height, width, self.engine.info.channels), np.uint8)
         _living.add(self)
 
     @property
@@ -212,7 +212,7 @@ class Segmenter:
             for start in range(0, len(frames), batch):
                 some = frames[start : start + batch]
                 for row, frame in zip(self._frames, some):
-                    row[:] = frame_at(frame, self.engine.size_hw)
+                    row[:] = frame_at(self.engine.with_channels(frame), self.engine.size_hw)
                 found = self.engine.infer(self._frames)
                 for frame, mask in zip(some, found):
                     size_hw = (frame.shape[0], frame.shape[1])

@@ -5,19 +5,21 @@ from __future__ import annotations
 import contextlib
 import glob
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.files import read_image
+from ..data.files import pixels_of_files, read_image
 from ..data.geometry import FLIPS, turned
+from ..data.image_file import DEFAULT_PIXELS
 from ..data.images import SUFFIXES, ImageFiles
 from ..data.scenes import FRAMES_PER_SECOND, Drive
 from ..errors import DataError, OptionError, SourceError
 from ..inputs import check_file
+from ..pixels import PixelFormat
 from .devices import Wanted
 from .remote_source import RemoteSource
 from .video_file import VideoSource
@@ -84,6 +86,13 @@ class ScaledSource(LiveSource, Protocol):
         """
 
 
+@dataclass
+class KnownPixels:
+    """The pixel format of the network, which is known only after sources were opened."""
+
+    pixels: PixelFormat = DEFAULT_PIXELS
+
+
 @dataclass(frozen=True)
 class Settings:
     """How cameras and streams are opened; files ignore it."""
@@ -101,6 +110,8 @@ class Settings:
     """Of files: give each frame when it is due, and drop those that come too fast."""
     flip: str = "none"
     """How every frame is turned, see ``data.geometry.FLIPS``."""
+    frames: KnownPixels = field(default_factory=KnownPixels)
+    """Of image files: the range of deep ones, as the network was trained with it."""
 
     def __post_init__(self) -> None:
         if self.flip not in FLIPS:
@@ -173,7 +184,8 @@ def _play(kind: Callable[[Any], Source], place: Any, settings: Settings) -> Sour
     """Open a source that is not live, to be played as the settings say."""
 
     def opened() -> Source:
-        return kind(place) if settings.flip == "none" else Turned(kind(place), settings.flip)
+        source = ImageSource(place, settings) if kind is ImageSource else kind(place)
+        return source if settings.flip == "none" else Turned(source, settings.flip)
 
     source = opened()
     if not (settings.loop or settings.realtime):
@@ -260,7 +272,7 @@ class ImageSource:
     live = False
     fps = 5.0
 
-    def __init__(self, place: Path | Sequence[Path]) -> None:
+    def __init__(self, place: Path | Sequence[Path], settings: Settings | None = None) -> None:
         try:
             if not isinstance(place, Path):
                 self.paths = list(place)
@@ -271,6 +283,8 @@ class ImageSource:
         except DataError as error:
             raise SourceError(str(error)) from error
         count = len(self.paths)
+        self._known = settings.frames if settings else KnownPixels()
+        self._pixels: PixelFormat | None = None
         self.name = place.name if isinstance(place, Path) else f"{count} images" if count > 1 else place[0].name
         self.length = count
         self._position = 0
@@ -281,7 +295,11 @@ class ImageSource:
             return None
         self._position += 1
         try:
-            return read_image(self.paths[self._position - 1])
+            if self._pixels is None:
+                # Frames are BGR for everything that shows them; the engine makes them grey where it wants that.
+                wanted = PixelFormat(3, self._known.pixels.pixel_range)
+                self._pixels = pixels_of_files(self.paths, wanted)
+            return read_image(self.paths[self._position - 1], self._pixels)
         except DataError as error:
             raise SourceError(str(error)) from error
 

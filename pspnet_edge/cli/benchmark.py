@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .options import parse_size
+from .options import labelled_name, parse_size, split_to_measure
 from .output import JsonFlag, progress, result, say
 
 
@@ -79,14 +79,16 @@ def benchmark(
         report, pictures = read_report(from_report), from_report.parent / PICTURES
     else:
         pictures = output / PICTURES
+        named = "scenes" if dataset is None and root is None else labelled_name(dataset, root)
+        part = split_to_measure(named, root, split) if named else split
         wanted = Wanted(
             models=models or [],
             precisions=_listed(precision) or ["fp32", "fp16", "int8"],
             sizes_hw=[parse_size(text) for text in _listed(size)],
             runtimes=_listed(runtime) or ["auto"],
-            dataset="scenes" if dataset is None and root is None else dataset,
+            dataset=named,
             root=root,
-            split=split,
+            split=part,
             video=video,
             calibration=calibration,
             rounds=rounds,

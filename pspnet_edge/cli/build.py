@@ -17,6 +17,8 @@ from .options import (
     TailOption,
     VersionCompatibleFlag,
     WorkspaceOption,
+    labelled_name,
+    split_to_measure,
 )
 from .output import JsonFlag, progress, result, say
 
@@ -131,8 +133,10 @@ def gate_images(dataset: str | None, root: Path | None, split: str) -> tuple[Dat
     from ..data.images import ImageFiles
     from ..errors import OptionError
 
-    if dataset is not None:
-        return open_dataset(dataset, root, split), f"{dataset} {split}"
+    name = labelled_name(dataset, root)
+    if name is not None:
+        part = split_to_measure(name, root, split)
+        return open_dataset(name, root, part), f"{name} {part}"
     if root is None:
         raise OptionError("--max-drop needs images to measure on: give --dataset scenes, or --dataset NAME --root DIR")
     return ImageFiles(root), f"images in {root.name}"

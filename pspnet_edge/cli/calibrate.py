@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import DatasetOption, RootOption
+from .options import DatasetOption, RootOption, chosen_dataset
 from .output import JsonFlag, progress, result, say
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
 
 def calibrate(
     model: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="A bundled name, .onnx or .pt.")] = None,
-    dataset: DatasetOption = "camvid",
+    dataset: DatasetOption = None,
     root: RootOption = None,
     split: Annotated[str, typer.Option(help="Never the split that measures.")] = "train",
     images: Annotated[
@@ -57,10 +57,18 @@ def calibrate(
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Measure activation ranges on images; INT8 builds need the resulting table. An interrupted run resumes."""
+    """Measure activation ranges on images; INT8 builds need the resulting table. An interrupted run resumes.
+
+    Examples:
+
+      pspnet-edge calibrate mine.onnx --root my_data -o mine.calib.json
+
+      pspnet-edge calibrate mine.onnx --root my_data --images 64 --method percentile
+    """
     from ..artifact import claim, ensure_writable, sha256_of
     from ..data.datasets import open_dataset
     from ..engine.build import find_model
+    from ..errors import OptionError
     from ..graph.calibrate import table_from_dataset
     from ..graph.calibration_table import write_table
     from ..graph.onnx_file import read_model
@@ -69,12 +77,18 @@ def calibrate(
     output = output or Path(f"{source.name}.calib.json")
     ensure_writable(output)
     ensure_writable(output.with_name(f"{output.name}.partial"))
+    if dataset is None and root is None:
+        raise OptionError("calibrate needs images", "give --root DIR, the data set that the model was trained on")
+    dataset = chosen_dataset(dataset, root)
+    network = read_model(source.path)
+    if model is None and dataset == "folder":
+        say(f"no MODEL was given: the bundled {source.name} is calibrated")
     listed = images_from or (_shipped_list(dataset, split) if images is None else None)
-    chosen = _chosen(open_dataset(dataset, root, split), listed, images)
+    chosen = _chosen(open_dataset(dataset, root, split, network.pixels), listed, images)
     state = output.with_name(f"{output.name}.partial")
     with claim(output), progress("calibrate", len(chosen)) as advance:
         table, skipped = table_from_dataset(
-            read_model(source.path),
+            network,
             chosen,
             dataset=f"{dataset} {split}",
             method=method,

@@ -16,7 +16,9 @@ from .options import (
     PrecisionOption,
     RootOption,
     RuntimeOption,
+    chosen_dataset,
     engine_or_default,
+    split_to_measure,
 )
 from .output import Advance, JsonFlag, progress, result
 
@@ -32,9 +34,11 @@ def register(app: typer.Typer) -> None:
 
 def evaluate(
     engine: EngineArgument = None,
-    dataset: DatasetOption = "scenes",
+    dataset: DatasetOption = None,
     root: RootOption = None,
-    split: Annotated[str, typer.Option(help="train, val or test; for a folder also all.")] = "test",
+    split: Annotated[
+        str | None, typer.Option(help="train, val or test; for a folder also all. Default: test, else val, else all.")
+    ] = None,
     fit: Annotated[
         str,
         typer.Option(metavar="HOW", help="How images fill the engine's input: stretch, letterbox or crop."),
@@ -49,6 +53,12 @@ def evaluate(
     as_json: JsonFlag = False,
 ) -> None:
     """Measure mIoU of an engine at the resolution of the labels, from one confusion matrix over the split.
+
+    Examples:
+
+      pspnet-edge evaluate mine.engine --root my_data
+
+      pspnet-edge evaluate runs/mine/best.pt --root my_data --split val --precision fp32
 
     To use several processes or machines: torchrun --nproc-per-node N -m pspnet_edge evaluate …
     """
@@ -71,9 +81,9 @@ def evaluate(
 def _evaluated(
     processes: Processes,
     engine: str | None,
-    dataset: str,
+    dataset: str | None,
     root: Path | None,
-    split: str,
+    split: str | None,
     model: str | None,
     precision: str,
     runtime: str,
@@ -83,8 +93,10 @@ def _evaluated(
     from ..data.datasets import open_dataset
     from ..measure.evaluate import evaluate_engine
 
-    labelled = processes.in_turn(lambda: open_dataset(dataset, root, split))
+    name = processes.in_turn(lambda: chosen_dataset(dataset, root))
+    part = split or processes.in_turn(lambda: split_to_measure(name, root, "test"))
     with processes.in_turn(lambda: engine_or_default(engine, model, precision, runtime)) as opened:
+        labelled = processes.in_turn(lambda: open_dataset(name, root, part, opened.info.pixels))
         with _progress(processes, len(labelled)) as advance:
             facts = evaluate_engine(opened, labelled, on_image=advance, processes=processes, geometry=geometry)
         info = opened.info
@@ -92,8 +104,8 @@ def _evaluated(
         "engine": str(info.path),
         "runtime": info.runtime,
         "precision": info.precision,
-        "dataset": dataset,
-        "split": split,
+        "dataset": name,
+        "split": part,
         "fit": "tiles" if geometry.tiles else geometry.fit,
     }
 

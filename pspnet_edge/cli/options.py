@@ -60,7 +60,13 @@ OptimizationOption = Annotated[
 WorkspaceOption = Annotated[
     int | None, typer.Option("--workspace", metavar="MIB", min=1, help="TensorRT: scratch memory per layer.")
 ]
-DatasetOption = Annotated[str, typer.Option(metavar="camvid|voc|cityscapes|folder|scenes", help="Labelled data set.")]
+DatasetOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="camvid|voc|cityscapes|folder|scenes",
+        help="Labelled data set. Default: what --root holds; without --root, scenes.",
+    ),
+]
 RootOption = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the data set; scenes needs none.")]
 
 
@@ -125,3 +131,40 @@ def engine_or_default(engine: str | os.PathLike[str] | None, model: str | None, 
     how = f"{chosen_precision} (auto)" if precision == "auto" else chosen_precision
     say(f"{'built' if was_built else 'using'} {source.name}, {how}, {chosen}: {path}")
     return open_engine(path)
+
+
+def chosen_dataset(name: str | None, root: Path | None) -> str:
+    """The data set that is meant: the named one, else what the folder holds, which is said; without a folder,
+    scenes."""
+    if name is not None:
+        return name
+    if root is None:
+        return "scenes"
+    from ..data.recognize import recognized
+
+    found = recognized(root)
+    say(f"{root} is read as {found}")
+    return found
+
+
+def split_to_measure(name: str, root: Path | None, wanted: str) -> str:
+    """The split that is measured; where the folder lacks the wanted one, the next best, which is said."""
+    from ..data.datasets import split_or_next
+
+    split = split_or_next(name, root, wanted)
+    if split != wanted:
+        say(f"{root} has no split {wanted}: measured on {'every image' if split == 'all' else split}")
+    return split
+
+
+def labelled_name(name: str | None, root: Path | None) -> str | None:
+    """The name of a labelled data set, or None where the folder holds bare images."""
+    from ..data.recognize import recognized
+    from ..errors import DataError
+
+    if name is not None or root is None or not root.is_dir():
+        return name
+    try:
+        return recognized(root)
+    except DataError:
+        return None

@@ -298,6 +298,7 @@ def run(
             outputs.add_rtp(rtp)
         opened = held.enter_context(engine_or_default(engine, model, precision, runtime))
         info = opened.info
+        asked.frames.pixels = info.pixels
         hidden = class_ids(info.label_set, hide or [])
         overlay = Overlay(info.label_set, opacity, legend=legend, hide=hidden, show=check_show(show))
         outputs.add_folders(info.label_set, save_masks, save_overlays)

@@ -20,7 +20,7 @@ from ..pixels import PixelFormat
 from .camvid import camvid
 from .cityscapes import cityscapes
 from .files import FileSet, Image, Mask, read_image, read_mask, unreadable_folder
-from .folder import folder
+from .folder import folder, stored_splits
 from .image_file import DEFAULT_PIXELS
 from .scenes import Drive
 from .voc import voc
@@ -45,6 +45,7 @@ __all__ = [
     "open_files",
     "read_image",
     "read_mask",
+    "split_or_next",
     "voc",
 ]
 
@@ -127,6 +128,21 @@ def open_files(name: str, root: Path | None, split: str, pixels: PixelFormat = D
         return _ON_DISK[name](folder_of_set, split).with_pixels(pixels)
     except OSError as error:
         raise unreadable_folder(error) from error
+
+
+def split_or_next(name: str, root: Path | None, wanted: str) -> str:
+    """The split to measure on: ``wanted`` where the data set has it, else ``val``, else every image of a folder.
+
+    Raises:
+        DataError: no such data set on disk.
+    """
+    if name != "folder" or root is None:
+        return wanted
+    try:
+        stored = stored_splits(ensure_on_disk(name, root))
+    except OSError as error:
+        raise unreadable_folder(error) from error
+    return next(split for split in (wanted, "val", "all") if split in stored or split == "all")
 
 
 def ensure_on_disk(name: str, root: Path | None) -> Path:

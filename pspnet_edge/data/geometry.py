@@ -37,7 +37,7 @@ def turned(frame: NDArray[np.uint8], flip: str) -> NDArray[np.uint8]:
 
 
 def frame_at(frame: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[np.uint8]:
-    """A frame ``uint8 [H, W, 3]`` stretched to ``size_hw``: averaged when it shrinks to less than half, else bilinear.
+    """A frame ``uint8 [H, W, C]`` stretched to ``size_hw``: averaged when it shrinks to less than half, else bilinear.
 
     Bilinear reads two pixels a side, so down to half the size it leaves none out, at a sixth of the time.
     """
@@ -46,7 +46,9 @@ def frame_at(frame: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[np.u
     skips = frame.shape[0] > 2 * size_hw[0] or frame.shape[1] > 2 * size_hw[1]
     # Averaging is defined for shrinking alone: where one side grows, OpenCV takes bilinear for both.
     method = cv2.INTER_AREA if skips else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(frame, size_hw[::-1], interpolation=method), np.uint8)
+    resized = np.asarray(cv2.resize(frame, size_hw[::-1], interpolation=method), np.uint8)
+    # OpenCV drops the axis of a single channel.
+    return resized.reshape(*size_hw, *frame.shape[2:])
 
 
 def mask_at(mask: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[np.uint8]:

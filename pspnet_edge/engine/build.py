@@ -129,6 +129,7 @@ def build_engine(
         "precision": chosen,
         "shape_nhw": source.shape_nhw,
         "channels": source.channels,
+        "pixels": source.pixels.to_dict(),
         "label_set": source.label_set.facts(),
         **facts,
         **built.facts,

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import EngineError
 from ..labels import LabelSet
+from ..pixels import PixelFormat
 from .session import OverlappingSession, Session
 from .sharing import ClosedSession, Share, SharedSession
 
@@ -29,6 +30,19 @@ class EngineInfo:
     """The whole sidecar."""
     channels: int = 3
     """Channels of a frame: 3 for BGR."""
+
+    @property
+    def pixels(self) -> PixelFormat:
+        """How pictures become frames: channels, and the range of deep pictures that the network was trained with.
+
+        Raises:
+            EngineError: what the sidecar says of it is damaged.
+        """
+        try:
+            stored = self.facts.get("pixels") or {}
+            return PixelFormat.from_dict({**stored, "channels": self.channels})
+        except (TypeError, ValueError) as error:
+            raise EngineError(f"the sidecar of {self.path} is damaged ({error})", "build the engine again") from error
 
 
 class Engine:
@@ -53,6 +67,21 @@ class Engine:
     def size_hw(self) -> tuple[int, int]:
         """Height and width of the frames in pixels."""
         return self.info.shape_nhw[1:]
+
+    def with_channels(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """A frame ``uint8 [H, W, 3]`` BGR with the channels that the network takes: itself, or grey.
+
+        Raises:
+            EngineError: the network takes a fourth channel, which the frame lacks.
+        """
+        if frame.ndim == 3 and frame.shape[2] == self.info.channels:
+            return frame
+        try:
+            return self.info.pixels.frame(frame)
+        except ValueError as error:
+            raise EngineError(
+                f"the frame does not fit {self.info.path}: {error}", "give images of four channels"
+            ) from error
 
     def infer(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Segment a batch: ``uint8 [N, H, W, 3]`` BGR → ``uint8 [N, H, W]`` class ids.

@@ -31,6 +31,7 @@ def segment_frame(
         OptionError: the geometry does not fit the frame.
         EngineError: the runtime failed.
     """
+    frame = engine.with_channels(frame)
     frame_hw = (frame.shape[0], frame.shape[1])
     layout = geometry.layout(frame_hw, engine.size_hw)
     batch = engine.info.shape_nhw[0]

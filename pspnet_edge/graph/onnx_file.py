@@ -23,6 +23,7 @@ from ..document import LABEL_SET, Number, Record, Text, check_value, parse_json
 from ..errors import ModelError
 from ..inputs import check_file
 from ..labels import LabelSet
+from ..pixels import PixelFormat
 from .gate import MOST_BATCH, MOST_FILE_BYTES, MOST_PIXELS, ensure_sound, infer, parse_proto
 
 _KEY = "pspnet_edge"
@@ -62,6 +63,21 @@ class ModelFile:
     def channels(self) -> int:
         """Channels of a frame: 3 for BGR."""
         return _shape(self.proto.graph.input[0])[3]
+
+    @property
+    def pixels(self) -> PixelFormat:
+        """How pictures become frames: channels, and the range of deep pictures that it was trained with.
+
+        Raises:
+            ModelError: what the model says of it is damaged.
+        """
+        try:
+            stored = self.facts.get("pixels") or {}
+            return PixelFormat.from_dict({**stored, "channels": self.channels})
+        except (TypeError, ValueError) as error:
+            raise ModelError(
+                f"the pixel range in the model {self.preset} is damaged ({error}): {_EXPORT_HINT}"
+            ) from error
 
     def copy_proto(self) -> onnx.ModelProto:
         """A graph to edit, to be given to ``with_proto`` or ``with_nodes``."""

@@ -88,7 +88,7 @@ def _counted(
     matrix = ConfusionMatrix(len(dataset.label_set))
     spent = {"total": 0.0, "load": 0.0, "infer": 0.0, "confusion": 0.0}
     batches: list[float] = []
-    frames = np.zeros((engine.info.shape_nhw[0], *engine.size_hw, 3), np.uint8)
+    frames = np.zeros((engine.info.shape_nhw[0], *engine.size_hw, engine.info.channels), np.uint8)
     start = lap = time.perf_counter()
 
     def split(part: str) -> float:

@@ -119,7 +119,7 @@ def loop_slice(engine: Engine, opened: Callable[[], Source], seconds: float) -> 
         SourceError: the source gives no frame.
     """
     source = opened()
-    batch = np.empty((1, *engine.size_hw, 3), np.uint8)
+    batch = np.empty((1, *engine.size_hw, engine.info.channels), np.uint8)
 
     def once() -> float:
         nonlocal source
@@ -132,7 +132,7 @@ def loop_slice(engine: Engine, opened: Callable[[], Source], seconds: float) -> 
             frame = source.read()
             if frame is None:
                 raise SourceError(f"{source.name} gives no frame: name another video or folder with --input")
-        batch[0] = frame_at(frame, engine.size_hw)
+        batch[0] = frame_at(engine.with_channels(frame), engine.size_hw)
         mask_at(engine.infer(batch)[0], (frame.shape[0], frame.shape[1]))
         return time.perf_counter() - start
 

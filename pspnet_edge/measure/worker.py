@@ -21,11 +21,13 @@ from numpy.typing import NDArray
 from ..camera.sources import Source, open_source
 from ..data.datasets import ImageSet, is_labelled, open_dataset
 from ..data.geometry import frame_at
+from ..data.image_file import DEFAULT_PIXELS
 from ..data.images import ImageFiles
 from ..engine.backends import open_engine
 from ..engine.engine import Engine
 from ..errors import EngineError, PspnetEdgeError
 from ..metrics import ConfusionMatrix
+from ..pixels import PixelFormat
 from .evaluate import evaluate_engine
 from .latency import engine_slice, loop_slice
 from .samples import write_samples
@@ -76,7 +78,7 @@ def perform(task: dict[str, Any], on_done: Callable[[int], None]) -> dict[str, A
         opened_s = time.perf_counter() - start
         if kind == "time":
             return {"open_s": round(opened_s, 3), **_time(engine, task)}
-        images = images_of(task["images"])
+        images = images_of(task["images"], engine.info.pixels)
         if kind == "score":
             assert is_labelled(images)
             return evaluate_engine(engine, images, on_image=on_done)
@@ -86,13 +88,13 @@ def perform(task: dict[str, Any], on_done: Callable[[int], None]) -> dict[str, A
             return {"samples": write_samples(exact, engine, images, Path(task["folder"]), count=task["count"])}
 
 
-def images_of(place: dict[str, Any]) -> ImageSet:
+def images_of(place: dict[str, Any], pixels: PixelFormat = DEFAULT_PIXELS) -> ImageSet:
     """Open the images that a task names: a labelled ``dataset``, or the images below ``root``."""
     root = Path(place["root"]) if place["root"] else None
     if place["dataset"] is None:
         assert root is not None
-        return ImageFiles(root)
-    return open_dataset(place["dataset"], root, place["split"])
+        return ImageFiles(root, pixels)
+    return open_dataset(place["dataset"], root, place["split"], pixels)
 
 
 def peak_memory_bytes() -> int:
@@ -114,7 +116,7 @@ def _time(engine: Engine, task: dict[str, Any]) -> dict[str, Any]:
     source = opened()
     frames: list[NDArray[np.uint8]] = []
     while len(frames) < _FRAMES and (frame := source.read()) is not None:
-        frames.append(np.repeat(frame_at(frame, engine.size_hw)[None], batch, axis=0))
+        frames.append(np.repeat(frame_at(engine.with_channels(frame), engine.size_hw)[None], batch, axis=0))
     source.close()
     facts: dict[str, Any] = {"engine": engine_slice(engine, frames, task["seconds"]).facts(), "loop": None}
     if batch == 1:

@@ -1,0 +1,37 @@
+"""Which data set and split a command means where it is not told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pspnet_edge.cli.options import chosen_dataset, labelled_name, split_to_measure
+from pspnet_edge.data.datasets import split_or_next
+from pspnet_edge.errors import DataError
+
+from .planted import make_clean
+
+
+def test_a_folder_is_read_for_what_it_is_and_that_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_clean(tmp_path)
+    assert chosen_dataset(None, tmp_path) == "folder"
+    assert "is read as folder" in capsys.readouterr().err
+    assert chosen_dataset(None, None) == "scenes"
+    assert chosen_dataset("voc", tmp_path) == "voc"
+    with pytest.raises(DataError, match="is not a data set that is known"):
+        chosen_dataset(None, tmp_path / "images")
+    assert labelled_name(None, tmp_path / "images") is None
+
+
+def test_without_a_test_split_val_is_measured_and_that_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_clean(tmp_path)
+    assert split_to_measure("folder", tmp_path, "test") == "val"
+    assert "no split test: measured on val" in capsys.readouterr().err
+    assert split_or_next("folder", tmp_path, "train") == "train"
+    for name in ("train", "val"):
+        (tmp_path / f"{name}.txt").unlink()
+    assert split_or_next("folder", tmp_path, "test") == "all"
+    assert split_or_next("scenes", None, "test") == "test"
