@@ -20,7 +20,7 @@ _TAG = 0x0112
 
 
 def orientation_of(encoded: bytes) -> int:
-    """The EXIF orientation of a JPEG, PNG or WebP file, 1 to 8; 1 where there is none or it is damaged."""
+    """The EXIF orientation of a JPEG, PNG, WebP or TIFF file, 1 to 8; 1 where there is none or it is damaged."""
     try:
         if encoded.startswith(b"\xff\xd8"):
             block = _of_jpeg(encoded)
@@ -28,11 +28,18 @@ def orientation_of(encoded: bytes) -> int:
             block = _chunk(encoded, len(_PNG), ">", b"eXIf", before=4, after=4)
         elif encoded[:4] == b"RIFF" and encoded[8:12] == b"WEBP":
             block = _webp(encoded)
+        elif is_tiff(encoded):
+            block = encoded
         else:
             return UPRIGHT
         return _in_tiff(block) if block else UPRIGHT
     except (struct.error, IndexError):
         return UPRIGHT
+
+
+def is_tiff(encoded: bytes) -> bool:
+    """Whether a file is a TIFF, whose orientation OpenCV applies itself."""
+    return encoded[:4] in (b"II*\0", b"MM\0*")
 
 
 def turned(picture: NDArray[Any], orientation: int) -> NDArray[Any]:

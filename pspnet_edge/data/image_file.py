@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..pixels import PixelFormat, measured_range
-from .exif import orientation_of, turned
+from .exif import is_tiff, orientation_of, turned
 from .png import SIGNATURE, ensure_checksums
 from .reading import read_file
 
@@ -80,7 +80,7 @@ def decode(path: Path, encoded: bytes, channels: int = 3) -> NDArray[Any]:
         flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
     decoded = decode_with(path, encoded, flags | cv2.IMREAD_IGNORE_ORIENTATION)
     orientation = orientation_of(encoded)
-    return decoded if orientation == 1 else turned(decoded, orientation)
+    return decoded if orientation == 1 or is_tiff(encoded) else turned(decoded, orientation)
 
 
 def decode_with(path: Path, encoded: bytes, flags: int) -> NDArray[Any]:

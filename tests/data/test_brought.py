@@ -254,6 +254,23 @@ def test_an_image_is_turned_as_its_exif_says(orientation: int, tmp_path: Path) -
     assert (image[..., 2] > 128).mean() == pytest.approx(0.25, abs=0.02)
 
 
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".tif"])
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_the_tag_counts_in_every_format_and_is_warned_of(suffix: str, orientation: int, own: Path) -> None:
+    image_module = pytest.importorskip("PIL.Image")
+    path = own / "images" / "a" / "001.jpg"
+    picture = image_module.fromarray(np.ascontiguousarray(read(path)[..., ::-1]))
+    path.unlink()
+    tag = image_module.Exif()
+    tag[0x0112] = orientation
+    options = {"tiffinfo": {0x0112: orientation}} if suffix == ".tif" else {"exif": tag}
+    picture.save(path.with_suffix(suffix), **options)
+    stored = np.asarray(picture)[..., ::-1]
+    np.testing.assert_allclose(read_image(path.with_suffix(suffix)).mean(axis=(0, 1)), stored.mean(axis=(0, 1)), atol=2)
+    kinds = {finding.kind for finding in check_dataset("folder", own).found}
+    assert kinds & {"exif", "exif-turned", "size"}
+
+
 @pytest.mark.parametrize("orientation", [6, 8])
 def test_a_mask_drawn_on_the_stored_pixels_is_named_with_exif_as_the_reason(orientation: int, own: Path) -> None:
     with_exif(own / "images" / "a" / "001.jpg", orientation)
