@@ -13,7 +13,7 @@ from .. import __version__
 from ..errors import OptionError, PspnetEdgeError
 from ..log import native_lines_logged, redacted, set_verbosity, start_log
 from ..records import printable, to_json
-from . import benchmark, build, calibrate, data, doctor, evaluate, export, import_, models, run, selftest, train
+from . import adapt, benchmark, build, calibrate, data, doctor, evaluate, export, import_, models, run, selftest, train
 from .arguments import asked_for_json, command_at, option_of
 
 app = typer.Typer(
@@ -24,7 +24,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (models, data, train, import_, export, calibrate, build, evaluate, benchmark, run, doctor, selftest):
+for command in (
+    models,
+    data,
+    train,
+    import_,
+    adapt,
+    export,
+    calibrate,
+    build,
+    evaluate,
+    benchmark,
+    run,
+    doctor,
+    selftest,
+):
     command.register(app)
 
 _log = logging.getLogger(__name__)

@@ -137,12 +137,13 @@ _ELEMENTS = (
 )
 
 
-def parse_proto(content: bytes, name: str) -> onnx.ModelProto:
+def parse_proto(content: bytes, name: str, *, foreign: bool = False) -> onnx.ModelProto:
     """Parse an ONNX file whose text is UTF-8, with one plain graph of bounded size and known operators.
 
     Args:
         content: of the file.
         name: what errors call it.
+        foreign: allow what ``foreign.read_foreign`` takes out: functions, and constants in files beside it.
 
     Raises:
         ModelError: it is not ONNX, or has control flow, functions, external data or another thing that is refused.
@@ -157,14 +158,17 @@ def parse_proto(content: bytes, name: str) -> onnx.ModelProto:
     if len(graph.node) > MOST_NODES:
         raise ModelError(f"{name} has {len(graph.node)} nodes, more than {MOST_NODES}", "give a smaller model")
     _ensure_text(proto, name)
-    if proto.functions or graph.sparse_initializer or proto.training_info:
+    if (proto.functions and not foreign) or graph.sparse_initializer or proto.training_info:
         raise ModelError(
             f"{name} has functions, sparse constants or training steps", "export it as a plain inference graph"
         )
     for node in graph.node:
-        _ensure_operator(node, name)
+        if foreign:
+            _ensure_foldable(node, name)
+        else:
+            _ensure_operator(node, name)
     for tensor in _tensors(proto):
-        if tensor.data_location == TensorProto.EXTERNAL:
+        if tensor.data_location == TensorProto.EXTERNAL and not foreign:
             raise ModelError(f"{name} keeps {tensor.name or 'a constant'} in a file beside it", "save it as one file")
     return proto
 
@@ -248,6 +252,14 @@ def _ensure_text(message: Message, name: str) -> None:
                     raise ModelError(f"{name} holds text that is not UTF-8", "export it again") from error
             if field.type == field.TYPE_STRING and any(isinstance(text, bytes) for text in values):
                 raise ModelError(f"{name} holds text that is not UTF-8", "export it again")
+
+
+def _ensure_foldable(node: onnx.NodeProto, name: str) -> None:
+    """Refuse what no folding of constants takes out of a graph."""
+    if node.op_type in _QUANTIZED:
+        raise ModelError(f"{name} is quantized already ({node.op_type})", "give the FP32 model")
+    if node.op_type in ("Loop", "Scan", "SequenceMap"):
+        raise ModelError(f"{name} has control flow ({node.op_type})", "export it as a plain graph, with fixed shapes")
 
 
 def _ensure_operator(node: onnx.NodeProto, name: str) -> None:

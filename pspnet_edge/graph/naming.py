@@ -35,3 +35,20 @@ def name_by_place(graph: onnx.GraphProto) -> None:
         node.input[:] = [renamed.get(name, name) for name in node.input]
         node.output[:] = [renamed.get(name, name) for name in node.output]
     del graph.value_info[:]
+
+
+def unshare_weights(graph: onnx.GraphProto) -> None:
+    """Give each convolution its own weights and bias, so that what is done to one is not done to another."""
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    taken: set[str] = set()
+    for node in graph.node:
+        for position, name in enumerate(node.input):
+            if name not in tensors:
+                continue
+            if name in taken and node.op_type == "Conv" and position in (1, 2):
+                copied = onnx.TensorProto()
+                copied.CopyFrom(tensors[name])
+                copied.name = f"{node.name or node.output[0]}.{position}"
+                graph.initializer.append(copied)
+                node.input[position] = copied.name
+            taken.add(name)

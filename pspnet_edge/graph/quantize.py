@@ -30,8 +30,24 @@ _KEEP_SIGN = ("AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool", "R
 
 
 def quantised_convolutions(graph: onnx.ModelProto) -> list[onnx.NodeProto]:
-    """Every convolution but the classifier, in the order of the graph."""
-    return GraphView(graph).of_kind("Conv")[:-1]
+    """Every convolution but the classifiers, in the order of the graph.
+
+    Classifiers are the convolutions from which the output is reached without another one between: one, or a few whose
+    scores are added.
+    """
+    view = GraphView(graph)
+    waiting, seen, classifiers = [value.name for value in graph.graph.output], set(), set()
+    for tensor in waiting:
+        node = view.producer(tensor)
+        if node is None or node.name in seen:
+            continue
+        seen.add(node.name)
+        learned = len(node.input) > 1 and node.input[1] in view.initializers
+        if node.op_type == "Conv":
+            classifiers.add(node.name)
+        elif not (node.op_type in ("ConvTranspose", "Gemm", "MatMul") and learned):
+            waiting += node.input
+    return [node for node in view.of_kind("Conv") if node.name not in classifiers]
 
 
 def quantised_tensors(graph: onnx.ModelProto) -> list[str]:

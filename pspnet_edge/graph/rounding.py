@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import zlib
 from dataclasses import dataclass
 from typing import Any
@@ -162,6 +163,19 @@ def nearest_codes(weights: NDArray[Any], steps: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(np.clip(np.rint(weights / steps), -_LARGEST, _LARGEST))
 
 
+def _root(covariance: Array, damping: float) -> Array:
+    """Upper triangular root of the inverse; the identity, which spreads no error, where there is none.
+
+    Inputs that hardly vary about a large mean leave a covariance of rounding errors, which takes more damping.
+    """
+    size = len(covariance)
+    for _ in range(6):
+        with contextlib.suppress(np.linalg.LinAlgError):
+            return np.asarray(np.linalg.cholesky(np.linalg.inv(covariance + np.eye(size) * damping)).T)
+        damping *= 10
+    return np.eye(size)
+
+
 def _cancelling_codes(filters: Array, steps: Array, covariance: Array) -> Array:
     """``[groups, filters, size]``: all groups and filters at once, one input after another, the strongest first."""
     strength = np.einsum("gii->gi", covariance)
@@ -169,7 +183,7 @@ def _cancelling_codes(filters: Array, steps: Array, covariance: Array) -> Array:
     damping = _DAMPING * strength.mean(1) + 1e-12
     roots = np.stack(
         [
-            np.linalg.cholesky(np.linalg.inv(matrix[np.ix_(places, places)] + np.eye(len(places)) * extra)).T
+            _root(matrix[np.ix_(places, places)], float(extra))
             for matrix, places, extra in zip(covariance, order, damping)
         ]
     )

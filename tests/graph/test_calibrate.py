@@ -29,16 +29,16 @@ def small_model(seed: int = 0, batch: int = 1) -> ModelFile:
     rng = np.random.default_rng(seed)
     widths = (3, 4, 5, len(CAMVID))
     nodes = [
-        helper.make_node("Cast", ["frames"], ["wide"], to=TensorProto.FLOAT),
-        helper.make_node("Transpose", ["wide"], ["x0"], perm=[0, 3, 1, 2]),
+        helper.make_node("Cast", ["frames"], ["wide"], "wide", to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["wide"], ["x0"], "x0", perm=[0, 3, 1, 2]),
     ]
     weights = []
     for i in range(3):
         weights.append(numpy_helper.from_array(rng.normal(size=(widths[i + 1], widths[i], 1, 1)).astype("f4"), f"w{i}"))
         nodes.append(helper.make_node("Conv", [f"x{i}", f"w{i}"], [f"y{i}"], f"conv_{i}"))
-        nodes.append(helper.make_node("Relu", [f"y{i}"], [f"x{i + 1}"]))
-    nodes.append(helper.make_node("ArgMax", ["x3"], ["ids"], axis=1, keepdims=0))
-    nodes.append(helper.make_node("Cast", ["ids"], ["masks"], to=TensorProto.UINT8))
+        nodes.append(helper.make_node("Relu", [f"y{i}"], [f"x{i + 1}"], f"relu_{i}"))
+    nodes.append(helper.make_node("ArgMax", ["x3"], ["ids"], "ids", axis=1, keepdims=0))
+    nodes.append(helper.make_node("Cast", ["ids"], ["masks"], "masks", to=TensorProto.UINT8))
     graph = helper.make_graph(
         nodes,
         "small",

@@ -1,0 +1,128 @@
+"""``pspnet-edge adapt``: another program's ONNX → ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .options import parse_size
+from .output import JsonFlag, result, say
+
+if TYPE_CHECKING:
+    from ..graph.adapt import Adapted
+    from ..labels import LabelSet
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("adapt")(adapt)
+
+
+def adapt(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="A segmentation network of another program.")],
+    classes: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE|N", help="Class names in the order of the scores, one per line; or how many there are."
+        ),
+    ],
+    mean: Annotated[
+        str | None, typer.Option(metavar="M,M,M", help="Mean that the network subtracts. Default: 0.")
+    ] = None,
+    std: Annotated[str | None, typer.Option(metavar="S,S,S", help="Deviation that it divides by. Default: 1.")] = None,
+    scale: Annotated[
+        str | None,
+        typer.Option(
+            metavar="F",
+            help="What pixels are multiplied by first. Default: 1/255; 1 where mean or std are above 5.",
+        ),
+    ] = None,
+    colour: Annotated[
+        str, typer.Option("--colour", "--color", metavar="rgb|bgr", help="Order of its channels.")
+    ] = "rgb",
+    size: Annotated[
+        str | None, typer.Option(metavar="HEIGHTxWIDTH", help="Input size, where the network takes any.")
+    ] = None,
+    threshold: Annotated[
+        float, typer.Option(metavar="P", help="Probability of the object, for a network of one score.")
+    ] = 0.5,
+    output_name: Annotated[
+        str | None, typer.Option("--output-name", metavar="NAME", help="Which output is the segmentation.")
+    ] = None,
+    layout: Annotated[str, typer.Option(metavar="auto|nchw|nhwc", help="Layout of its input.")] = "auto",
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Default: MODEL.adapted.onnx.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Give a segmentation network of another program our contract, so that calibrate, build, run and benchmark take it.
+
+    Takes float ONNX files of opset 9 to 21 with scores (logits or probabilities) at any stride, one score, or class ids
+    as output. Example:
+    pspnet-edge adapt segformer.onnx --classes classes.txt --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225
+    """
+    from ..errors import OptionError
+    from ..graph.adapt import Preprocessing
+    from ..graph.adapt import adapt as adapt_model
+
+    target = output or model.with_suffix(".adapted.onnx")
+    if target.exists() and model.exists() and target.samefile(model):
+        raise OptionError(f"{target} is the model itself", "choose another path", parameter="output")
+    if colour not in ("rgb", "bgr"):
+        raise OptionError(f"unknown order of colours {colour!r}", "choose rgb or bgr", parameter="colour")
+    wanted = Preprocessing(
+        _numbers(mean, "mean") or (0.0,),
+        _numbers(std, "std") or (1.0,),
+        None if scale is None else _number(scale, "scale"),
+        "rgb" if colour == "rgb" else "bgr",
+    )
+    adapted = adapt_model(
+        model,
+        target,
+        _classes(classes),
+        preprocessing=wanted,
+        size_hw=parse_size(size) if size else None,
+        threshold=threshold,
+        output_name=output_name,
+        layout=layout,
+    )
+    _tell(adapted)
+    height, width = adapted.shape_nhw[1:]
+    summary = f"{target}: {len(adapted.label_set)} classes at {height}×{width}, {adapted.gmac} GMAC per frame"
+    result(adapted.to_dict(), as_json, summary)
+
+
+def _tell(adapted: Adapted) -> None:
+    mean, std = (",".join(f"{value:.6g}" for value in values) for values in (adapted.mean, adapted.std))
+    say(
+        f"the network reads {adapted.colour} pixels times {adapted.scale:.6g}, less {mean}, over {std}; "
+        f"its output {adapted.output} is taken as {adapted.kind}"
+        + (f", upsampled {adapted.upsampled:.3g} times" if adapted.upsampled > 1 else "")
+    )
+    if adapted.agreement is not None:
+        say(f"{adapted.agreement:.2%} of the pixels of a test picture get the class that the original gives")
+
+
+def _classes(text: str) -> LabelSet | int:
+    from ..data.class_list import read_class_list
+
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 6 else read_class_list(Path(text)).label_set
+
+
+def _numbers(text: str | None, parameter: str) -> tuple[float, ...] | None:
+    return None if text is None else tuple(_number(part, parameter) for part in text.split(","))
+
+
+def _number(text: str, parameter: str) -> float:
+    """A decimal number, or a fraction such as ``1/255``."""
+    from ..errors import OptionError
+
+    try:
+        above, _, below = text.partition("/")
+        return float(above) / float(below or 1)
+    except (ValueError, ZeroDivisionError) as error:
+        raise OptionError(
+            f"{text!r} is not a number", "give numbers such as 0.485 or 1/255", parameter=parameter
+        ) from error

@@ -1,0 +1,419 @@
+"""A segmentation network of another program gets our contract: uint8 frame in, uint8 mask out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from ..artifact import ensure_writable, sha256_of, write_sidecar
+from ..errors import ModelError, OptionError
+from ..labels import LabelSet, bright_palette
+from ..lazy import available
+from .foreign import ForeignGraph, read_foreign
+from .naming import name_by_place, unshare_weights
+from .onnx_file import ModelFile, model_file, write_model
+from .quantize import convolution_macs
+from .reference import ReferenceSession
+from .view import GraphView, attribute
+
+Colour = Literal["rgb", "bgr"]
+_GREY_LEVELS = 5.0
+"""A mean or deviation above this is one of grey levels, 0 to 255, and not of 0 to 1."""
+_INTEGERS = (TensorProto.INT64, TensorProto.INT32, TensorProto.UINT8, TensorProto.INT8, TensorProto.BOOL)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What a network wants done to a picture: ``(pixel * scale - mean) / std``, channels in its order."""
+
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    scale: float | None = None
+    """None is 1 where mean or std are grey levels (above 5), else 1/255."""
+    colour: Colour = "rgb"
+    """Order of the network's channels."""
+
+    @property
+    def factor(self) -> float:
+        """The scale, chosen if none was given."""
+        if self.scale is not None:
+            return self.scale
+        return 1.0 if max(map(abs, (*self.mean, *self.std))) > _GREY_LEVELS else 1 / 255
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """What ``adapt`` made."""
+
+    path: Path
+    shape_nhw: tuple[int, int, int]
+    channels: int
+    label_set: LabelSet
+    output: str
+    """The output of the original that was taken."""
+    kind: str
+    """What it is: ``scores``, ``one score`` or ``class ids``."""
+    upsampled: float
+    """How much larger the mask is than that output."""
+    opset: int
+    """Of the original."""
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    scale: float
+    colour: str
+    threshold: float | None
+    gmac: float
+    agreement: float | None
+    """Share of the pixels of a test picture with the mask that the original gives; None without ONNX Runtime."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        facts = asdict(self)
+        return facts | {"model": str(facts.pop("path")), "label_set": self.label_set.facts()}
+
+
+def adapt(
+    model: Path,
+    output: Path,
+    classes: Sequence[str] | LabelSet | int,
+    *,
+    preprocessing: Preprocessing | None = None,
+    size_hw: tuple[int, int] | None = None,
+    threshold: float = 0.5,
+    output_name: str | None = None,
+    layout: str = "auto",
+) -> Adapted:
+    """Write another program's network as a model of this package.
+
+    Args:
+        model: an ONNX file of a float network, ``[N, C, H, W]`` or ``[N, H, W, C]``, whose output are scores of the
+            classes (logits or probabilities) at any stride, one score, or class ids.
+        output: where the model goes.
+        classes: names in the order of the scores, or how many there are.
+        preprocessing: what the network wants done to a picture.
+        size_hw: height and width where the network takes any.
+        threshold: of the probability, for networks of one score.
+        output_name: which output is the segmentation, where there are several.
+        layout: of the input: ``auto``, ``nchw`` or ``nhwc``.
+
+    Raises:
+        ModelError: the file is not such a network.
+        OptionError: the arguments do not fit the network.
+    """
+    if not 0 < threshold < 1:
+        raise OptionError(f"{threshold} is not a probability", "give one between 0 and 1", parameter="threshold")
+    ensure_writable(output, sidecar=True)
+    wanted = preprocessing or Preprocessing()
+    source = read_foreign(model, size_hw=size_hw, output=output_name, layout=layout)
+    mean, std = _per_channel(wanted, source.shape[3])
+    editor = _Editor(source)
+    editor.prepend_frame(mean, std, wanted.factor, wanted.colour)
+    scores = editor.append_mask(threshold)
+    label_set = _label_set(classes, scores, editor.kind)
+    facts = {
+        "mean": mean,
+        "std": std,
+        "scale": wanted.factor,
+        "colour": wanted.colour,
+        "threshold": threshold if editor.kind == "one score" else None,
+    }
+    adapted = editor.finish(model.stem, label_set, facts | {"source": model.name})
+    result = Adapted(
+        path=output,
+        shape_nhw=adapted.shape_nhw,
+        channels=adapted.channels,
+        label_set=label_set,
+        output=source.output,
+        kind=editor.kind,
+        upsampled=editor.upsampled,
+        opset=source.opset,
+        gmac=round(sum(convolution_macs(adapted.proto).values()) / adapted.shape_nhw[0] / 1e9, 4),
+        agreement=_agreement(source, adapted, mean, std, wanted, threshold),
+        **facts,  # type: ignore[arg-type]
+    )
+    write_model(output, adapted)
+    sidecar = {key: value for key, value in result.to_dict().items() if key != "model"}
+    write_sidecar(
+        output,
+        "model",
+        {
+            "network": model.stem,
+            "input_hw": list(adapted.shape_nhw[1:]),
+            "batch": adapted.shape_nhw[0],
+            "adapted_from_sha256": sha256_of(model),
+            **sidecar,
+        },
+    )
+    return result
+
+
+class _Editor:
+    """Puts nodes before and behind a foreign graph."""
+
+    def __init__(self, source: ForeignGraph) -> None:
+        self.source = source
+        self.kind = "scores"
+        self.upsampled = 1.0
+        self.proto = onnx.ModelProto()
+        self.proto.CopyFrom(source.proto)
+        self.batch, self.height, self.width, self.channels = source.shape
+        self._view = GraphView(source.proto)
+        self._before: list[onnx.NodeProto] = []
+        self._after: list[onnx.NodeProto] = []
+        self._count = 0
+
+    def prepend_frame(self, mean: tuple[float, ...], std: tuple[float, ...], factor: float, colour: Colour) -> None:
+        """uint8 BGR frames ``[N, H, W, C]`` → what the network takes."""
+        turned = colour == "rgb" and self.channels >= 3
+        folded = turned and self._flip_stem()
+        # Normalization before the change of order is in the order of the frame.
+        order = _bgr(range(self.channels)) if turned else list(range(self.channels))
+        first = self.source.channels_first
+        axes = (1, self.channels, 1, 1) if first else (1, 1, 1, self.channels)
+        x = self._add("Cast", ["frames"], self._before, to=TensorProto.FLOAT)
+        if first:
+            x = self._add("Transpose", [x], self._before, perm=[0, 3, 1, 2])
+        for kind, values in (("Sub", mean), ("Div", std)):
+            scaled = np.array([values[place] / factor for place in order], np.float32)
+            if not np.isfinite(scaled).all() or (kind == "Div" and not scaled.all()):
+                raise OptionError("mean, std and scale are out of range", "give those of the network's training")
+            if kind == "Sub" and not scaled.any():
+                continue
+            stored = scaled[:1].reshape(1, 1, 1, 1) if len(set(scaled.tolist())) == 1 else scaled.reshape(axes)
+            x = self._add(kind, [x, self._constant(stored)], self._before)
+        if turned and not folded:
+            index = self._constant(np.array(order, np.int64))
+            x = self._add("Gather", [x, index], self._before, axis=1 if first else 3)
+        for node in self.proto.graph.node:
+            node.input[:] = [x if name == self.source.input else name for name in node.input]
+
+    def append_mask(self, threshold: float) -> int | None:
+        """The network's output → uint8 masks ``[N, H, W]``; returns how many classes are scored, None if unknown."""
+        shape, name = list(self._view.shape(self.source.output)), self.source.output
+        if self._view.dtype(name) in _INTEGERS:
+            self.kind = "class ids"
+            self._append_ids(name, shape)
+            return None
+        if len(shape) == 3 and self.batch == 1:
+            name, shape = self._reshape(name, [1, *shape]), [1, *shape]
+        if len(shape) != 4 or shape[0] != self.batch:
+            raise ModelError(
+                f"the output {name} has shape {shape}, not that of scores [N, classes, H, W]", "choose another output"
+            )
+        if self._channels_last(shape):
+            name = self._add("Transpose", [name], self._after, perm=[0, 3, 1, 2])
+            shape = [shape[0], shape[3], *shape[1:3]]
+        _, scores, height, width = shape
+        self.upsampled = math.sqrt(self.height * self.width / (height * width))
+        same = (height, width) == (self.height, self.width)
+        maker = self._view.producer(self.source.output)
+        if scores == 1:
+            self.kind = "one score"
+            probability = maker is not None and maker.op_type == "Sigmoid"
+            name = name if same else self._resize(name, [self.batch, 1, self.height, self.width], "linear")
+            level = threshold if probability else math.log(threshold / (1 - threshold))
+            flat = self._reshape(name, [self.batch, self.height, self.width])
+            above = self._add("Greater", [flat, self._constant(np.float32(level))], self._after)
+            self._add("Cast", [above], self._after, output="masks", to=TensorProto.UINT8)
+            return 2
+        if (
+            same
+            and maker is not None
+            and maker.op_type in ("Softmax", "LogSoftmax", "Sigmoid")
+            and name == self.source.output
+        ):
+            name = maker.input[0]  # the largest stays the largest
+        if not same:
+            name = self._resize(name, [self.batch, scores, self.height, self.width], "linear")
+        ids = self._add("ArgMax", [name], self._after, axis=1, keepdims=0)
+        self._add("Cast", [ids], self._after, output="masks", to=TensorProto.UINT8)
+        return scores
+
+    def finish(self, name: str, label_set: LabelSet, facts: dict[str, Any]) -> ModelFile:
+        """The whole graph, under our names."""
+        nodes = [*self._before, *self.proto.graph.node, *self._after]
+        needed, kept = {"masks"}, []
+        for node in reversed(nodes):
+            if needed.intersection(node.output):
+                kept.append(node)
+                needed.update(node.input)
+        graph = helper.make_graph(
+            [onnx.NodeProto.FromString(node.SerializeToString()) for node in reversed(kept)],
+            "adapted",
+            [helper.make_tensor_value_info("frames", TensorProto.UINT8, self.source.shape)],
+            [helper.make_tensor_value_info("masks", TensorProto.UINT8, self.source.shape[:3])],
+            [tensor for tensor in self.proto.graph.initializer if tensor.name in needed],
+        )
+        proto = helper.make_model(graph, opset_imports=self.proto.opset_import, ir_version=8)
+        proto.producer_name = "pspnet-edge"
+        unshare_weights(proto.graph)
+        name_by_place(proto.graph)
+        return model_file(onnx.shape_inference.infer_shapes(proto), name[:200], label_set, {"adapted": facts})
+
+    def _append_ids(self, name: str, shape: list[int]) -> None:
+        sizes = [size for size in shape if size != 1] if len(shape) > 3 else shape[-2:]
+        height, width = sizes[-2:] if len(sizes) >= 2 else (0, 0)
+        if math.prod(shape) != self.batch * height * width:
+            raise ModelError(
+                f"the output {name} has shape {shape}, not that of class ids [N, H, W]", "choose another output"
+            )
+        maker = self._view.producer(name)
+        if maker is not None and maker.op_type == "Cast" and self._view.dtype(maker.input[0]) in _INTEGERS:
+            name = maker.input[0]
+        x = self._add("Cast", [name], self._after, to=TensorProto.FLOAT)
+        self.upsampled = math.sqrt(self.height * self.width / (height * width))
+        if (height, width) != (self.height, self.width):
+            x = self._reshape(x, [self.batch, 1, height, width])
+            x = self._resize(x, [self.batch, 1, self.height, self.width], "nearest")
+        x = self._reshape(x, [self.batch, self.height, self.width])
+        self._add("Cast", [x], self._after, output="masks", to=TensorProto.UINT8)
+
+    def _channels_last(self, shape: list[int]) -> bool:
+        if self.source.channels_first:
+            return False
+        # A network that takes channels last may give them first: then its map keeps the frame's proportions there.
+        return abs(shape[1] * self.width - shape[2] * self.height) <= max(self.width, self.height)
+
+    def _flip_stem(self) -> bool:
+        """Turn the colours in the weights of the convolutions that read the picture, if nothing else does."""
+        readers = self._view.readers(self.source.input)
+        tensors = [self._view.initializers.get(node.input[1]) for node in readers if node.op_type == "Conv"]
+        plain = [attribute(node, "group", 1) == 1 for node in readers]
+        own = [tensor is not None and len(self._view.readers(tensor.name)) == 1 for tensor in tensors]
+        if not readers or len(tensors) < len(readers) or not all(plain) or not all(own):
+            return False
+        wanted = {tensor.name for tensor in tensors if tensor is not None}
+        for tensor in self.proto.graph.initializer:
+            if tensor.name in wanted:
+                values = numpy_helper.to_array(tensor)[:, _bgr(range(self.channels))]
+                tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(values), tensor.name))
+        return True
+
+    def _resize(self, name: str, shape: list[int], mode: str) -> str:
+        sizes = self._constant(np.array(shape, np.int64))
+        transform = "half_pixel" if mode == "linear" else "asymmetric"
+        attributes = {} if mode == "linear" else {"nearest_mode": "floor"}
+        return self._add(
+            "Resize",
+            [name, "", "", sizes],
+            self._after,
+            mode=mode,
+            coordinate_transformation_mode=transform,
+            **attributes,
+        )
+
+    def _reshape(self, name: str, shape: list[int]) -> str:
+        return self._add("Reshape", [name, self._constant(np.array(shape, np.int64))], self._after)
+
+    def _constant(self, values: NDArray[Any] | np.generic) -> str:
+        self._count += 1
+        name = f"pspnet_edge/constant_{self._count}"
+        self.proto.graph.initializer.append(numpy_helper.from_array(np.asarray(values), name))
+        return name
+
+    def _add(
+        self, kind: str, inputs: list[str], nodes: list[onnx.NodeProto], output: str = "", **attributes: Any
+    ) -> str:
+        self._count += 1
+        name = output or f"pspnet_edge/{kind.lower()}_{self._count}"
+        nodes.append(helper.make_node(kind, inputs, [name], name, **attributes))
+        return name
+
+
+def _bgr(channels: Sequence[int]) -> list[int]:
+    """The first three channels turned round; a fourth stays."""
+    return [*channels[2::-1], *channels[3:]]
+
+
+def _per_channel(wanted: Preprocessing, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    if wanted.colour not in ("rgb", "bgr"):
+        raise OptionError(f"unknown order of colours {wanted.colour!r}", "choose rgb or bgr", parameter="colour")
+    if not (math.isfinite(wanted.factor) and wanted.factor > 0):
+        raise OptionError(f"{wanted.factor} is not a scale", "give a number above 0, such as 1/255", parameter="scale")
+    found = []
+    for what, values in (("mean", wanted.mean), ("std", wanted.std)):
+        if len(values) not in (1, channels) or not all(math.isfinite(value) for value in values):
+            raise OptionError(
+                f"{len(values)} numbers for {channels} channels", f"give one or {channels} numbers", parameter=what
+            )
+        if what == "std" and min(values) <= 0:
+            raise OptionError(f"{min(values)} is not a deviation", "give numbers above 0", parameter=what)
+        found.append(tuple(values) if len(values) == channels else tuple(values) * channels)
+    return found[0], found[1]
+
+
+def _label_set(classes: Sequence[str] | LabelSet | int, scores: int | None, kind: str) -> LabelSet:
+    if isinstance(classes, LabelSet):
+        label_set = classes
+    else:
+        if isinstance(classes, int) and not 1 <= classes <= 254:
+            raise OptionError(f"{classes} classes do not fit a mask", "give 1 to 254", parameter="classes")
+        names = [f"class {index}" for index in range(classes)] if isinstance(classes, int) else list(classes)
+        label_set = LabelSet("adapted", tuple(names), bright_palette(names))
+    if kind == "one score" and len(label_set) == 1:
+        both = ("background", *label_set.classes)
+        label_set = LabelSet(label_set.name, both, ((0, 0, 0), *label_set.palette))
+    if scores is not None and len(label_set) != scores:
+        raise OptionError(
+            f"the network scores {scores} classes and {len(label_set)} were given",
+            "name each class once, in the order of the scores",
+            parameter="classes",
+        )
+    return label_set
+
+
+def _agreement(
+    source: ForeignGraph,
+    adapted: ModelFile,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    wanted: Preprocessing,
+    threshold: float,
+) -> float | None:
+    """How many pixels of a test picture get the class that the original gives them."""
+    if not available("onnxruntime"):
+        return None
+    batch, height, width, channels = source.shape
+    rows, columns = np.mgrid[0:height, 0:width]
+    random = np.random.default_rng(0)
+    smooth = [127 + 120 * np.sin(rows / (9 + 4 * c) + columns / (13 + 3 * c)) for c in range(channels)]
+    frame = np.stack(smooth, -1) + random.normal(0, 12, (height, width, channels))
+    frames = np.repeat(frame.clip(0, 255).astype(np.uint8)[None], batch, axis=0)
+    own = frames[..., _bgr(range(channels))] if wanted.colour == "rgb" and channels >= 3 else frames
+    x = ((own * wanted.factor - np.array(mean)) / np.array(std)).astype(np.float32)
+    x = np.ascontiguousarray(x.transpose(0, 3, 1, 2)) if source.channels_first else x
+    (theirs,) = ReferenceSession(source.proto, "compare with the original").run(x)
+    (masks,) = ReferenceSession(adapted.proto, "compare with the original").run(frames)
+    expected = _masks_of(theirs, source, (height, width), threshold)
+    return None if expected is None else float((masks == expected).mean())
+
+
+def _masks_of(
+    values: NDArray[Any], source: ForeignGraph, size_hw: tuple[int, int], threshold: float
+) -> NDArray[Any] | None:
+    """The original's masks by NumPy; None where its output is smaller than the picture."""
+    if values.dtype != np.float32:
+        flat = values.reshape(
+            values.shape[0] if values.ndim > 2 else 1, *[size for size in values.shape if size > 1][-2:]
+        )
+        return flat if flat.shape[1:] == size_hw else None
+    if values.ndim == 3:
+        values = values[None]
+    if not source.channels_first and values.shape[1:3] == size_hw:
+        values = values.transpose(0, 3, 1, 2)
+    if values.shape[2:] != size_hw:
+        return None
+    if values.shape[1] == 1:
+        view = GraphView(source.proto)
+        maker = view.producer(source.output)
+        probability = maker is not None and maker.op_type == "Sigmoid"
+        return values[:, 0] > (threshold if probability else math.log(threshold / (1 - threshold)))
+    return np.asarray(values.argmax(1))

@@ -1,0 +1,228 @@
+"""ONNX files that other programs export, read as one static FP32 graph of plain operators."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from ..errors import ModelError, OptionError
+from ..inputs import check_file
+from ..lazy import require
+from .gate import MOST_CONSTANT_BYTES, MOST_FILE_BYTES, MOST_PIXELS, infer, parse_proto
+from .opset import lower_opset, opset_of, raise_opset
+from .view import GraphView
+
+LAYOUTS = ("auto", "nchw", "nhwc")
+
+
+@dataclass(frozen=True)
+class ForeignGraph:
+    """A graph with one input and one output, whose shapes are all known."""
+
+    proto: onnx.ModelProto
+    input: str
+    output: str
+    shape: tuple[int, int, int, int]
+    """Of the input: batch, height, width, channels."""
+    channels_first: bool
+    opset: int
+    """Of the file."""
+
+
+def read_foreign(
+    path: Path, *, size_hw: tuple[int, int] | None = None, output: str | None = None, layout: str = "auto"
+) -> ForeignGraph:
+    """Read a segmentation network.
+
+    Args:
+        path: an ONNX file; constants in files beside it are read from its own folder only.
+        size_hw: height and width for an input of dynamic size.
+        output: which output is the segmentation, where there are several.
+        layout: of the input, one of ``LAYOUTS``.
+
+    Raises:
+        ModelError: not ONNX, a file beside it is missing, or not a static graph of plain FP32 operators.
+        OptionError: a size or an output is missing, or is not one that the network has.
+    """
+    if layout not in LAYOUTS:
+        raise OptionError(f"unknown layout {layout!r}", f"choose one of {', '.join(LAYOUTS)}", parameter="layout")
+    check_file(path, "model", ModelError, "give an .onnx file", most_bytes=MOST_FILE_BYTES)
+    name = str(path)
+    proto = parse_proto(path.read_bytes(), name, foreign=True)
+    _load_external(proto, path)
+    if proto.functions:
+        proto = onnx.inliner.inline_local_functions(proto)
+    version = opset_of(proto)
+    proto = raise_opset(proto, name)
+    _compute_in_fp32(proto)
+    stored = {tensor.name for tensor in proto.graph.initializer}
+    inputs = [value for value in proto.graph.input if value.name not in stored]
+    _keep_output(proto, output, name)
+    if len(inputs) != 1:
+        listed = ", ".join(value.name for value in inputs)
+        raise ModelError(f"{name} has the inputs {listed or 'none'}", "export it with the picture as its only input")
+    del proto.graph.input[:]
+    proto.graph.input.append(inputs[0])
+    shape, channels_first = _fix_shape(proto.graph.input[0], size_hw, layout, name)
+    proto = lower_opset(_fold(proto, name), name)
+    # What the file says of its output may be symbols, or of another size.
+    proto.graph.output[0].type.tensor_type.ClearField("shape")
+    try:
+        proto = onnx.shape_inference.infer_shapes(proto, data_prop=True)
+    except Exception as error:  # of C++
+        raise ModelError(f"{name}: shapes cannot be inferred ({error})", "export it with static shapes") from error
+    proto = infer(proto, name)
+    return ForeignGraph(proto, inputs[0].name, proto.graph.output[0].name, shape, channels_first, version)
+
+
+def _load_external(proto: onnx.ModelProto, path: Path) -> None:
+    """Read constants from files beside the model; nothing outside of its folder is opened."""
+    folder = path.parent.resolve()
+    total = 0
+    for tensor in proto.graph.initializer:
+        if tensor.data_location != TensorProto.EXTERNAL:
+            continue
+        where = {entry.key: entry.value for entry in tensor.external_data}
+        place = where.get("location", "")
+        target = Path(os.path.normpath(folder / place))
+        if not place or Path(place).is_absolute() or not target.resolve().is_relative_to(folder):
+            raise ModelError(f"{path} keeps {tensor.name} in {place!r}, outside of its folder", "save it as one file")
+        try:
+            offset, length = int(where.get("offset", 0)), int(where.get("length", -1))
+            status = target.stat()
+        except FileNotFoundError:
+            raise ModelError(
+                f"{path} keeps its weights in {place}, which is not beside it", f"copy {place} into {path.parent}"
+            ) from None
+        except (OSError, ValueError) as error:
+            raise ModelError(f"{path}: the file {place} of {tensor.name} cannot be read ({error})") from error
+        length = status.st_size - offset if length < 0 else length
+        total += max(length, 0)
+        if not stat.S_ISREG(status.st_mode) or offset < 0 or length < 0 or offset + length > status.st_size:
+            raise ModelError(f"{path}: {place} does not hold {tensor.name} whole", "copy both files again")
+        if total > MOST_CONSTANT_BYTES:
+            raise ModelError(f"{path} has over {MOST_CONSTANT_BYTES >> 20} MiB of constants", "give a smaller model")
+        with target.open("rb") as stream:
+            stream.seek(offset)
+            tensor.raw_data = stream.read(length)
+        tensor.data_location = TensorProto.DEFAULT
+        del tensor.external_data[:]
+
+
+def _compute_in_fp32(proto: onnx.ModelProto) -> None:
+    """FP16, BF16 and FP64 constants and casts become FP32."""
+    others = (TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
+
+    def widen(tensor: onnx.TensorProto) -> None:
+        if tensor.data_type in others:
+            values: NDArray[np.float32] = np.asarray(numpy_helper.to_array(tensor)).astype(np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+
+    try:
+        for tensor in proto.graph.initializer:
+            widen(tensor)
+        for node in proto.graph.node:
+            for entry in node.attribute:
+                if entry.HasField("t"):
+                    widen(entry.t)
+                if node.op_type == "Cast" and entry.name == "to" and entry.i in others:
+                    entry.i = TensorProto.FLOAT
+    except ValueError as error:
+        raise ModelError(f"a constant of the model is damaged ({error})", "export it again") from error
+    for value in (*proto.graph.input, *proto.graph.output):
+        if value.type.tensor_type.elem_type in others:
+            value.type.tensor_type.elem_type = TensorProto.FLOAT
+    del proto.graph.value_info[:]
+
+
+def _keep_output(proto: onnx.ModelProto, wanted: str | None, name: str) -> None:
+    outputs = {value.name: value for value in proto.graph.output}
+    if wanted is None and len(outputs) > 1:
+        raise OptionError(
+            f"{name} has the outputs {', '.join(outputs)}", "say which is the segmentation", parameter="output_name"
+        )
+    chosen = outputs.get(wanted or next(iter(outputs), ""))
+    if chosen is None:
+        raise OptionError(
+            f"{name} has no output {wanted!r}", f"choose one of {', '.join(outputs)}", parameter="output_name"
+        )
+    del proto.graph.output[:]
+    proto.graph.output.append(chosen)
+
+
+def _fix_shape(
+    value: onnx.ValueInfoProto, size_hw: tuple[int, int] | None, layout: str, name: str
+) -> tuple[tuple[int, int, int, int], bool]:
+    """Give an input the static shape that it has or is to have; ``(N, H, W, C)`` and whether channels come first."""
+    kind = value.type.tensor_type
+    if kind.elem_type != TensorProto.FLOAT or len(kind.shape.dim) != 4:
+        raise ModelError(
+            f"{name}: the input {value.name} is not a batch of float pictures", "export it with float [N, C, H, W]"
+        )
+    sizes = [dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else None for dim in kind.shape.dim]
+    first = {"nchw": True, "nhwc": False}.get(layout)
+    if first is None:
+        if sizes[1] in (1, 3, 4) and sizes[3] in (1, 3, 4):
+            raise OptionError(f"{name}: the input is {sizes}", "say which axis are the channels", parameter="layout")
+        first = sizes[1] in (1, 3, 4) or sizes[3] not in (1, 3, 4)
+    batch, channels = sizes[0] or 1, sizes[1 if first else 3] or 3
+    own = sizes[2:4] if first else sizes[1:3]
+    if channels not in (1, 3, 4):
+        raise ModelError(f"{name}: the input has {channels} channels", "give a network of 1, 3 or 4")
+    if size_hw is None and None in own:
+        raise OptionError(f"{name} takes pictures of any size", "choose one, such as 384x480", parameter="size")
+    height, width = (fixed or given for fixed, given in zip(own, size_hw or own))
+    if height is None or width is None:
+        raise OptionError(f"{name} takes pictures of any size", "choose one, such as 384x480", parameter="size")
+    if size_hw is not None and (height, width) != size_hw:
+        raise OptionError(
+            f"{name} has the fixed input size {height}x{width}", "export it with dynamic axes", parameter="size"
+        )
+    if height * width > MOST_PIXELS:
+        raise OptionError(f"{height}x{width} is too large", "choose a smaller size", parameter="size")
+    order = (batch, channels, height, width) if first else (batch, height, width, channels)
+    value.CopyFrom(helper.make_tensor_value_info(value.name, TensorProto.FLOAT, order))
+    return (batch, height, width, channels), first
+
+
+def _fold(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    """Shapes that are computed, constants in nodes, identities and BatchNorm are folded away."""
+    onnxslim = require("onnxslim", "adapt a model")
+    try:
+        slim: onnx.ModelProto = onnxslim.slim(proto)
+    except Exception as error:  # it relies on what strangers exported, and so on everything
+        reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
+        raise ModelError(f"{name} cannot be simplified ({reason})", "export it with static shapes") from error
+    _store_constants(slim)
+    return slim
+
+
+def _store_constants(proto: onnx.ModelProto) -> None:
+    """Constant nodes become stored constants, and identities go."""
+    view = GraphView(proto)
+    kept: list[onnx.NodeProto] = []
+    renamed: dict[str, str] = {}
+    outputs = {value.name for value in proto.graph.output}
+    for node in view.nodes:
+        value = next((entry for entry in node.attribute if entry.name == "value"), None)
+        if node.op_type == "Constant" and value is not None:
+            tensor = onnx.TensorProto()
+            tensor.CopyFrom(value.t)
+            tensor.name = node.output[0]
+            proto.graph.initializer.append(tensor)
+        elif node.op_type in ("Identity", "Dropout") and node.output[0] not in outputs:
+            renamed[node.output[0]] = renamed.get(node.input[0], node.input[0])
+        else:
+            kept.append(node)
+    for node in kept:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+    copied = [onnx.NodeProto.FromString(node.SerializeToString()) for node in kept]
+    del proto.graph.node[:]
+    proto.graph.node.extend(copied)

@@ -1,0 +1,295 @@
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from pspnet_edge.data.datasets import SceneSet
+from pspnet_edge.data.geometry import frame_at
+from pspnet_edge.data.subset import evenly_spaced
+from pspnet_edge.engine.backends import open_engine
+from pspnet_edge.engine.build import build_engine
+from pspnet_edge.errors import ModelError, OptionError
+from pspnet_edge.graph.adapt import Preprocessing, adapt
+from pspnet_edge.graph.calibrate import table_from_dataset
+from pspnet_edge.graph.calibration_table import write_table
+from pspnet_edge.graph.onnx_file import read_model
+from pspnet_edge.graph.reference import ReferenceSession
+
+pytest.importorskip("onnxslim")
+SIZE = (96, 128)
+IMAGENET = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+WEIGHTS = np.random.default_rng(5).normal(size=(4, 3, 3, 3)).astype(np.float32)
+
+
+def foreign(
+    path: Path,
+    tail: list[tuple[str, list[str], dict]] = (),  # type: ignore[assignment]
+    output: tuple[int, list] = (TensorProto.FLOAT, ["n", 4, "h", "w"]),
+    *,
+    given: list = ("n", 3, "h", "w"),  # type: ignore[assignment]
+    opset: int = 17,
+    constants: list[onnx.TensorProto] = (),  # type: ignore[assignment]
+) -> Path:
+    """One convolution to four scores, and whatever follows; the last output is called ``y``."""
+    nodes = [("Conv", ["x", "w"], {"pads": [1, 1, 1, 1]}), *tail]
+    made, last = [], "x"
+    for index, (kind, inputs, attributes) in enumerate(nodes):
+        name = "y" if index == len(nodes) - 1 else f"t{index}"
+        made.append(helper.make_node(kind, [last if name_ == "." else name_ for name_ in inputs], [name], **attributes))
+        last = name
+    graph = helper.make_graph(
+        made,
+        "foreign",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, given)],
+        [helper.make_tensor_value_info("y", *output)],
+        [numpy_helper.from_array(WEIGHTS, "w"), *constants],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8), path)
+    return path
+
+
+def frame(size_hw: tuple[int, int] = SIZE) -> np.ndarray:
+    return frame_at(SceneSet("test").image(3), size_hw)[None]
+
+
+def masks_of(path: Path, frames: np.ndarray) -> np.ndarray:
+    return ReferenceSession(read_model(path).proto, "test").run(frames)[0]
+
+
+def scores_of(frames: np.ndarray, wanted: Preprocessing = IMAGENET) -> np.ndarray:
+    """What the one convolution gives, by ONNX Runtime on the picture prepared by NumPy."""
+    own = frames[..., ::-1] if wanted.colour == "rgb" else frames
+    x = ((own * wanted.factor - np.array(wanted.mean)) / np.array(wanted.std)).astype(np.float32).transpose(0, 3, 1, 2)
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1])],
+        "conv",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, x.shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(WEIGHTS, "w")],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return ReferenceSession(proto, "test").run(np.ascontiguousarray(x))[0]
+
+
+@pytest.mark.parametrize("opset", [9, 11, 13, 16, 17, 18, 19, 21])
+def test_every_opset_gives_the_same_masks(tmp_path: Path, opset: int) -> None:
+    adapted = adapt(
+        foreign(tmp_path / "f.onnx", opset=opset), tmp_path / "a.onnx", 4, preprocessing=IMAGENET, size_hw=SIZE
+    )
+    assert (masks_of(tmp_path / "a.onnx", frame()) == scores_of(frame()).argmax(1)).mean() > 0.9999
+    assert adapted.agreement is not None
+    assert adapted.agreement > 0.9999
+    assert adapted.opset == opset
+
+
+@pytest.mark.parametrize(
+    ("tail", "output"),
+    [
+        ([("Softmax", ["."], {"axis": 1})], (TensorProto.FLOAT, ["n", 4, "h", "w"])),
+        ([("ArgMax", ["."], {"axis": 1, "keepdims": 0})], (TensorProto.INT64, ["n", "h", "w"])),
+        ([("ArgMax", ["."], {"axis": 1, "keepdims": 1})], (TensorProto.INT64, ["n", 1, "h", "w"])),
+        (
+            [("ArgMax", ["."], {"axis": 1, "keepdims": 0}), ("Cast", ["."], {"to": TensorProto.UINT8})],
+            (TensorProto.UINT8, ["n", "h", "w"]),
+        ),
+    ],
+)
+def test_logits_probabilities_and_class_ids_give_the_same_masks(tmp_path: Path, tail: list, output: tuple) -> None:
+    adapt(foreign(tmp_path / "f.onnx", tail, output), tmp_path / "a.onnx", 4, preprocessing=IMAGENET, size_hw=SIZE)
+    assert (masks_of(tmp_path / "a.onnx", frame()) == scores_of(frame()).argmax(1)).mean() > 0.9999
+
+
+@pytest.mark.parametrize("sigmoid", [False, True])
+def test_one_score_is_compared_with_the_threshold(tmp_path: Path, sigmoid: bool) -> None:
+    first = numpy_helper.from_array(np.array([0], np.int64), "first")
+    tail = [("Gather", [".", "first"], {"axis": 1}), *([("Sigmoid", ["."], {})] if sigmoid else [])]
+    path = foreign(tmp_path / "f.onnx", tail, (TensorProto.FLOAT, ["n", 1, "h", "w"]), constants=[first])
+    adapted = adapt(path, tmp_path / "a.onnx", ["crack"], preprocessing=IMAGENET, size_hw=SIZE, threshold=0.7)
+    expected = scores_of(frame())[:, 0] > np.log(0.7 / 0.3)
+    assert 0.05 < expected.mean() < 0.95
+    assert (masks_of(tmp_path / "a.onnx", frame()) == expected).mean() > 0.9999
+    assert adapted.label_set.classes == ("background", "crack")
+    assert adapted.threshold == 0.7
+
+
+def test_scores_at_a_stride_are_upsampled(tmp_path: Path) -> None:
+    tail = [("AveragePool", ["."], {"kernel_shape": [4, 4], "strides": [4, 4]})]
+    path = foreign(tmp_path / "f.onnx", tail, (TensorProto.FLOAT, None))
+    adapted = adapt(path, tmp_path / "a.onnx", 4, preprocessing=IMAGENET, size_hw=SIZE)
+    torch = pytest.importorskip("torch")
+    small = torch.nn.functional.avg_pool2d(torch.from_numpy(scores_of(frame())), 4)
+    large = torch.nn.functional.interpolate(small, size=SIZE, mode="bilinear", align_corners=False)
+    assert adapted.upsampled == 4
+    assert (masks_of(tmp_path / "a.onnx", frame()) == large.argmax(1).numpy()).mean() > 0.999
+
+
+@pytest.mark.parametrize("colour", ["rgb", "bgr"])
+def test_channels_last_and_the_order_of_colours(tmp_path: Path, colour: str) -> None:
+    wanted = Preprocessing((120.0, 110.0, 100.0), (50.0, 60.0, 70.0), colour=colour)  # type: ignore[arg-type]
+    graph = helper.make_graph(
+        [
+            helper.make_node("Transpose", ["x"], ["t"], perm=[0, 3, 1, 2]),
+            helper.make_node("Conv", ["t", "w"], ["c"], pads=[1, 1, 1, 1]),
+            helper.make_node("Transpose", ["c"], ["y"], perm=[0, 2, 3, 1]),
+        ],
+        "last",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, *SIZE, 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, *SIZE, 4])],
+        [numpy_helper.from_array(WEIGHTS, "w")],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), tmp_path / "f.onnx")
+    adapted = adapt(tmp_path / "f.onnx", tmp_path / "a.onnx", 4, preprocessing=wanted)
+    assert adapted.scale == 1.0
+    assert (masks_of(tmp_path / "a.onnx", frame()) == scores_of(frame(), wanted).argmax(1)).mean() > 0.9999
+
+
+def test_weights_beside_the_model_are_read_and_a_missing_file_is_named(tmp_path: Path) -> None:
+    whole = onnx.load(foreign(tmp_path / "f.onnx"))
+    onnx.save(whole, tmp_path / "e.onnx", save_as_external_data=True, location="e.weights", size_threshold=0)
+    adapt(tmp_path / "e.onnx", tmp_path / "a.onnx", 4, preprocessing=IMAGENET, size_hw=SIZE)
+    assert (masks_of(tmp_path / "a.onnx", frame()) == scores_of(frame()).argmax(1)).mean() > 0.9999
+    (tmp_path / "e.weights").unlink()
+    with pytest.raises(ModelError, match=r"e\.weights, which is not beside it"):
+        adapt(tmp_path / "e.onnx", tmp_path / "a.onnx", 4, size_hw=SIZE)
+
+
+def test_weights_outside_of_the_folder_are_not_read(tmp_path: Path) -> None:
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    whole = onnx.load(foreign(tmp_path / "f.onnx"))
+    onnx.save(whole, inside / "e.onnx", save_as_external_data=True, location="e.weights", size_threshold=0)
+    shutil.move(inside / "e.weights", tmp_path / "secret")
+    (inside / "e.weights").symlink_to(tmp_path / "secret")
+    with pytest.raises(ModelError, match="outside of its folder"):
+        adapt(inside / "e.onnx", tmp_path / "a.onnx", 4, size_hw=SIZE)
+    proto = onnx.load(inside / "e.onnx", load_external_data=False)
+    for where in ("../secret", "/etc/passwd"):
+        proto.graph.initializer[0].external_data[0].value = where
+        (inside / "p.onnx").write_bytes(proto.SerializeToString())
+        with pytest.raises(ModelError, match="outside of its folder"):
+            adapt(inside / "p.onnx", tmp_path / "a.onnx", 4, size_hw=SIZE)
+
+
+def two_outputs(path: Path) -> Path:
+    proto = onnx.load(foreign(path))
+    proto.graph.node.append(helper.make_node("Neg", ["y"], ["other"]))
+    proto.graph.output.append(helper.make_tensor_value_info("other", TensorProto.FLOAT, ["n", 4, "h", "w"]))
+    onnx.save(proto, path)
+    return path
+
+
+def test_one_of_several_outputs_is_chosen_by_name(tmp_path: Path) -> None:
+    path = two_outputs(tmp_path / "f.onnx")
+    with pytest.raises(OptionError, match="has the outputs y, other"):
+        adapt(path, tmp_path / "a.onnx", 4, size_hw=SIZE)
+    adapt(path, tmp_path / "a.onnx", 4, preprocessing=IMAGENET, size_hw=SIZE, output_name="other")
+    assert (masks_of(tmp_path / "a.onnx", frame()) == scores_of(frame()).argmin(1)).mean() > 0.9999
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"classes": 4}, "takes pictures of any size: choose one"),
+        ({"classes": 5, "size_hw": SIZE}, "scores 4 classes and 5 were given"),
+        ({"classes": 4, "size_hw": SIZE, "output_name": "z"}, "no output 'z': choose one of y"),
+        ({"classes": 4, "size_hw": SIZE, "threshold": 2.0}, "not a probability"),
+        ({"classes": 4, "size_hw": SIZE, "preprocessing": Preprocessing(std=(0.0,))}, "not a deviation"),
+        ({"classes": 4, "size_hw": SIZE, "preprocessing": Preprocessing(mean=(1.0, 2.0))}, "2 numbers for 3 channels"),
+        ({"classes": 4, "size_hw": (100_000, 100_000)}, "too large"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_sentence(tmp_path: Path, arguments: dict, message: str) -> None:
+    classes = arguments.pop("classes")
+    with pytest.raises(OptionError, match=message) as caught:
+        adapt(foreign(tmp_path / "f.onnx"), tmp_path / "a.onnx", classes, **arguments)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "a.onnx").exists()
+
+
+def test_the_command_says_how_it_read_the_network(command_line, tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("road\ncar\ntree\nsky\n")
+    path = foreign(tmp_path / "f.onnx")
+    options = ("--classes", tmp_path / "classes.txt", "--mean", "0.485,0.456,0.406", "--size", "96x128", "--json")
+    done = command_line("adapt", path, *options)
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert facts["label_set"]["classes"] == ["road", "car", "tree", "sky"]
+    assert facts["shape_nhw"] == [1, *SIZE]
+    assert "0.485,0.456,0.406" in done.stderr
+    bad = command_line("adapt", path, "--classes", "4", "--mean", "a", "--size", "96x128")
+    assert (bad.returncode, "--mean" in bad.stderr, "Traceback" in bad.stderr) == (1, True, False)
+
+
+def networks() -> dict:
+    """Networks of other projects, exported as their users do."""
+    torch = pytest.importorskip("torch")
+    seg = pytest.importorskip("torchvision.models.segmentation")
+    smp = pytest.importorskip("segmentation_models_pytorch")
+
+    class Out(torch.nn.Module):
+        def __init__(self, network) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, x):
+            return self.network(x)["out"]
+
+    return {
+        "lraspp": lambda: Out(seg.lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=5)),
+        "deeplab": lambda: Out(seg.deeplabv3_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=5)),
+        "segformer": lambda: smp.Segformer("mit_b0", encoder_weights=None, classes=5),
+        "fpn": lambda: smp.FPN("resnet18", encoder_weights=None, classes=5),
+        "unet": lambda: smp.Unet("efficientnet-b0", encoder_weights=None, classes=5),
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "opset", "dynamic"),
+    [("lraspp", 13, True), ("deeplab", 12, True), ("segformer", 17, False), ("fpn", 11, True), ("unet", 16, False)],
+)
+def test_a_network_exported_by_torch_gives_its_masks_and_runs_in_int8(
+    tmp_path: Path, randomise_norms, name: str, opset: int, dynamic: bool
+) -> None:
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(1)
+    network = networks()[name]().eval()
+    randomise_norms(network)
+    axes = {"x": {0: "n", 2: "h", 3: "w"}, "y": {0: "n", 2: "h", 3: "w"}} if dynamic else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of this exporter's age, and of shapes that become constants
+        torch.onnx.export(
+            network,
+            (torch.zeros(1, 3, *SIZE),),
+            tmp_path / "f.onnx",
+            input_names=["x"],
+            output_names=["y"],
+            opset_version=opset,
+            dynamic_axes=axes,
+            dynamo=False,
+        )
+    model = tmp_path / "a.onnx"
+    adapt(tmp_path / "f.onnx", model, 5, preprocessing=IMAGENET, size_hw=SIZE if dynamic else None)
+    frames = np.concatenate([frame_at(SceneSet("test").image(index), SIZE)[None] for index in range(6)])
+    x = ((frames[..., ::-1] / 255 - IMAGENET.mean) / IMAGENET.std).astype(np.float32).transpose(0, 3, 1, 2)
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(np.ascontiguousarray(x))).argmax(1).numpy()
+    masks = np.concatenate([masks_of(model, one[None]) for one in frames])
+    assert (masks == expected).mean() >= 0.999
+
+    table, _ = table_from_dataset(read_model(model), evenly_spaced(SceneSet("train"), 8), dataset="scenes")
+    write_table(tmp_path / "a.calib.json", table)
+    for runtime in ("openvino", "onnxruntime"):
+        facts = build_engine(str(model), "int8", runtime, tmp_path / "e.engine")
+        assert facts["int8_mac_fraction"] > (0.2 if name == "segformer" else 0.8)
+        with open_engine(tmp_path / "e.engine") as engine:
+            rounded = np.concatenate([engine.infer(one[None]).copy() for one in frames])
+        # Random weights put scores close to each other; that INT8 computes the same network is what is tested.
+        assert (rounded == expected).mean() > 0.6, runtime
