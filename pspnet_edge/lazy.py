@@ -48,5 +48,5 @@ def require(module: str, purpose: str) -> ModuleType:
         extra = _EXTRA.get(module)
         package = f"'pspnet-edge[{extra}]'" if extra else module
         raise MissingPackage(
-            f"{module} is needed to {purpose} and could not be imported ({error}): pip install {package}"
+            f"{module} is needed to {purpose} and could not be imported ({error})", None, f"pip install {package}"
         ) from error

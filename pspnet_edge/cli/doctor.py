@@ -1,4 +1,4 @@
-"""``pspnet-edge doctor``: what is wrong with this machine, and the command that mends it."""
+"""``pspnet-edge doctor``: what is wrong with this machine, and the command that fixes it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def doctor(
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Find what keeps this machine from running, and the command that mends it. Exit status 1 if something does."""
+    """Find what keeps this machine from running, and the command that fixes it. Exit status 1 if something does."""
     from ..doctor.cameras import camera_named
     from ..doctor.examine import examine, report
     from ..doctor.system import RealSystem
@@ -35,9 +35,9 @@ def doctor(
     facts = report(findings)
     lines = []
     for check in facts["checks"]:
-        lines.append(f"{check['state']:<6}{check['name']:<11}{check['says']}")
-        if check["mend"]:
-            lines.append(f"{'':<17}→ {check['mend']}")
+        lines.append(f"{check['state']:<6}{check['name']:<11}{check['reason']}")
+        if check["command"]:
+            lines.append(f"{'':<17}→ {check['command']}")
     count = facts["blocking"]
     lines.append("nothing blocks" if count == 0 else f"{count} {'trouble blocks' if count == 1 else 'troubles block'}")
     result(facts, as_json, "\n".join(lines))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from ..camera.v4l2 import ENCODER
 from .system import System
 from .verdict import Verdict, Wanted, block, ok, skip, warn
 
@@ -17,6 +18,7 @@ _BUILD_BYTES = 2048 * _MIB
 _REFUSED_BYTES = 512 * _MIB
 _DISK_BYTES, _DISK_FULL_BYTES = 2048 * _MIB, 256 * _MIB
 _RELEASE = "/etc/nv_tegra_release"
+_MODEL = "/proc/device-tree/model"
 _ADD_SWAP = (
     "sudo fallocate -l 8G /var/swapfile && sudo chmod 600 /var/swapfile && "
     "sudo mkswap /var/swapfile && sudo swapon /var/swapfile"
@@ -75,12 +77,38 @@ def check_jetpack(system: System, wanted: Wanted) -> Verdict:
     if jetson.jetpack is not None:
         return ok(f"JetPack {jetson.jetpack}, {jetson.name}")
     if jetson.l4t < (36,):
+        return _old_jetpack(system, jetson)
+    return warn(f"{jetson.name} is newer than this version of pspnet-edge knows", "pip install --upgrade pspnet-edge")
+
+
+def _old_jetpack(system: System, jetson: Jetson) -> Verdict:
+    """What to do about JetPack 5 or 4: an Orin can be flashed, older boards have no later release."""
+    model = (system.read(_MODEL) or "").strip("\0\n ")
+    ends_here = "Xavier" in model or "TX2" in model or ("Nano" in model and "Orin" not in model)
+    if not ends_here:
         return block(
             f"{jetson.name} belongs to JetPack 5 or earlier, whose TensorRT is older than 8.6: "
             "flash JetPack 6 or 7 with SDK Manager",
             "sdkmanager",
         )
-    return warn(f"{jetson.name} is newer than this version of pspnet-edge knows", "pip install --upgrade pspnet-edge")
+    return block(
+        f"{model} ends with JetPack {'5' if jetson.l4t >= (34,) else '4'} ({jetson.name}), whose TensorRT and Python "
+        "are too old for this package: engines run on the processor, with a newer Python and ONNX Runtime",
+        "pip3 install uv && uv venv --python 3.10 ~/pspnet-edge && uv pip install --python ~/pspnet-edge/bin/python "
+        "'pspnet-edge[onnxruntime,opencv,web]'",
+    )
+
+
+def check_encoder(system: System, wanted: Wanted) -> Verdict:
+    """Whether recordings and streams can be encoded by the board, which spares most of the processor."""
+    if find_jetson(system) is None:
+        return skip("only a Jetson has NVIDIA's video encoder")
+    if not system.paths(ENCODER):
+        return skip("this board has no video encoder (an Orin Nano has none): x264 encodes on the processor")
+    card = system.card(ENCODER)
+    if card is None:
+        return warn(f"{ENCODER} is there and does not answer as an encoder: x264 encodes on the processor")
+    return ok(f"{ENCODER} ({card}) encodes recordings and streams")
 
 
 def check_gpu(system: System, wanted: Wanted) -> Verdict:

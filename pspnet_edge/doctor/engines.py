@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from .board import cache_folder
@@ -26,22 +25,13 @@ def check_engines(system: System, wanted: Wanted) -> list[Verdict]:
     """The engine that is wanted, opened; or those of the cache, compared with what is here."""
     if wanted.engine is not None:
         problem = system.engine_problem(wanted.engine, load=True)
-        return [ok(f"{wanted.engine} opens") if problem is None else block(problem, _mend_in(problem))]
+        return [ok(f"{wanted.engine} opens") if problem is None else block(str(problem), problem.command)]
     paths = [Path(path) for path in system.paths(f"{cache_folder(system)}/*.engine")]
     if not paths:
         return [skip("no engine is in the cache, and none was named")]
     verdicts = []
     for path in paths:
         problem = system.engine_problem(path, load=False)
-        # The cache mends itself, but the next run then waits for a build.
-        verdicts.append(ok(f"{path.name} fits") if problem is None else warn(problem, _mend_in(problem)))
+        # The cache is rebuilt by itself, but the next run then waits for that.
+        verdicts.append(ok(f"{path.name} fits") if problem is None else warn(str(problem), problem.command))
     return verdicts
-
-
-def _mend_in(sentence: str) -> str | None:
-    """The command that an error of this package quotes last, or that stands behind its colon."""
-    quoted = re.findall(r"`([^`]+)`", sentence)
-    if quoted:
-        return str(quoted[-1])
-    installing = re.search(r"pip install \S+", sentence)
-    return installing[0] if installing else None

@@ -1,14 +1,16 @@
-"""Every check, in the order in which troubles are best mended."""
+"""Every check, in the order in which troubles are best fixed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from .abilities import check_export, check_report, check_train, check_web
 from .board import (
     check_clocks,
     check_disk,
     check_display,
+    check_encoder,
     check_gpu,
     check_jetpack,
     check_memory,
@@ -42,12 +44,17 @@ CHECKS: dict[str, Check] = {
     "pycuda": check_pycuda,
     "torch": check_torch,
     "runtimes": check_runtimes,
+    "train": check_train,
+    "export": check_export,
+    "web": check_web,
+    "report": check_report,
     "power_mode": check_power_mode,
     "clocks": check_clocks,
     "memory": check_memory,
     "disk": check_disk,
     "cache": check_cache,
     "display": check_display,
+    "encoder": check_encoder,
     "camera": check_cameras,
     "argus": check_argus,
     "engine": check_engines,
@@ -60,7 +67,7 @@ def examine(system: System, wanted: Wanted) -> list[Finding]:
 
 
 def report(findings: Sequence[Finding]) -> dict[str, Any]:
-    """``checks``, each with ``name``, ``state``, ``says`` and ``mend``; and how many of them are ``blocking``."""
+    """``checks``, each with ``name``, ``state``, ``reason`` and ``command``; and how many of them are ``blocking``."""
     blocking = sum(finding.verdict.state == "block" for finding in findings)
     return {"checks": [finding.facts() for finding in findings], "blocking": blocking}
 

@@ -24,6 +24,14 @@ def check_numpy(system: System, wanted: Wanted) -> Verdict:
     if "version" not in numpy:
         return block(f"NumPy cannot be imported ({_reason(numpy)})", "pip install --force-reinstall numpy")
     version = numpy["version"]
+    of_system = system.paths(f"{_SYSTEM_PACKAGES}/numpy")
+    if int(version.split(".")[0]) >= 2 and of_system and not numpy["file"].startswith("/usr/lib/"):
+        opencv = system.probe("cv2")
+        if "version" not in opencv and system.paths(f"{_SYSTEM_PACKAGES}/cv2*"):
+            return block(
+                f"NumPy {version} from pip hides the system's, which the system's OpenCV was compiled against",
+                "pip uninstall -y numpy",
+            )
     for package in ("cv2", "pycuda", "tensorrt", "onnxruntime"):
         facts = system.probe(package)
         said = facts.get("error", "") + facts.get("printed", "")
@@ -64,14 +72,14 @@ def check_gstreamer(system: System, wanted: Wanted) -> Verdict:
     if "version" in binding and binding.get("argus"):
         return ok("OpenCV has no GStreamer; CSI cameras go through GStreamer's Python binding")
     if "version" in binding:
-        says, mend = "GStreamer has no nvarguscamerasrc", "sudo apt-get install -y nvidia-l4t-gstreamer"
+        says, command = "GStreamer has no nvarguscamerasrc", "sudo apt-get install -y nvidia-l4t-gstreamer"
     elif opencv.get("wheels") and system.paths(f"{_SYSTEM_PACKAGES}/cv2*"):
         says = "pip's OpenCV has no GStreamer and hides JetPack's, which has"
-        mend = f"pip uninstall -y {' '.join(opencv['wheels'])}"
+        command = f"pip uninstall -y {' '.join(opencv['wheels'])}"
     else:
         says = "OpenCV has no GStreamer, and GStreamer's Python binding is not installed"
-        mend = "sudo apt-get install -y python3-gi python3-gst-1.0"
-    return (block if wanted.csi else warn)(f"{says}: a CSI camera cannot be opened", mend)
+        command = "sudo apt-get install -y python3-gi python3-gst-1.0"
+    return (block if wanted.csi else warn)(f"{says}: a CSI camera cannot be opened", command)
 
 
 def check_tensorrt(system: System, wanted: Wanted) -> Verdict:
@@ -82,8 +90,10 @@ def check_tensorrt(system: System, wanted: Wanted) -> Verdict:
     found = system.paths(f"{_SYSTEM_PACKAGES}/tensorrt")
     needed = find_jetson(system) is not None
     if not facts.get("missing"):
-        mend = "sudo apt-get install -y --reinstall python3-libnvinfer" if needed else "pip install --upgrade tensorrt"
-        return (block if needed else warn)(f"TensorRT cannot be imported ({_reason(facts)})", mend)
+        command = (
+            "sudo apt-get install -y --reinstall python3-libnvinfer" if needed else "pip install --upgrade tensorrt"
+        )
+        return (block if needed else warn)(f"TensorRT cannot be imported ({_reason(facts)})", command)
     if found:
         return _hidden_tensorrt(system, found[0])
     if not needed:
@@ -127,10 +137,10 @@ def check_torch(system: System, wanted: Wanted) -> Verdict:
         return skip("torch is not installed; only training and export need it")
     if facts.get("cuda"):
         return ok(f"torch {facts['version']} for CUDA {facts['cuda']}")
-    mend = "uninstall -y" if find_jetson(system) else "install --force-reinstall"
+    command = "uninstall -y" if find_jetson(system) else "install --force-reinstall"
     return warn(
         f"torch {facts['version']} has no CUDA: training would run on the processor; running engines needs no torch",
-        f"pip {mend} torch torchvision",
+        f"pip {command} torch torchvision",
     )
 
 

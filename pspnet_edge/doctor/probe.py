@@ -71,6 +71,14 @@ def _torch(name: str, file: str) -> dict[str, Any]:
     return {"version": version["__version__"], "cuda": version.get("cuda")}
 
 
+def _not_imported(name: str, file: str) -> dict[str, Any]:
+    """Of a package whose import brings torch or takes seconds: what pip says of it."""
+    try:
+        return {"version": importlib.metadata.version(name)}
+    except importlib.metadata.PackageNotFoundError:
+        return {"version": "unknown"}
+
+
 def _gstreamer(name: str, file: str) -> dict[str, Any]:
     importlib.import_module(name).require_version("Gst", "1.0")
     gst: Any = importlib.import_module("gi.repository.Gst")
@@ -91,6 +99,7 @@ DETAILS: dict[str, Callable[[str, str], dict[str, Any]]] = {
     "pycuda": _pycuda,
     "torch": _torch,
     "gi": _gstreamer,
+    **dict.fromkeys(("torchvision", "timm", "onnxslim", "matplotlib"), _not_imported),
 }
 
 if __name__ == "__main__":

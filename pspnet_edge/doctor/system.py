@@ -20,16 +20,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from ..camera import v4l2
 from ..engine.tensorrt.gpu import Gpu, find_gpu
+from ..errors import PspnetEdgeError
 
 _COMMAND_TIMEOUT_S = 10.0
 _IMPORT_TIMEOUT_S = 60.0
 _TOOL_PLACES = ("/usr/sbin", "/sbin", "/usr/local/cuda/bin")  # not on the PATH of every login
 
 # linux/videodev2.h
-_QUERYCAP, _QUERYCAP_BYTES, _DEVICE_CAPS_AT = 0x80685600, 104, 88
-_REQBUFS, _REQBUFS_BYTES = 0xC0145608, 20
-_VIDEO_CAPTURE, _VIDEO_CAPTURE_MPLANE = 0x1, 0x1000
+_REQBUFS = 0xC0145608
 _BUF_TYPE_CAPTURE, _BUF_TYPE_CAPTURE_MPLANE, _MEMORY_MMAP = 1, 9, 1
 
 
@@ -82,8 +82,11 @@ class System(Protocol):
     def camera_problem(self, device: str) -> str | None:
         """None when a V4L2 camera could be read now, else ``absent``, ``forbidden``, ``busy`` or ``no camera``."""
 
-    def engine_problem(self, path: Path, load: bool) -> str | None:
-        """Why an engine would not open here, in one sentence; ``load`` also loads it into its runtime."""
+    def engine_problem(self, path: Path, load: bool) -> PspnetEdgeError | None:
+        """Why an engine would not open here; ``load`` also loads it into its runtime."""
+
+    def card(self, device: str) -> str | None:
+        """What a V4L2 device calls itself; None when it does not answer as one."""
 
 
 class RealSystem:
@@ -140,9 +143,12 @@ class RealSystem:
         finally:
             os.close(descriptor)
 
-    def engine_problem(self, path: Path, load: bool) -> str | None:
+    def card(self, device: str) -> str | None:
+        found = v4l2.capabilities(device)
+        return None if found is None else found.card
+
+    def engine_problem(self, path: Path, load: bool) -> PspnetEdgeError | None:
         from ..engine.backends import backend_of, open_engine, read_info
-        from ..errors import PspnetEdgeError
 
         try:
             info = read_info(path)
@@ -150,7 +156,7 @@ class RealSystem:
             if load:
                 open_engine(path).close()
         except PspnetEdgeError as error:
-            return str(error)
+            return error
         return None
 
     def _probe(self, package: str) -> dict[str, Any]:
@@ -187,14 +193,10 @@ def _run(command: list[str], timeout_s: float, folder: str | None = None) -> Ran
 
 def _capture_problem(descriptor: int) -> str | None:
     """Whether the opened device captures video, and whether another program does so with it now."""
-    try:
-        answer = fcntl.ioctl(descriptor, _QUERYCAP, bytes(_QUERYCAP_BYTES))
-    except OSError:
+    found = v4l2.capabilities_of(descriptor)
+    if found is None or not found.captures:
         return "no camera"
-    (capabilities,) = struct.unpack_from("I", answer, _DEVICE_CAPS_AT)
-    if not capabilities & (_VIDEO_CAPTURE | _VIDEO_CAPTURE_MPLANE):
-        return "no camera"
-    kind = _BUF_TYPE_CAPTURE if capabilities & _VIDEO_CAPTURE else _BUF_TYPE_CAPTURE_MPLANE
+    kind = _BUF_TYPE_CAPTURE if found.flags & v4l2.VIDEO_CAPTURE else _BUF_TYPE_CAPTURE_MPLANE
     try:
         # Asking for no buffers changes nothing, and is refused while another program streams.
         fcntl.ioctl(descriptor, _REQBUFS, struct.pack("IIIII", 0, kind, _MEMORY_MMAP, 0, 0))

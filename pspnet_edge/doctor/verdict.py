@@ -29,8 +29,8 @@ class Verdict:
     """``ok``, ``warn``, ``block``, or ``skip`` where the check does not apply."""
     says: str
     """One sentence."""
-    mend: str | None = None
-    """The command that mends it; None where nothing is to be mended."""
+    command: str | None = None
+    """The command that fixes it; None where there is nothing to fix."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,20 @@ class Finding:
     verdict: Verdict
 
     def facts(self) -> dict[str, Any]:
-        """For ``--json``."""
-        return {"name": self.name, "state": self.verdict.state, "says": self.verdict.says, "mend": self.verdict.mend}
+        """For ``--json``. ``says`` and ``mend`` are the earlier names of ``reason`` and ``command``."""
+        says, command = self.verdict.says, self.verdict.command
+        return {
+            "name": self.name,
+            "state": self.verdict.state,
+            "reason": says,
+            "command": command,
+            "says": says,
+            "mend": command,
+        }
 
 
 def ok(says: str) -> Verdict:
-    """Nothing to mend."""
+    """Nothing to fix."""
     return Verdict("ok", says)
 
 
@@ -55,11 +63,11 @@ def skip(says: str) -> Verdict:
     return Verdict("skip", says)
 
 
-def warn(says: str, mend: str | None = None) -> Verdict:
+def warn(says: str, command: str | None = None) -> Verdict:
     """Runs, but not as well as it could."""
-    return Verdict("warn", says, mend)
+    return Verdict("warn", says, command)
 
 
-def block(says: str, mend: str | None = None) -> Verdict:
-    """Does not run before it is mended."""
-    return Verdict("block", says, mend)
+def block(says: str, command: str | None = None) -> Verdict:
+    """Does not run before it is fixed."""
+    return Verdict("block", says, command)

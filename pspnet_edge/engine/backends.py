@@ -109,9 +109,9 @@ def read_info(path: str | os.PathLike[str]) -> EngineInfo:
     except ModelError as error:
         raise EngineError(problem_without_sidecar(path, REBUILD) or str(error)) from error
     except ValueError as error:
-        raise EngineError(f"the sidecar of {path} is damaged ({error}): rebuild with `{REBUILD}`") from error
+        raise EngineError(f"the sidecar of {path} is damaged ({error})", "rebuild", REBUILD) from error
     if info.runtime not in RUNTIMES:
         raise EngineError(
-            f"{path} was built for runtime {info.runtime!r}, which this version lacks: rebuild with `{REBUILD}`"
+            f"{path} was built for runtime {info.runtime!r}, which this version lacks", "rebuild", REBUILD
         )
     return info

@@ -11,6 +11,7 @@ import pytest
 
 from pspnet_edge.doctor.system import Ran
 from pspnet_edge.engine.tensorrt.gpu import Gpu
+from pspnet_edge.errors import PspnetEdgeError
 
 DIST = "/usr/lib/python3.10/dist-packages"
 CLOCKS = {
@@ -38,7 +39,8 @@ class FakeSystem:
     free: int = 50 << 30
     unwritable: str | None = None
     cameras: dict[str, str] = field(default_factory=dict)
-    engines: dict[str, str] = field(default_factory=dict)
+    engines: dict[str, PspnetEdgeError] = field(default_factory=dict)
+    cards: dict[str, str] = field(default_factory=dict)
 
     def read(self, path: str) -> str | None:
         return self.files.get(path)
@@ -76,7 +78,10 @@ class FakeSystem:
     def camera_problem(self, device: str) -> str | None:
         return self.cameras.get(device) if device in self.files else "absent"
 
-    def engine_problem(self, path: Path, load: bool) -> str | None:
+    def card(self, device: str) -> str | None:
+        return self.cards.get(device)
+
+    def engine_problem(self, path: Path, load: bool) -> PspnetEdgeError | None:
         return self.engines.get(str(path))
 
 
@@ -93,6 +98,7 @@ def orin() -> FakeSystem:
             "/sys/class/video4linux/video0/name": "USB Camera\n",
             "/sys/class/video4linux/video1/name": "vi-output, imx219 9-0010\n",
             "/tmp/argus_socket": "",
+            "/dev/v4l2-nvenc": "",
             f"{DIST}/tensorrt/__init__.py": "",
             f"{DIST}/cv2/__init__.py": "",
             "/home/me/.cache/pspnet-edge/a.engine": "",
@@ -110,7 +116,12 @@ def orin() -> FakeSystem:
             "cv2": {"version": "4.8.0", "file": f"{DIST}/cv2/__init__.py", "gstreamer": True, "wheels": []},
             "tensorrt": {"version": "10.3.0", "file": f"{DIST}/tensorrt/__init__.py"},
             "pycuda": {"version": "2025.1.2", "file": "/v/pycuda/__init__.py", "cuda": [12, 6, 0]},
+            **{
+                name: {"version": "1"}
+                for name in ("torchvision", "timm", "onnxslim", "aiohttp", "matplotlib", "jinja2")
+            },
             "torch": {"version": "2.8.0", "file": "/v/torch/__init__.py", "cuda": "12.6"},
         },
+        cards={"/dev/v4l2-nvenc": "tegra-video-encoder"},
         the_gpu=Gpu("Orin", "8.7", True),
     )

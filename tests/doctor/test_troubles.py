@@ -12,6 +12,7 @@ import pytest
 from pspnet_edge.doctor.examine import CHECKS, examine, report
 from pspnet_edge.doctor.system import Ran
 from pspnet_edge.doctor.verdict import Verdict, Wanted
+from pspnet_edge.errors import EngineError, MissingPackage
 
 from .conftest import DIST, FakeSystem
 
@@ -20,10 +21,27 @@ ANY, USB, CSI = Wanted(), Wanted(("/dev/video0",)), Wanted(("csi://0",))
 ENGINE = Wanted(engine=Path("/home/me/pspnet.engine"))
 WHEEL = {"version": "4.12.0", "file": "/home/me/pspnet-edge/lib/cv2/__init__.py", "wheels": ["opencv-python"]}
 OLD_ABI = "A module that was compiled using NumPy 1.x cannot be run in NumPy 2.4.6 as it may crash."
-STALE = (
-    "/home/me/pspnet.engine was built by TensorRT 8.6.2 and 10.3.0 is installed: rebuild with "
-    "`pspnet-edge build pspnet_lite0_camvid --runtime tensorrt --precision int8 -o /home/me/pspnet.engine`"
+STALE = EngineError(
+    "/home/me/pspnet.engine was built by TensorRT 8.6.2 and 10.3.0 is installed",
+    "rebuild",
+    "pspnet-edge build pspnet_lite0_camvid --runtime tensorrt --precision int8 -o /home/me/pspnet.engine",
 )
+FORMATS = """ioctl: VIDIOC_ENUM_FMT
+	Type: Video Capture
+
+	[0]: 'MJPG' (Motion-JPEG, compressed)
+		Size: Discrete 1280x720
+			Interval: Discrete 0.033s (30.000 fps)
+		Size: Discrete 640x480
+			Interval: Discrete 0.033s (30.000 fps)
+	[1]: 'YUYV' (YUYV 4:2:2)
+		Size: Discrete 640x480
+			Interval: Discrete 0.033s (30.000 fps)
+		Size: Discrete 1280x720
+			Interval: Discrete 0.100s (10.000 fps)
+			Interval: Discrete 0.200s (5.000 fps)
+"""
+ENCODER = "/dev/v4l2-nvenc"
 
 
 @dataclass(frozen=True)
@@ -322,6 +340,72 @@ TROUBLES = {
     "no Argus socket in a container": Trouble(
         "argus", "block", files(socket=None, docker=""), "this container", "-v /tmp/argus_socket", CSI
     ),
+    "a raw CSI sensor as a camera": Trouble(
+        "camera",
+        "block",
+        lambda system: system.files.update({"/sys/class/video4linux/video0/name": "vi-output, imx219 9-0010\n"}),
+        "raw sensor of a CSI camera (vi-output, imx219 9-0010)",
+        "run --input csi://0",
+        USB,
+    ),
+    "large frames that are slow as YUYV": Trouble(
+        "camera",
+        "warn",
+        answers("v4l2-ctl -d /dev/video0 --list-formats-ext", FORMATS),
+        "1280x720 at 10 FPS as YUYV and at 30 as MJPG",
+        "--camera 0 --pixels mjpg",
+        USB,
+    ),
+    "a stub of an encoder": Trouble("encoder", "warn", lambda system: system.cards.clear(), "does not answer", None),
+    "pip's NumPy over the system's OpenCV": Trouble(
+        "numpy",
+        "block",
+        both(
+            package("numpy", {"version": "2.4.6", "file": "/home/me/pspnet-edge/lib/numpy/__init__.py"}),
+            package("cv2", {"error": "ImportError: numpy.core.multiarray failed to import"}),
+            lambda system: system.files.update({f"{DIST}/numpy/__init__.py": ""}),
+        ),
+        "NumPy 2.4.6 from pip hides the system's",
+        "pip uninstall -y numpy",
+    ),
+    "a Xavier with JetPack 5": Trouble(
+        "jetpack",
+        "block",
+        both(
+            files(release="# R35 (release), REVISION: 6.0, GCID: 1"),
+            lambda system: system.files.update({"/proc/device-tree/model": "NVIDIA Jetson Xavier NX Developer Kit\0"}),
+        ),
+        "Xavier NX Developer Kit ends with JetPack 5",
+        "uv venv --python 3.10",
+    ),
+    "a first Jetson Nano": Trouble(
+        "jetpack",
+        "block",
+        both(
+            files(release="# R32 (release), REVISION: 7.6, GCID: 1"),
+            lambda system: system.files.update({"/proc/device-tree/model": "NVIDIA Jetson Nano Developer Kit\0"}),
+        ),
+        "ends with JetPack 4",
+        "onnxruntime",
+    ),
+    "an Orin Nano with JetPack 5": Trouble(
+        "jetpack",
+        "block",
+        both(
+            files(release="# R35 (release), REVISION: 4.1, GCID: 1"),
+            lambda system: system.files.update({"/proc/device-tree/model": "NVIDIA Jetson Orin Nano\0"}),
+        ),
+        "flash JetPack 6 or 7",
+        "sdkmanager",
+    ),
+    "no torch to train with": Trouble("train", "skip", package("timm", None), "cannot train: timm", "[train]"),
+    "no torch to export with": Trouble(
+        "export", "skip", package("torch", None), "cannot export: torch not installed", "pspnet-edge[train]"
+    ),
+    "no server for the page": Trouble(
+        "web", "warn", package("aiohttp", {"error": "ImportError: x"}), "cannot be imported (ImportError: x)", "[web]"
+    ),
+    "no charts": Trouble("report", "skip", package("jinja2", None), "cannot write a report", "pspnet-edge[report]"),
     "stale engine": Trouble(
         "engine",
         "block",
@@ -341,7 +425,11 @@ TROUBLES = {
         "engine",
         "block",
         lambda system: system.engines.update(
-            {"/home/me/pspnet.engine": "openvino is needed: pip install 'pspnet-edge[openvino]'"}
+            {
+                "/home/me/pspnet.engine": MissingPackage(
+                    "openvino is needed", None, "pip install 'pspnet-edge[openvino]'"
+                )
+            }
         ),
         "openvino is needed",
         "pip install 'pspnet-edge[openvino]'",
@@ -362,8 +450,8 @@ def test_each_trouble_is_found_and_mended(orin: FakeSystem, name: str) -> None:
     (found,) = verdicts(orin, trouble.check, trouble.wanted)
     assert found.state == trouble.state, found
     assert trouble.says in found.says
-    assert (trouble.mend is None) == (found.mend is None)
-    assert (trouble.mend or "") in (found.mend or "")
+    assert (trouble.mend is None) == (found.command is None)
+    assert (trouble.mend or "") in (found.command or "")
 
 
 @pytest.mark.parametrize("wanted", [ANY, USB, CSI, ENGINE], ids=str)
@@ -431,4 +519,4 @@ def test_every_block_is_counted(orin: FakeSystem) -> None:
     TROUBLES["no NumPy"].breaks(orin)
     facts = report(examine(orin, ANY))
     assert facts["blocking"] == 2
-    assert {tuple(check) for check in facts["checks"]} == {("name", "state", "says", "mend")}
+    assert {tuple(check) for check in facts["checks"]} == {("name", "state", "reason", "command", "says", "mend")}

@@ -88,7 +88,7 @@ class TensorRtExecutor:
             self._runtime.engine_host_code_allowed = True
         engine: typed.ICudaEngine | None = self._runtime.deserialize_cuda_engine(path.read_bytes())
         if engine is None:
-            raise EngineError(f"{api.name} cannot load {path} ({self._log.reason()}): rebuild with `{self._rebuild}`")
+            raise EngineError(f"{api.name} cannot load {path} ({self._log.reason()})", "rebuild", self._rebuild)
         self._engine: typed.ICudaEngine = engine
         context: typed.IExecutionContext | None = engine.create_execution_context()
         if context is None:
@@ -103,7 +103,7 @@ class TensorRtExecutor:
         self._context.set_tensor_address(self._frames, frames)
         self._context.set_tensor_address(self._masks, masks)
         if not self._context.execute_async_v3(stream):
-            raise EngineError(f"TensorRT refuses to run ({self._log.reason()}): rebuild with `{self._rebuild}`")
+            raise EngineError(f"TensorRT refuses to run ({self._log.reason()})", "rebuild", self._rebuild)
 
     def close(self) -> None:
         """See ``runner.Executor``."""
@@ -130,10 +130,8 @@ class TensorRtExecutor:
             mode = self._engine.get_tensor_mode(name)
             dimensions: Any = self._engine.get_tensor_shape(name)
             if expected.get(mode) != (self._engine.get_tensor_dtype(name), *dimensions):
-                raise EngineError(
-                    f"the plan's tensor {name} is not what its sidecar says: rebuild with `{self._rebuild}`"
-                )
+                raise EngineError(f"the plan's tensor {name} is not what its sidecar says", "rebuild", self._rebuild)
             found[mode] = name
         if len(found) != 2:
-            raise EngineError(f"the plan does not map frames to masks: rebuild with `{self._rebuild}`")
+            raise EngineError("the plan does not map frames to masks", "rebuild", self._rebuild)
         return found[api.trt.TensorIOMode.INPUT], found[api.trt.TensorIOMode.OUTPUT]

@@ -72,7 +72,10 @@ def load_api(runtime: str, purpose: str) -> Api:
     version = tuple(int(part) for part in str(module.__version__).split(".")[:4] if part.isdecimal())
     api = Api(runtime, module, version)
     if api.level < OLDEST:
-        raise EngineError(f"{api.name} is older than 8.6, the first that this package knows: update JetPack to 6.0")
+        raise EngineError(
+            f"{api.name} is older than 8.6, the first that this package knows",
+            "flash JetPack 6 on an Orin; a Xavier or older board has no JetPack 6, so use --runtime onnxruntime there",
+        )
     return api
 
 
