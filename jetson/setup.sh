@@ -42,7 +42,7 @@ check_board() {
     die "this is no Jetson, for it has no package nvidia-l4t-core: install with pip install '.[openvino]' instead"
   l4t=${release%%.*}
   if [ "$l4t" -lt "$OLDEST_L4T" ]; then
-    die "Jetson Linux $release belongs to JetPack 5 or earlier, whose TensorRT is older than 8.6: flash JetPack 6 or 7"
+    die "Jetson Linux $release belongs to JetPack 5 or earlier, whose TensorRT is older than 8.6: flash JetPack 6 or 7 on an Orin; a Xavier or older board has none, so run engines on its processor (pip3 install uv && uv venv --python 3.10 $venv && uv pip install --python $venv/bin/python 'pspnet-edge[onnxruntime,opencv,web]')"
   fi
   if [ "$l4t" -gt "$NEWEST_L4T" ]; then
     say "Jetson Linux $release is newer than this script knows; continuing as for JetPack 7"
