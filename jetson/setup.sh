@@ -10,7 +10,6 @@ set -euo pipefail
 
 readonly OLDEST_L4T=36 NEWEST_L4T=39
 readonly NEEDED_KIB=$((3 * 1024 * 1024))
-readonly CUDA=${CUDA_HOME:-/usr/local/cuda}
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 venv=${1:-$HOME/pspnet-edge}
@@ -51,13 +50,6 @@ check_board() {
   say "Jetson Linux $release"
 }
 
-check_cuda() {
-  PATH=$CUDA/bin:$PATH
-  export PATH
-  command -v nvcc >/dev/null ||
-    die "there is no nvcc in $CUDA/bin or on PATH, and pycuda is compiled with it: sudo apt-get install -y nvidia-jetpack"
-}
-
 check_room() {
   local folder free
   folder=$venv
@@ -70,7 +62,7 @@ check_room() {
 
 add_debian_packages() {
   local package missing=()
-  for package in python3-venv python3-dev g++ python3-numpy python3-libnvinfer python3-gi python3-gst-1.0; do
+  for package in python3-venv python3-numpy python3-libnvinfer python3-gi python3-gst-1.0; do
     installed "$package" || missing+=("$package")
   done
   # JetPack's OpenCV comes under another name in each release, or is compiled by hand; any that imports is kept.
@@ -126,23 +118,6 @@ install_package() {
   # pip then fails rather than put another NumPy before the one that JetPack's packages were compiled against.
   awk '$1 == "numpy" { print "numpy==" $2 }' <<<"$before" >"$constraints"
   "$venv/bin/python" -m pip install --disable-pip-version-check --constraint "$constraints" "${wheel_or_clone}[web]"
-  if pycuda_fits; then
-    say "pycuda is there"
-    return
-  fi
-  say "compiling pycuda with $(command -v nvcc)"
-  # 2025.1.2 is the first for CUDA 13.
-  "$venv/bin/python" -m pip uninstall --disable-pip-version-check -y pycuda
-  "$venv/bin/python" -m pip install --disable-pip-version-check --constraint "$constraints" --no-cache-dir \
-    --no-binary pycuda 'pycuda>=2025.1.2'
-  pycuda_fits || die "pycuda was compiled and does not import: compare nvcc --version with the CUDA of this JetPack"
-}
-
-# Whether pycuda imports and was compiled by the CUDA that is here: JetPack may have been upgraded since.
-pycuda_fits() {
-  local compiled_by
-  compiled_by=$("$venv/bin/python" -c 'import pycuda.driver as d; print("%d.%d" % d.get_version()[:2])' 2>/dev/null) || return 1
-  nvcc --version | grep -q "release $compiled_by,"
 }
 
 verify() {
@@ -157,7 +132,6 @@ verify() {
 }
 
 check_board
-check_cuda
 check_room
 find_python
 add_debian_packages

@@ -26,7 +26,6 @@ _EXTRA = {
     "PIL.Image": "data",
     "PIL.ImageDraw": "data",
     "tensorrt_rtx": "tensorrt-rtx",
-    "pycuda": "tensorrt",
 }
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from .benchmark_command import benchmark
 from .chromium import MEND, chromium_path, headless_chromium
+from .processor_cuda import cuda_h, processor_cuda  # noqa: F401
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

@@ -20,10 +20,10 @@ from .board import (
 from .cameras import check_argus, check_cameras
 from .engines import check_cache, check_engines
 from .packages import (
+    check_cuda,
     check_gstreamer,
     check_numpy,
     check_opencv,
-    check_pycuda,
     check_runtimes,
     check_tensorrt,
     check_torch,
@@ -41,7 +41,7 @@ CHECKS: dict[str, Check] = {
     "opencv": check_opencv,
     "gstreamer": check_gstreamer,
     "tensorrt": check_tensorrt,
-    "pycuda": check_pycuda,
+    "cuda": check_cuda,
     "torch": check_torch,
     "runtimes": check_runtimes,
     "train": check_train,

@@ -1,4 +1,4 @@
-"""Python's packages: OpenCV, NumPy, TensorRT, pycuda, torch, and the runtimes of the processor."""
+"""Python's packages: OpenCV, NumPy, TensorRT, CUDA, torch, and the runtimes of the processor."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from .board import find_jetson
+from .probe import CUDA_DRIVER
 from .system import System
 from .verdict import Verdict, Wanted, block, ok, skip, warn
 
@@ -15,7 +16,6 @@ _NEW_NUMPY_WANTED = ("compiled against ABI version", "numpy.dtype size changed",
 _KNOWN_TENSORRT = ((8, 6), (11, 4))
 """Oldest and newest whose interface the code was checked against; see docs/tensorrt.md."""
 _RUNTIMES = ("tensorrt", "openvino", "onnxruntime")
-_PYCUDA_FOR_CUDA_13 = "2025.1.2"
 
 
 def check_numpy(system: System, wanted: Wanted) -> Verdict:
@@ -32,7 +32,7 @@ def check_numpy(system: System, wanted: Wanted) -> Verdict:
                 f"NumPy {version} from pip hides the system's, which the system's OpenCV was compiled against",
                 "pip uninstall -y numpy",
             )
-    for package in ("cv2", "pycuda", "tensorrt", "onnxruntime"):
+    for package in ("cv2", "tensorrt", "onnxruntime"):
         facts = system.probe(package)
         said = facts.get("error", "") + facts.get("printed", "")
         if any(sign in said for sign in _OLD_NUMPY_WANTED):
@@ -101,31 +101,22 @@ def check_tensorrt(system: System, wanted: Wanted) -> Verdict:
     return block("TensorRT for Python is not installed", "sudo apt-get install -y python3-libnvinfer")
 
 
-def check_pycuda(system: System, wanted: Wanted) -> Verdict:
-    """Whether pycuda is there, fits CUDA and gets a context."""
-    if find_jetson(system) is None and (system.gpu() is None or system.probe("tensorrt").get("missing")):
-        return skip("pycuda runs TensorRT engines, and there is no GPU with TensorRT here")
-    facts = system.probe("pycuda")
-    install = "PATH=/usr/local/cuda/bin:$PATH pip install --no-cache-dir 'pycuda>=" + _PYCUDA_FOR_CUDA_13 + "'"
+def check_cuda(system: System, wanted: Wanted) -> Verdict:
+    """Whether the CUDA driver gives a context, as running an engine needs it."""
+    if find_jetson(system) is None and system.gpu() is None:
+        return skip("no GPU whose driver could be tried")
+    facts = system.probe(CUDA_DRIVER)
     if facts.get("missing"):
-        if system.which("nvcc") is None:
-            return block(
-                "pycuda is not installed, and nvcc, which compiles it, is missing too",
-                f"sudo apt-get install -y nvidia-jetpack && {install}",
-            )
-        return block("pycuda is not installed; it is compiled against the board's CUDA", install)
-    again = install.replace("install", "install --force-reinstall --no-deps", 1)
-    if "version" not in facts:
-        return block(f"pycuda cannot be imported ({_reason(facts)}), so it was compiled for another CUDA", again)
-    if "context_error" in facts:
-        problem = facts["context_error"]
-        if "out of memory" in problem:
-            return block(
-                f"pycuda gets no CUDA context ({problem}): end other programs, or the desktop",
-                "sudo systemctl isolate multi-user.target",
-            )
-        return block(f"pycuda gets no CUDA context ({problem}), as after a fault of the GPU's driver", "sudo reboot")
-    return ok(f"pycuda {facts['version']}, compiled for CUDA {'.'.join(map(str, facts['cuda'][:2]))}, gets a context")
+        return block(f"the CUDA driver cannot be loaded ({_reason(facts)})", "sudo apt-get install -y nvidia-jetpack")
+    problem = str(facts.get("context_error") or facts.get("error") or "")
+    if "out of memory" in problem:
+        return block(
+            f"the GPU gives no context ({problem}): end other programs, or the desktop",
+            "sudo systemctl isolate multi-user.target",
+        )
+    if problem:
+        return block(f"the GPU gives no context ({problem}), as after a fault of its driver", "sudo reboot")
+    return ok(f"the driver supports CUDA {facts['version']} and gives a context")
 
 
 def check_torch(system: System, wanted: Wanted) -> Verdict:

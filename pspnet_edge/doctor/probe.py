@@ -6,6 +6,7 @@ kill the process. It therefore imports nothing of this project.
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import importlib.metadata
 import importlib.util
@@ -16,6 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+CUDA_DRIVER = "the CUDA driver"
+"""What is no package, but is asked in the same way, because starting CUDA may hang or kill the process too."""
 OPENCV_WHEELS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 
 
@@ -24,6 +27,8 @@ def probe(name: str) -> dict[str, Any]:
 
     Without the package, ``missing`` is true; where the import fails, ``error`` says how.
     """
+    if name == CUDA_DRIVER:
+        return _cuda()
     try:
         spec = importlib.util.find_spec(name)
     except (ImportError, ValueError) as error:
@@ -50,18 +55,29 @@ def _opencv(name: str, file: str) -> dict[str, Any]:
     }
 
 
-def _pycuda(name: str, file: str) -> dict[str, Any]:
-    """As the TensorRT runner starts CUDA: the primary context, made current and given back."""
-    driver: Any = importlib.import_module("pycuda.driver")
-    facts = {"version": str(importlib.import_module("pycuda").VERSION_TEXT), "cuda": list(driver.get_version())}
+def _cuda() -> dict[str, Any]:
+    """As the TensorRT runner starts CUDA: the driver's primary context, taken and given back."""
     try:
-        driver.init()
-        context = driver.Device(0).retain_primary_context()
-        context.push()
-        driver.Context.pop()
-        context.detach()
-    except driver.Error as error:
-        return facts | {"context_error": str(error)}
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError as error:
+        return {"missing": True, "error": str(error)}
+    version, device, context = ctypes.c_int(), ctypes.c_int(), ctypes.c_void_p()
+    calls: tuple[tuple[str, Callable[[], int]], ...] = (
+        ("cuInit", lambda: driver.cuInit(0)),
+        ("cuDriverGetVersion", lambda: driver.cuDriverGetVersion(ctypes.byref(version))),
+        ("cuDeviceGet", lambda: driver.cuDeviceGet(ctypes.byref(device), 0)),
+        ("cuDevicePrimaryCtxRetain", lambda: driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), device)),
+        ("cuDevicePrimaryCtxRelease", lambda: driver.cuDevicePrimaryCtxRelease_v2(device)),
+    )
+    facts: dict[str, Any] = {}
+    for name, call in calls:
+        status = call()
+        if status:
+            text = ctypes.c_char_p()
+            driver.cuGetErrorString(status, ctypes.byref(text))
+            return facts | {"context_error": f"{name}: {(text.value or b'unknown error').decode()}"}
+        if version.value:
+            facts = {"version": f"{version.value // 1000}.{version.value % 1000 // 10}"}
     return facts
 
 
@@ -96,7 +112,6 @@ def _installed(wheel: str) -> bool:
 
 DETAILS: dict[str, Callable[[str, str], dict[str, Any]]] = {
     "cv2": _opencv,
-    "pycuda": _pycuda,
     "torch": _torch,
     "gi": _gstreamer,
     **dict.fromkeys(("torchvision", "timm", "onnxslim", "matplotlib"), _not_imported),

@@ -56,7 +56,8 @@ def check_kernels_on_gpu() -> Answer:
     if find_nvcc() is not None:
         forms["machine code by nvcc"] = compiled_kernels(capability)
     require(bool(forms), f"no kernels ship for compute capability {capability}, and there is no nvcc")
-    compared = sum(_compare(partial(masks_on_gpu, image)) for image in forms.values())
+    with device():  # keeps the context, which would be made again for every mask
+        compared = sum(_compare(partial(masks_on_gpu, image)) for image in forms.values())
     return Answer(f"{compared} masks are those of the ONNX graph, bit by bit ({', '.join(forms)})", {"masks": compared})
 
 
@@ -202,6 +203,7 @@ def _same(found: NDArray[np.uint8], expected: NDArray[np.uint8], what: str) -> N
 
 if __name__ == "__main__":
     # What compute-sanitizer watches.
-    for number, (of, small, large) in enumerate(CASES[1:]):
-        drawn = np.random.default_rng(number).normal(size=(2, of, *small)).astype(np.float16)
-        masks_on_gpu(kernels_for(needed_gpu().compute_capability), drawn, large, False)
+    with device():
+        for number, (of, small, large) in enumerate(CASES[1:]):
+            drawn = np.random.default_rng(number).normal(size=(2, of, *small)).astype(np.float16)
+            masks_on_gpu(kernels_for(needed_gpu().compute_capability), drawn, large, False)

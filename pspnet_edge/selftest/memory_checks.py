@@ -13,6 +13,8 @@ from .gpu import device, needed_gpu
 from .outcome import Answer, require
 
 _OPENINGS = 1_000
+_WARM_UP = 50
+"""Openings after which the driver has the pools of its own that it keeps: 2 MiB on an H200."""
 
 
 def check_memory() -> Answer:
@@ -34,13 +36,15 @@ def check_openings() -> Answer:
     driver = load_driver()
     depth = context_depth(driver)
     with device():
+        for _ in range(_WARM_UP):
+            _open_and_close()
         before = _free_bytes(driver)
         for _ in range(_OPENINGS):
             _open_and_close()
         lost = before - _free_bytes(driver)
     left = context_depth(driver) - depth
     require(left == 0, f"{left} contexts are left on the driver's stack after {_OPENINGS} openings")
-    require(lost <= 1 << 20, f"{lost} bytes of the GPU's memory are lost after {_OPENINGS} openings")
+    require(lost <= 0, f"{lost} bytes of the GPU's memory are lost after {_OPENINGS} openings")
     return Answer(
         f"{_OPENINGS} openings leave no context and {lost} bytes", {"openings": _OPENINGS, "lost_bytes": lost}
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pspnet_edge.doctor.probe import CUDA_DRIVER
 from pspnet_edge.doctor.system import Ran
 from pspnet_edge.engine.tensorrt.gpu import Gpu
 from pspnet_edge.errors import PspnetEdgeError
@@ -115,7 +116,7 @@ def orin() -> FakeSystem:
             "numpy": {"version": "1.21.5", "file": "/usr/lib/python3/dist-packages/numpy/__init__.py"},
             "cv2": {"version": "4.8.0", "file": f"{DIST}/cv2/__init__.py", "gstreamer": True, "wheels": []},
             "tensorrt": {"version": "10.3.0", "file": f"{DIST}/tensorrt/__init__.py"},
-            "pycuda": {"version": "2025.1.2", "file": "/v/pycuda/__init__.py", "cuda": [12, 6, 0]},
+            CUDA_DRIVER: {"version": "12.6"},
             **{
                 name: {"version": "1"}
                 for name in ("torchvision", "timm", "onnxslim", "aiohttp", "matplotlib", "jinja2")

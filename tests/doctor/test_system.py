@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from pspnet_edge.artifact import read_sidecar, sidecar_path, write_sidecar
 from pspnet_edge.doctor import system as module
+from pspnet_edge.doctor.probe import CUDA_DRIVER
 from pspnet_edge.doctor.system import RealSystem
 from pspnet_edge.engine.build import build_engine, find_model
 
@@ -57,31 +61,21 @@ def test_a_package_that_hangs(planted: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert RealSystem().probe("tensorrt")["error"] == "its import does not end within 1 s"
 
 
-PYCUDA = """
-class Error(Exception): pass
-def get_version(): return (12, 6, 0)
-def init(): pass
-class Device:
-    def __init__(self, number): pass
-    def retain_primary_context(self): {retain}
-class Context:
-    def push(self): pass
-    @staticmethod
-    def pop(): pass
-    def detach(self): pass
-"""
+def test_the_cuda_driver_is_asked_for_the_primary_context(processor_cuda: Path) -> None:
+    found = with_driver(processor_cuda)
+    assert found == {"version": "13.0"}
 
 
-@pytest.mark.parametrize(
-    ("retain", "found"),
-    [("return Context()", None), ("raise Error('invalid device context')", "invalid device context")],
-)
-def test_pycuda_is_asked_for_the_primary_context(planted: Path, retain: str, found: str | None) -> None:
-    (planted / "pycuda").mkdir()
-    (planted / "pycuda/__init__.py").write_text("VERSION_TEXT = '2025.1.2'")
-    (planted / "pycuda/driver.py").write_text(PYCUDA.format(retain=retain))
-    facts = RealSystem().probe("pycuda")
-    assert (facts["version"], facts["cuda"], facts.get("context_error")) == ("2025.1.2", [12, 6, 0], found)
+def test_a_machine_without_a_driver_says_so() -> None:
+    facts = RealSystem().probe(CUDA_DRIVER)
+    assert facts.get("missing") or "version" in facts or "context_error" in facts
+
+
+def with_driver(folder: Path) -> dict:
+    code = f"import json\nfrom pspnet_edge.doctor.probe import probe\nprint(json.dumps(probe({CUDA_DRIVER!r})))"
+    environment = os.environ | {"LD_LIBRARY_PATH": str(folder)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
 
 
 def test_torch_is_not_imported(planted: Path) -> None:

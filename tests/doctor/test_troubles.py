@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pspnet_edge.doctor.examine import CHECKS, examine, report
+from pspnet_edge.doctor.probe import CUDA_DRIVER
 from pspnet_edge.doctor.system import Ran
 from pspnet_edge.doctor.verdict import Verdict, Wanted
 from pspnet_edge.errors import EngineError, MissingPackage
@@ -156,14 +157,14 @@ TROUBLES = {
     "NumPy 2 that only warns": Trouble(
         "numpy",
         "block",
-        lambda system: system.packages["pycuda"].update(printed=OLD_ABI),
-        "pycuda was compiled for NumPy 1",
+        lambda system: system.packages["tensorrt"].update(printed=OLD_ABI),
+        "tensorrt was compiled for NumPy 1",
         "'numpy<2'",
     ),
     "NumPy too old": Trouble(
         "numpy",
         "block",
-        package("pycuda", {"error": "RuntimeError: module compiled against ABI version 0x1000010"}),
+        package("tensorrt", {"error": "RuntimeError: module compiled against ABI version 0x1000010"}),
         "newer NumPy than 1.21.5",
         "--upgrade numpy",
     ),
@@ -233,28 +234,24 @@ TROUBLES = {
     "TensorRT too new": Trouble(
         "tensorrt", "warn", package("tensorrt", {"version": "12.0.0"}), "newer than 11.4", "--upgrade"
     ),
-    "no pycuda": Trouble("pycuda", "block", package("pycuda", None), "pycuda is not installed", "pip install"),
-    "no pycuda and no nvcc": Trouble(
-        "pycuda", "block", both(package("pycuda", None), has(tools=set())), "nvcc, which compiles it", "nvidia-jetpack"
-    ),
-    "pycuda for another CUDA": Trouble(
-        "pycuda",
+    "no CUDA driver": Trouble(
+        "cuda",
         "block",
-        package("pycuda", {"error": "ImportError: libcurand.so.10: cannot open shared object file"}),
-        "compiled for another CUDA",
-        "--force-reinstall",
+        package(CUDA_DRIVER, {"missing": True, "error": "libcuda.so.1: cannot open shared object file"}),
+        "cannot be loaded",
+        "nvidia-jetpack",
     ),
-    "pycuda gets no context": Trouble(
-        "pycuda",
+    "no CUDA context": Trouble(
+        "cuda",
         "block",
-        lambda system: system.packages["pycuda"].update(context_error="cuDevicePrimaryCtxRetain failed: unknown error"),
-        "gets no CUDA context",
+        lambda system: system.packages[CUDA_DRIVER].update(context_error="cuDevicePrimaryCtxRetain: unknown error"),
+        "gives no context",
         "reboot",
     ),
-    "pycuda gets no memory": Trouble(
-        "pycuda",
+    "no memory for a CUDA context": Trouble(
+        "cuda",
         "block",
-        lambda system: system.packages["pycuda"].update(context_error="cuDevicePrimaryCtxRetain failed: out of memory"),
+        lambda system: system.packages[CUDA_DRIVER].update(context_error="cuDevicePrimaryCtxRetain: out of memory"),
         "out of memory",
         "multi-user.target",
     ),
@@ -515,7 +512,7 @@ def test_a_check_that_fails_itself_ends_no_other(orin: FakeSystem, monkeypatch: 
 
 
 def test_every_block_is_counted(orin: FakeSystem) -> None:
-    TROUBLES["no pycuda"].breaks(orin)
+    TROUBLES["no CUDA driver"].breaks(orin)
     TROUBLES["no NumPy"].breaks(orin)
     facts = report(examine(orin, ANY))
     assert facts["blocking"] == 2

@@ -24,11 +24,6 @@ case "$*" in
     printf '#!/usr/bin/env bash\necho "doctor ran"\n' >"$4/bin/pspnet-edge"
     chmod +x "$4/bin/pspnet-edge"
     echo 'include-system-site-packages = true' >"$4/pyvenv.cfg" ;;
-  "-m pip uninstall "*) rm -rf "$here/site/pycuda" ;;
-  "-m pip install "*"pycuda>="*)
-    mkdir -p "$here/site/pycuda"
-    touch "$here/site/pycuda/__init__.py"
-    echo "get_version = lambda: tuple(map(int, '$FAKE_PYCUDA'.split('.'))) + (0,)" >"$here/site/pycuda/driver.py" ;;
   "-m pip install "*)
     [ -z "${FAKE_SHADOW-}" ] || echo "__version__ = '2.4.6'" >"$here/site/$FAKE_SHADOW.py" ;;
   "-c "*version_info*) echo "$FAKE_PYTHON" ;;
@@ -62,7 +57,6 @@ for word; do
   esac
 done
 """,
-    "nvcc": 'echo "Cuda compilation tools, release $FAKE_CUDA, V$FAKE_CUDA.68"',
 }
 
 

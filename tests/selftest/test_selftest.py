@@ -19,8 +19,6 @@ from pspnet_edge.selftest.kernel_checks import check_kernels_on_processor
 from pspnet_edge.selftest.outcome import Answer, Check, Failed, Outcome, Skipped
 from pspnet_edge.selftest.tensorrt_checks import check_layers
 
-from ..engine.tensorrt.conftest import cuda_h, processor_cuda  # noqa: F401
-
 HEADERS = Path(HostKernels.__init__.__code__.co_filename).parent
 ON_THE_GPU = ("kernels", "memory", "openings", "runner", "failure", "graph", "tail")
 
@@ -40,7 +38,7 @@ def in_process(name: str, driver: Path, plant: str = "") -> Outcome:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ON_THE_GPU)
-def test_the_product_passes_with_a_driver_in_the_processors_memory(name: str, processor_cuda: Path) -> None:  # noqa: F811
+def test_the_product_passes_with_a_driver_in_the_processors_memory(name: str, processor_cuda: Path) -> None:
     outcome = in_process(name, processor_cuda)
     assert outcome.state == "pass", outcome.reason
 
@@ -97,7 +95,7 @@ FAULTS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_planted_fault_is_found(fault: str, processor_cuda: Path) -> None:  # noqa: F811
+def test_a_planted_fault_is_found(fault: str, processor_cuda: Path) -> None:
     import re
 
     name, plant, says = FAULTS[fault]

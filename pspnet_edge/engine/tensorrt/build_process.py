@@ -101,6 +101,7 @@ class _Child:
         self._report = report
         self._said: deque[str] = deque(maxlen=1)
         self._answer: dict[str, Any] | None = None
+        self._broken: Exception | None = None
         self._threads = [
             threading.Thread(target=self._read_messages, args=(reading,), daemon=True),
             threading.Thread(target=self._read_output, daemon=True),
@@ -119,6 +120,8 @@ class _Child:
         finally:
             # Also when this process is interrupted: nothing goes on building behind its back.
             self._end()
+        if self._broken is not None:
+            raise self._broken
         if why:
             raise BuildError(f"the builder was ended because {why}{self._last()}", "close other programs or raise swap")
         if self._answer is None:
@@ -153,12 +156,19 @@ class _Child:
     def _last(self) -> str:
         return f", after it said: {self._said[-1]}" if self._said else ""
 
+    def _tell(self, done: int, note: str) -> None:
+        try:
+            if self._broken is None:
+                self._report(done, note)
+        except Exception as error:  # raised in the caller's thread; the child must be read on, or it waits for ever
+            self._broken = error
+
     def _read_messages(self, descriptor: int) -> None:
         with os.fdopen(descriptor, encoding="utf-8", errors="replace") as stream:
             for line in stream:
                 message = json.loads(line)
                 if "done" in message:
-                    self._report(message["done"], message["note"])
+                    self._tell(message["done"], message["note"])
                 elif "level" in message:
                     _log.log(message["level"], "%s", message["said"])
                 else:

@@ -112,3 +112,19 @@ def test_the_real_builder_reports_progress_and_logs_every_message(
     assert heard == sorted(heard)
     assert heard
     assert any("LayerType: correlation" in record.getMessage() for record in caplog.records)
+
+
+def test_an_error_in_the_callers_report_ends_the_build_and_comes_out(monkeypatch, fp32, tmp_path: Path) -> None:
+    def report(done: int, note: str) -> None:
+        raise ZeroDivisionError("in the report")
+
+    code = "import json\nfor n in range(20000): print(json.dumps({'done': 1, 'note': 'x' * 80}), file=stream)"
+    start = subprocess.Popen
+    head = "import os, sys\nfolder, stream = sys.argv[1], os.fdopen(int(sys.argv[2]), 'w')\n"
+    monkeypatch.setattr(
+        build_process.subprocess,
+        "Popen",
+        lambda command, **more: start([sys.executable, "-c", head + code, *command[3:]], **more),
+    )
+    with pytest.raises(ZeroDivisionError, match="in the report"):
+        build_in_child("tensorrt-rtx", fp32, "fp32", BuildOptions(), cache=tmp_path, report=report, limit_s=60)

@@ -1,3 +1,5 @@
+"""A CUDA driver in the processor's memory, for tests on machines without a GPU."""
+
 from __future__ import annotations
 
 import shutil
