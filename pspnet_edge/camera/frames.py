@@ -23,8 +23,10 @@ _CONVERSIONS = {
 }
 
 
-def as_frame(given: Any) -> Frame:
+def as_frame(given: Any, channels: int = 3) -> Frame:
     """Return a frame BGR ``uint8 [H, W, 3]``: an array as it is, the image at a path, or a PIL image converted.
+
+    An engine of one or four channels takes pictures of one, three or four, which it converts itself.
 
     Raises:
         OptionError: it is none of them.
@@ -43,8 +45,20 @@ def as_frame(given: Any) -> Frame:
             f"a frame is an array BGR uint8 [H, W, 3] or the path of an image, not {_kind_of(given)}",
             "convert it with numpy.asarray",
         )
+    if channels != 3:
+        return _other_frame(given, channels)
     if given.ndim != 3 or given.shape[2] != 3 or given.dtype != np.uint8 or 0 in given.shape:
         raise OptionError(f"a frame is BGR uint8 [H, W, 3], got {given.dtype} {list(given.shape)}", _conversion(given))
+    return given
+
+
+def _other_frame(given: NDArray[Any], channels: int) -> Frame:
+    """A picture that the engine itself turns into a frame of one or four channels."""
+    depth = given.shape[2] if given.ndim == 3 else 1
+    if given.ndim not in (2, 3) or depth not in (1, 3, 4) or 0 in given.shape:
+        raise OptionError(
+            f"a frame for this engine is [H, W, {channels}], got {given.dtype} {list(given.shape)}", "convert it first"
+        )
     return given
 
 
@@ -73,13 +87,14 @@ class FrameSource:
     live = False
     fps = 30.0
 
-    def __init__(self, frames: Iterable[FrameLike]) -> None:
+    def __init__(self, frames: Iterable[FrameLike], channels: int = 3) -> None:
         self._frames: Iterator[FrameLike] = iter(frames)
+        self._channels = channels
 
     def read(self) -> Frame | None:
         """See ``Source``."""
         for frame in self._frames:
-            return as_frame(frame)
+            return as_frame(frame, self._channels)
         return None
 
     def close(self) -> None:

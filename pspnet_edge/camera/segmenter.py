@@ -13,16 +13,18 @@ from collections.abc import Generator, Iterable, Sequence
 from numbers import Integral
 from os import PathLike
 from pathlib import Path
-from typing import overload
+from typing import Literal, overload
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import bundled
 from ..data.geometry import STRETCHED, Geometry, frame_at, mask_at
-from ..engine.backends import open_engine
-from ..engine.build import cached_engine, choose_runtime, find_model
+from ..engine.backends import choose_runtime, open_engine
+from ..engine.build import build_cached_engine, choose_precision
 from ..engine.engine import Engine
+from ..engine.model import prepare_model
 from ..engine.segment import segment_frame
 from ..errors import EngineError, OptionError
 from .frames import Frame, FrameLike, FrameSource, as_frame
@@ -32,6 +34,8 @@ from .regions import Regions, regions_of
 from .sources import Settings, Source, open_source
 
 Mask = NDArray[np.uint8]
+Scores = NDArray[np.float32]
+Frames = list[FrameLike] | tuple[FrameLike, ...]
 Stream = Generator[tuple[Frame, Mask], None, None]
 
 _log = logging.getLogger(__name__)
@@ -81,6 +85,8 @@ class Segmenter:
         self._streams: weakref.WeakKeyDictionary[Stream, list[Loop]] = weakref.WeakKeyDictionary()
         self._closed = False
         self._opened: Engine | None = None
+        self._scoring: Engine | None = None
+        self._built_from = (engine, precision, runtime)
         if isinstance(engine, Engine):
             if (precision, runtime) != ("auto", "auto"):
                 raise OptionError("an opened engine has its precision and runtime", "leave them out")
@@ -88,8 +94,8 @@ class Segmenter:
         else:
             self._opened = _open(engine, precision, runtime)
             self.engine = self._opened.share()
-        batch, height, width = self.engine.info.shape_nhw
-        self._frames = np.zeros((batch, height, width, self.engine.info.channels), np.uint8)
+        info = self.engine.info
+        self._frames = np.zeros((*info.shape_nhw, info.channels), np.uint8)
         _living.add(self)
 
     @property
@@ -103,33 +109,49 @@ class Segmenter:
         return np.ascontiguousarray(self.engine.info.label_set.bgr_table()[:, ::-1])
 
     @overload
-    def __call__(self, frame: FrameLike) -> Mask: ...
+    def __call__(self, frame: FrameLike, *, scores: Literal[False] = False) -> Mask: ...
 
     @overload
-    def __call__(self, frame: list[FrameLike] | tuple[FrameLike, ...]) -> list[Mask]: ...
+    def __call__(self, frame: Frames, *, scores: Literal[False] = False) -> list[Mask]: ...
 
-    def __call__(self, frame: FrameLike | list[FrameLike] | tuple[FrameLike, ...]) -> Mask | list[Mask]:
+    @overload
+    def __call__(self, frame: FrameLike, *, scores: Literal[True]) -> tuple[Mask, Scores]: ...
+
+    @overload
+    def __call__(self, frame: Frames, *, scores: Literal[True]) -> tuple[list[Mask], list[Scores]]: ...
+
+    def __call__(
+        self, frame: FrameLike | Frames, *, scores: bool = False
+    ) -> Mask | list[Mask] | tuple[Mask, Scores] | tuple[list[Mask], list[Scores]]:
         """Segment a frame or a batch of them.
 
         Args:
             frame: BGR ``uint8 [H, W, 3]``, the path of an image, a PIL image, a list of such, or an array
                 ``[N, H, W, 3]``.
+            scores: whether to return how sure the network is too: the softmax probability of the most likely class,
+                computed at the size of the logits and stretched. It needs an engine of OpenVINO or ONNX Runtime that
+                was built with scores; where this segmenter was made from a model, one is built when it is first asked
+                for.
 
         Returns:
             Class ids ``uint8 [H, W]`` at the frame's size, the caller's own; a list of them for a list, and
-            ``[N, H, W]`` for an array of frames.
+            ``[N, H, W]`` for an array of frames. With ``scores``, that and the scores, ``float32`` of the same shape.
 
         Raises:
             OptionError: it is not a frame.
             DataError: an image cannot be read.
-            EngineError: the segmenter was closed, or the runtime failed.
+            EngineError: the segmenter was closed, the runtime failed, or the engine gives no scores.
         """
+        channels = self.engine.info.channels
         if isinstance(frame, np.ndarray) and frame.ndim == 4:
-            masks = self._segment([as_frame(each) for each in frame])
-            return np.stack(masks) if masks else np.zeros(frame.shape[:3], np.uint8)
+            masks, sure = self._segment([as_frame(each, channels) for each in frame], scores)
+            stacked = np.stack(masks) if masks else np.zeros(frame.shape[:3], np.uint8)
+            return (stacked, np.stack(sure) if sure else np.zeros(frame.shape[:3], np.float32)) if scores else stacked
         if isinstance(frame, (list, tuple)):
-            return self._segment([as_frame(each) for each in frame])
-        return self._segment([as_frame(frame)])[0]
+            masks, sure = self._segment([as_frame(each, channels) for each in frame], scores)
+            return (masks, sure) if scores else masks
+        masks, sure = self._segment([as_frame(frame, channels)], scores)
+        return (masks[0], sure[0]) if scores else masks[0]
 
     def stream(
         self, source: Source | int | str | PathLike[str] | Iterable[FrameLike], settings: Settings | None = None
@@ -184,46 +206,62 @@ class Segmenter:
         drawing = Overlay(label_set, opacity, legend=legend, hide=class_ids(label_set, hide), show=check_show(show))
         return drawing.draw(as_frame(frame), mask, "")
 
-    def regions(self, mask: Mask, *, split: bool = False, smallest: int = 1) -> Regions:
+    def regions(self, mask: Mask, scores: Scores | None = None, *, split: bool = False, smallest: int = 1) -> Regions:
         """Cut a mask into boolean regions: ``supervision.Detections(**segmenter.regions(mask).to_dict())``.
 
         Args:
             mask: ``uint8 [H, W]``.
+            scores: ``float32 [H, W]``, for the regions' confidence.
             split: one region per connected part instead of one per class.
             smallest: regions of fewer pixels are left out.
         """
-        return regions_of(mask, self.classes, split=split, smallest=smallest)
+        return regions_of(mask, self.classes, scores=scores, split=split, smallest=smallest)
 
     def close(self) -> None:
         """End the streams, and close the engine if it was opened here. Closing again does nothing."""
         self._end_streams()
         with self._lock:
             self._closed = True
-            if self._opened is not None:
-                self._opened.close()
+            for opened in (self._opened, self._scoring):
+                if opened is not None:
+                    opened.close()
 
-    def _segment(self, frames: Sequence[Frame]) -> list[Mask]:
+    def _segment(self, frames: Sequence[Frame], scores: bool) -> tuple[list[Mask], list[Scores]]:
         masks: list[Mask] = []
+        sure: list[Scores] = []
         batch = len(self._frames)
         with self._lock:
             self._ensure_open()
+            engine = self._scoring_engine() if scores else self.engine
             if not self._geometry.is_plain:
-                return [segment_frame(self.engine, frame, self._geometry) for frame in frames]
+                if scores:
+                    raise OptionError("scores are for frames that are stretched", "leave the geometry out")
+                return [segment_frame(engine, frame, self._geometry) for frame in frames], sure
             for start in range(0, len(frames), batch):
                 some = frames[start : start + batch]
                 for row, frame in zip(self._frames, some):
-                    row[:] = frame_at(self.engine.with_channels(frame), self.engine.size_hw)
-                found = self.engine.infer(self._frames)
+                    row[:] = frame_at(engine.with_channels(frame), engine.size_hw).reshape(row.shape)
+                found, likely = engine.infer_scores(self._frames) if scores else (engine.infer(self._frames), None)
                 for frame, mask in zip(some, found):
                     size_hw = (frame.shape[0], frame.shape[1])
                     # Stretching makes a new array; an equal size does not.
                     masks.append(mask.copy() if mask.shape == size_hw else mask_at(mask, size_hw))
-        return masks
+                if likely is not None:
+                    sure += [_stretch(one, (frame.shape[0], frame.shape[1])) for frame, one in zip(some, likely)]
+        return masks, sure
+
+    def _scoring_engine(self) -> Engine:
+        """The engine, if it gives scores; else one that does, built from the same model."""
+        if self.engine.info.scores_hw is not None or not _is_model(self._built_from[0]):
+            return self.engine  # which says what it lacks
+        if self._scoring is None:
+            self._scoring = _open(*self._built_from, scores=True)
+        return self._scoring
 
     def _stream(self, source: object, settings: Settings, loops: list[Loop]) -> Stream:
         self._ensure_open()
         with contextlib.ExitStack() as held:
-            opened = _open_source(source, settings)
+            opened = _open_source(source, settings, self.engine.info.channels)
             if opened is not source:
                 held.callback(opened.close)
             loop = Loop([opened], self.engine.share(), geometry=self._geometry)
@@ -275,26 +313,39 @@ def _end_all() -> None:
         segmenter._lock.acquire(timeout=_EXIT_S)
 
 
-def _open(engine: object, precision: str, runtime: str) -> Engine:
+def _open(engine: object, precision: str, runtime: str, *, scores: bool = False) -> Engine:
     if engine is not None and not isinstance(engine, (str, PathLike)):
         raise OptionError(
             f"an engine is a path, the name of a bundled model or an opened Engine, not {type(engine).__name__}",
             "leave it out for the default model",
         )
-    name = None if engine is None else str(engine)
-    if name is not None and name not in bundled.names() and Path(name).suffix not in (".onnx", ".pt"):
+    if engine is not None and not _is_model(engine):
         if (precision, runtime) != ("auto", "auto"):
-            raise OptionError(f"{name} has its precision and runtime", "leave them out, or give a model to build from")
-        return open_engine(Path(name))
-    model, chosen = find_model(name), choose_runtime(runtime)
-    if precision == "auto":
-        precision = "int8" if model.table_path is not None else "fp16" if chosen == "tensorrt" else "fp32"
-    path, was_built = cached_engine(model, precision, chosen)
+            raise OptionError(
+                f"{engine} has its precision and runtime", "leave them out, or give a model to build from"
+            )
+        return open_engine(engine)
+    model, chosen = prepare_model(None if engine is None else str(engine)), choose_runtime(runtime)
+    precision = choose_precision(precision, model, chosen)
+    path, was_built = build_cached_engine(model, precision, chosen, scores=scores)
     _log.info("%s %s, %s, %s: %s", "built" if was_built else "using", model.name, precision, chosen, path)
     return open_engine(path)
 
 
-def _open_source(source: object, settings: Settings) -> Source:
+def _is_model(engine: object) -> bool:
+    """Whether an engine is to be built from what was given."""
+    if engine is None:
+        return True
+    if not isinstance(engine, (str, PathLike)):
+        return False
+    return str(engine) in bundled.names() or Path(engine).suffix.lower() in (".onnx", ".pt", ".pspnet")
+
+
+def _stretch(scores: Scores, size_hw: tuple[int, int]) -> Scores:
+    return np.asarray(cv2.resize(scores, size_hw[::-1], interpolation=cv2.INTER_LINEAR), np.float32)
+
+
+def _open_source(source: object, settings: Settings, channels: int) -> Source:
     if isinstance(source, Source):
         return source
     if isinstance(source, Integral):
@@ -307,4 +358,4 @@ def _open_source(source: object, settings: Settings) -> Source:
             f"a source is the index of a camera, a path, a URL, 'demo' or an iterable of frames, not {source!r}",
             "give one of these",
         )
-    return FrameSource(source)
+    return FrameSource(source, channels)

@@ -67,6 +67,9 @@ def build(
         typer.Option("--root", "--data-root", metavar="DIR", help="Its folder; without --dataset, a folder of images."),
     ] = None,
     split: Annotated[str, typer.Option(help="Of the data set. Never the one that the result is reported on.")] = "val",
+    scores: Annotated[
+        bool, typer.Option("--scores", help="Add how sure the network is as a second output. Not for TensorRT.")
+    ] = False,
     dla: DlaOption = None,
     version_compatible: VersionCompatibleFlag = False,
     hardware_compatible: HardwareCompatibleFlag = False,
@@ -113,6 +116,7 @@ def build(
             calibration=calibration,
             gate=gate,
             flavour=flavour,
+            scores=scores,
             options=options if backend_of(chosen).on_gpu else None,
             report=advance,
         )

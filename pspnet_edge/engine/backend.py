@@ -133,9 +133,10 @@ def ensure_contract(path: Path, info: EngineInfo, inputs: Sequence[Port], output
     """
     frames = ("uint8", (*info.shape_nhw, info.channels))
     masks = ("uint8", info.shape_nhw)
-    for what, ports, expected in (("input", inputs, frames), ("output", outputs, masks)):
+    scores = [] if info.scores_hw is None else [("float32", (info.shape_nhw[0], *info.scores_hw))]
+    for what, ports, expected, more in (("input", inputs, frames, []), ("output", outputs, masks, scores)):
         found = [(port.dtype, port.shape) for port in ports]
-        if found != [expected]:
+        if found != [expected, *more]:
             listed = ", ".join(f"{port.name} {port.dtype} {list(port.shape)}" for port in ports) or "none"
             raise EngineError(
                 f"the {what} of {path} is {listed} and its sidecar says {expected[0]} {list(expected[1])}",

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from ..artifact import read_sidecar
-from ..document import LABEL_SET, SHAPE_NHW, Number, Record, Text, check_value
+from ..document import LABEL_SET, SHAPE_NHW, List, Number, Record, Text, check_value
 from ..errors import EngineError, ModelError, OptionError
 from ..inputs import check_file
 from ..labels import LabelSet
@@ -33,7 +33,7 @@ _SIDECAR = Record(
         "label_set": LABEL_SET,
         "made_by": Record({"pspnet_edge": Text(100)}),
     },
-    {"channels": Number(1, 4, whole=True)},
+    {"channels": Number(1, 4, whole=True), "scores_hw": List(Number(1, 65_536, whole=True), 2, 2)},
 )
 CPU_RUNTIMES = tuple(backend.name for backend in BACKENDS if not backend.on_gpu)
 
@@ -105,6 +105,7 @@ def read_info(path: str | os.PathLike[str]) -> EngineInfo:
             LabelSet.from_facts(facts["label_set"]),
             facts,
             facts.get("channels", 3),
+            tuple(facts["scores_hw"]) if "scores_hw" in facts else None,
         )
     except ModelError as error:
         raise EngineError(problem_without_sidecar(path, REBUILD) or str(error)) from error

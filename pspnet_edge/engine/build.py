@@ -16,6 +16,7 @@ from ..graph.calibration_table import CalibrationTable, read_table, write_table
 from ..graph.onnx_file import ModelFile, read_model
 from ..graph.precision import PRECISIONS
 from ..graph.quantize import int8_mac_fraction, int8_model, with_uint8_activations
+from ..graph.scores import with_scores
 from ..graph.sensitivity import Images, gated_int8_model
 from .backend import Backend, BuildRequest, Precision
 from .backends import RUNTIMES, backend_of, choose_runtime, read_info
@@ -89,6 +90,7 @@ def build_engine(
     calibration: Path | None = None,
     gate: Gate | None = None,
     flavour: str = "auto",
+    scores: bool = False,
     options: object = None,
     report: Advance = lambda done, note: None,
 ) -> dict[str, Any]:
@@ -102,6 +104,7 @@ def build_engine(
         calibration: a table for ``int8``; None takes the model's own.
         gate: how much ``int8`` may lose, and the images to measure it on. What it decides is kept in the table.
         flavour: of ``int8``, a name in ``FLAVOURS``.
+        scores: add a second output, how sure the network is; not for TensorRT.
         options: the runtime's own, such as ``engine.tensorrt.builder.BuildOptions``.
         report: called with the progress of a TensorRT build.
 
@@ -120,6 +123,8 @@ def build_engine(
     facts["flavour"] = _choose_flavour(flavour, chosen, backend)
     if facts["flavour"] == "uint8":
         graph = with_uint8_activations(graph)
+    if scores:
+        graph, facts["scores_hw"] = _add_scores(graph, backend)
     built = backend.build(BuildRequest(graph, chosen, cache_folder(), options, report))
     facts = {
         "model": model.name,
@@ -141,10 +146,19 @@ def build_engine(
     return facts
 
 
-def build_cached_engine(model: Model, precision: str, runtime: str) -> tuple[Path, bool]:
+def _add_scores(graph: ModelFile, backend: Backend) -> tuple[ModelFile, list[int]]:
+    if backend.on_gpu:
+        raise OptionError(f"{backend.title} engines give masks and no scores", "build for openvino or onnxruntime")
+    with_them, size_hw = with_scores(graph)
+    return with_them, list(size_hw)
+
+
+def build_cached_engine(model: Model, precision: str, runtime: str, *, scores: bool = False) -> tuple[Path, bool]:
     """The engine in the user's cache, built now unless it is there and fits; and whether it was built."""
     precision = choose_precision(precision, model, runtime)
     path = default_engine_path(model, precision, runtime)
+    if scores:
+        path = path.with_stem(f"{path.stem}-scores")
     try:
         info = read_info(path)
         backend_of(runtime).ensure_opens_here(path, info)
@@ -152,7 +166,7 @@ def build_cached_engine(model: Model, precision: str, runtime: str) -> tuple[Pat
             return path, False
     except EngineError:
         pass
-    build_engine(model, precision, runtime, path)
+    build_engine(model, precision, runtime, path, scores=scores)
     return path, True
 
 

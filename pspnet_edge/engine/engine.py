@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..errors import EngineError
 from ..labels import LabelSet
 from ..pixels import PixelFormat
-from .session import OverlappingSession, Session
+from .session import OverlappingSession, ScoringSession, Session
 from .sharing import ClosedSession, Share, SharedSession
 
 
@@ -30,6 +30,8 @@ class EngineInfo:
     """The whole sidecar."""
     channels: int = 3
     """Channels of a frame: 3 for BGR."""
+    scores_hw: tuple[int, int] | None = None
+    """Height and width of the scores, of an engine that was built with them."""
 
     @property
     def pixels(self) -> PixelFormat:
@@ -93,6 +95,21 @@ class Engine:
         """
         self._check(frames)
         return self._session.infer(frames)
+
+    def infer_scores(self, frames: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Masks as of ``infer``, and how sure the network is: ``float32 [N, h, w]``, 0–1, at ``info.scores_hw``.
+
+        Raises:
+            EngineError: the engine was built without scores, or the first batch has another shape or type.
+        """
+        self._check(frames)
+        if self.info.scores_hw is None or not isinstance(self._session, ScoringSession):
+            raise EngineError(
+                f"{self.info.path.name} gives masks and no scores",
+                "build it with scores for OpenVINO or ONNX Runtime",
+                "pspnet-edge build MODEL --scores -o ENGINE",
+            )
+        return self._session.infer_scores(frames)
 
     @property
     def overlaps(self) -> bool:

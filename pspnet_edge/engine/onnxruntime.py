@@ -80,8 +80,16 @@ class OnnxRuntimeSession:
 
     def infer(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """See ``session.Session``."""
+        return np.asarray(self._run(frames)[0])
+
+    def infer_scores(self, frames: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """See ``session.ScoringSession``."""
+        masks, scores = self._run(frames)
+        return np.asarray(masks), np.asarray(scores)
+
+    def _run(self, frames: NDArray[np.uint8]) -> list[Any]:
         try:
-            return np.asarray(self._session.run(None, {self._input: frames})[0])
+            return list(self._session.run(None, {self._input: frames}))
         except Exception as error:  # its exceptions derive from Exception alone
             reason = str(error).strip().split("\n")[0]
             raise EngineError(f"ONNX Runtime failed ({reason})", "rebuild it", REBUILD) from error

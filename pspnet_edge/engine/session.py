@@ -21,6 +21,14 @@ class Session(Protocol):
         """Free what the runtime holds. Called once."""
 
 
+@runtime_checkable
+class ScoringSession(Session, Protocol):
+    """A session that can tell how sure it is, where its engine was built with scores."""
+
+    def infer_scores(self, frames: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """``uint8 [N, H, W, 3]`` BGR → masks ``uint8 [N, H, W]`` and scores ``float32 [N, h, w]``, 0–1."""
+
+
 IN_FLIGHT = 2
 """Batches that an ``OverlappingSession`` takes before the first must be fetched."""
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import EngineError
-from .session import IN_FLIGHT, OverlappingSession, Session
+from .session import IN_FLIGHT, OverlappingSession, ScoringSession, Session
 
 Masks = NDArray[np.uint8]
 
@@ -45,6 +45,16 @@ class SharedSession:
                 self._land()
             masks = self._session.infer(frames)
             return masks.copy() if self._session.output_is_reused else masks
+
+    def infer_scores(self, frames: NDArray[np.uint8]) -> tuple[Masks, NDArray[np.float32]]:
+        """See ``ScoringSession``; the arrays are the caller's own."""
+        with self._lock:
+            while self._flying:
+                self._land()
+            if not isinstance(self._session, ScoringSession):
+                raise _closed(self._name)
+            masks, scores = self._session.infer_scores(frames)
+            return masks.copy(), scores.copy()
 
     def submit(self, share: Share, frames: NDArray[np.uint8]) -> None:
         """Begin a batch of one user, after putting aside the oldest of others if there is no room."""
@@ -105,6 +115,10 @@ class Share:
     def infer(self, frames: NDArray[np.uint8]) -> Masks:
         """See ``Session``."""
         return self._shared.infer(frames)
+
+    def infer_scores(self, frames: NDArray[np.uint8]) -> tuple[Masks, NDArray[np.float32]]:
+        """See ``ScoringSession``."""
+        return self._shared.infer_scores(frames)
 
     def close(self) -> None:
         """See ``Session``."""

@@ -10,6 +10,8 @@ from .onnx_file import ModelFile
 from .view import GraphView
 
 PRECISIONS = ("fp32", "fp16", "int8")
+TO_SCORES = "scores_logits"
+"""Name of the Cast from which on scores are FP32 in every precision."""
 _LARGEST = float(np.finfo(np.float16).max)
 
 
@@ -30,6 +32,8 @@ def fp16_model(model: ModelFile) -> ModelFile:
                 raise BuildError(f"{tensor.name} holds values that FP16 cannot: build with --precision fp32")
             tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), tensor.name))
     for node in proto.graph.node:
+        if node.name == TO_SCORES:
+            continue
         for attribute in node.attribute:
             if node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.FLOAT:
                 attribute.i = TensorProto.FLOAT16

@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 
 import pspnet_edge
+from pspnet_edge import bundled
 from pspnet_edge.camera.regions import regions_of
 from pspnet_edge.camera.segmenter import Segmenter
 from pspnet_edge.data.scenes import Drive
 from pspnet_edge.engine.backends import open_engine
 from pspnet_edge.engine.build import build_engine, find_model
-from pspnet_edge.errors import SourceError
+from pspnet_edge.errors import EngineError, OptionError, SourceError
+from pspnet_edge.graph.onnx_file import read_model
+from pspnet_edge.graph.tail import without_tail
 from pspnet_edge.labels import CAMVID
 
 
@@ -124,6 +127,64 @@ def test_overlay_palette_and_regions_are_what_drawing_libraries_take(engine_path
     assert list(detections["class_name"]) == list(regions.class_name)
     annotated = supervision.MaskAnnotator().annotate(frame.copy(), detections)
     assert (annotated != frame).any()
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
+def test_scores_say_how_sure_the_network_is_and_leave_the_mask_as_it_is(runtime: str) -> None:
+    scene = Drive().frame(30)
+    with Segmenter(precision="int8", runtime=runtime) as segmenter:
+        mask, scores = segmenter(scene.image, scores=True)
+        np.testing.assert_array_equal(mask, segmenter(scene.image))
+        assert scores.shape == mask.shape
+        assert scores.dtype == np.float32
+        assert scores.min() > 0
+        assert scores.max() <= 1
+        right = mask == scene.mask
+        assert scores[right].mean() > scores[~right].mean() + 0.1
+        masks, both = segmenter([scene.image, scene.image], scores=True)
+        np.testing.assert_array_equal(masks[1], mask)
+        np.testing.assert_allclose(both[1], scores, atol=1e-5)
+        stacked, together = segmenter(np.stack([scene.image] * 2), scores=True)
+        assert together.shape == stacked.shape
+        regions = segmenter.regions(mask, scores)
+        assert regions.confidence == pytest.approx([scores[mask == index].mean() for index in regions.class_id])
+
+
+def test_scores_are_the_softmax_of_the_logits(tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    model = read_model(bundled.onnx_path(bundled.DEFAULT))
+    frames = np.zeros((*model.shape_nhw, 3), np.uint8)
+    frames[0] = cv2.resize(Drive().frame(30).image, model.shape_nhw[:0:-1])
+    path = tmp_path / "scored.engine"
+    build_engine(find_model(None), "fp32", "onnxruntime", path, scores=True)
+    session = onnxruntime.InferenceSession(without_tail(model)[0].proto.SerializeToString())
+    logits = session.run(None, {session.get_inputs()[0].name: frames})[0].astype(np.float64)
+    likely = np.exp(logits - logits.max(axis=1, keepdims=True))
+    likely /= likely.sum(axis=1, keepdims=True)
+    with open_engine(path) as engine:
+        masks, scores = engine.infer_scores(frames)
+        assert engine.info.scores_hw == logits.shape[2:]
+        np.testing.assert_array_equal(masks, engine.infer(frames))
+    np.testing.assert_allclose(scores, likely.max(axis=1), atol=1e-5)
+
+
+def test_an_engine_without_scores_says_how_to_get_one(engine_path: Path, tmp_path: Path) -> None:
+    with Segmenter(engine_path) as segmenter, pytest.raises(EngineError, match="gives masks and no scores") as caught:
+        segmenter(np.zeros((8, 8, 3), np.uint8), scores=True)
+    assert caught.value.command == "pspnet-edge build MODEL --scores -o ENGINE"
+    with pytest.raises(OptionError, match="masks and no scores"):
+        build_engine(find_model(None), "fp32", "tensorrt-rtx", tmp_path / "x.engine", scores=True)
+
+
+def test_an_engine_with_scores_streams_as_any_other(tmp_path: Path) -> None:
+    path = tmp_path / "scored.engine"
+    build_engine(find_model(None), "int8", "openvino", path, scores=True)
+    frames = [Drive().frame(index).image for index in range(0, 60, 20)]
+    with Segmenter(path) as segmenter:
+        for frame, mask in segmenter.stream(frames):
+            other, scores = segmenter(frame, scores=True)
+            assert (mask == other).mean() > 0.999
+            assert scores.shape == mask.shape
 
 
 def test_regions_are_cut_apart_where_asked_and_small_ones_left_out() -> None:

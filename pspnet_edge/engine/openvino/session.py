@@ -67,6 +67,11 @@ class OpenVinoSession:
             reason = str(error).strip().split("\n")[-1]
             raise EngineError(f"OpenVINO failed ({reason})", "rebuild it", REBUILD) from error
 
+    def infer_scores(self, frames: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """See ``session.ScoringSession``."""
+        masks = self.infer(frames)
+        return masks, np.asarray(self._request.get_output_tensor(1).data)
+
     def submit(self, frames: NDArray[np.uint8]) -> None:
         """See ``session.OverlappingSession``.
 
@@ -95,7 +100,7 @@ class OpenVinoSession:
         request = self._running.popleft()
         request.wait()
         self._idle.append(request)
-        return np.asarray(request.get_output_tensor().data)
+        return np.asarray(request.get_output_tensor(0).data)
 
     def close(self) -> None:
         """See ``session.Session``."""
