@@ -275,3 +275,58 @@ def test_a_format_that_is_not_known_or_not_there_is_one_sentence(tmp_path: Path)
     for format_name in ("coco", "labelme", "label-studio", "voc", "yolo", "cvat", "ade20k", "supervisely", "roboflow"):
         with pytest.raises(DataError):
             import_dataset(tmp_path / "export", tmp_path / f"own-{format_name}", format=format_name)
+
+
+def test_images_of_one_name_in_several_folders_are_kept_apart(tmp_path: Path) -> None:
+    for video in ("video_a", "video_b"):
+        exports.labelme(tmp_path / "export" / video)
+    done = import_dataset(tmp_path / "export", tmp_path / "own")
+    assert (done.images, done.dropped) == (6, ())
+    assert (tmp_path / "own" / "images" / "video_b" / "c.png").is_file()
+
+
+def test_a_category_that_only_groups_others_is_no_class(tmp_path: Path) -> None:
+    exports.coco(tmp_path / "export")
+    path = tmp_path / "export" / "annotations" / "instances_default.json"
+    content = json.loads(path.read_text())
+    for category in content["categories"]:
+        category["supercategory"] = "things"
+    content["categories"].insert(0, {"id": 0, "name": "things", "supercategory": "none"})
+    path.write_text(json.dumps(content))
+    assert import_dataset(tmp_path / "export", tmp_path / "own").classes == exports.CLASSES
+
+
+def test_ade20k_ignores_0_and_names_the_others_by_their_first_word(tmp_path: Path) -> None:
+    root = tmp_path / "ADEChallengeData2016"
+    for name, split in zip(exports.NAMES, ("training", "training", "validation")):
+        exports.write(root / "images" / split / f"{name}.jpg", exports.image_of(name))
+        exports.write(root / "annotations" / split / f"{name}.png", exports.mask_of(name))
+    rows = ["Idx\tRatio\tTrain\tVal\tStuff\tName", "1\t0.1\t1\t1\t0\tcar, auto", "2\t0.1\t1\t1\t1\troad, route"]
+    (root / "objectInfo150.txt").write_text("\n".join(rows) + "\n")
+    done = import_dataset(tmp_path, tmp_path.parent / f"{tmp_path.name}-own")
+    assert (done.format, done.classes, done.splits) == ("ade20k", ("car", "road"), {"train": 2, "val": 1})
+    dataset = open_dataset("folder", done.root, "val")
+    expected = np.array([255, 0, 1], np.uint8)[exports.mask_of("c")]
+    np.testing.assert_array_equal(dataset[0][1], expected)
+
+
+def test_a_published_set_is_cut_down_to_other_classes(voc_root: Path, cityscapes_root: Path, tmp_path: Path) -> None:
+    done = import_dataset(voc_root, tmp_path / "a", mapping="car=vehicle,bus=vehicle,person=ignore")
+    assert (done.format, done.splits, len(done.classes)) == ("voc", {"train": 2, "val": 2}, 19)
+    done = import_dataset(cityscapes_root, tmp_path / "b", mapping="truck=car")
+    assert (done.format, done.images, len(done.classes)) == ("cityscapes", 4, 18)
+
+
+def test_compressed_runs_and_an_archive_of_tar_are_read(tmp_path: Path) -> None:
+    coco = pytest.importorskip("pycocotools.mask")
+    exports.coco(tmp_path / "export")
+    path = tmp_path / "export" / "annotations" / "instances_default.json"
+    content = json.loads(path.read_text())
+    for entry in content["annotations"]:
+        name, class_id = exports.NAMES[entry["image_id"] - 1], entry["category_id"] // 10
+        text = coco.encode(np.asfortranarray(exports.visible(name, class_id), np.uint8))["counts"].decode()
+        entry["segmentation"] = {"size": [exports.HEIGHT, exports.WIDTH], "counts": text}
+    path.write_text(json.dumps(content))
+    archive = shutil.make_archive(str(tmp_path / "export"), "gztar", tmp_path / "export")
+    import_dataset(Path(archive), tmp_path / "own")
+    ensure_identical(tmp_path / "own")

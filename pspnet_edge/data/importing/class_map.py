@@ -69,6 +69,7 @@ def class_map(source: Source, mapping: dict[str, str], ignore_id: int | None) ->
         OptionError: the map names a class or id that the source does not have.
         DataError: no class is left, or more than 254.
     """
+    source.names = {number: _printable(name) for number, name in source.names.items()}
     known = set(source.names.values())
     for name in mapping:
         if name not in known and not (name.isdigit() and int(name) < 1 << 16):
@@ -87,6 +88,11 @@ def class_map(source: Source, mapping: dict[str, str], ignore_id: int | None) ->
         )
     table = {number: IGNORE if target is None else classes.index(target) for number, target in targets.items()}
     return ClassMap(LabelSet("folder", tuple(classes), _palette(classes, targets, source)), table)
+
+
+def _printable(name: str) -> str:
+    """A class name that a line of UTF-8 text can hold."""
+    return " ".join(name.encode("utf-8", "replace").decode().split()) or "unnamed"
 
 
 def _target(number: int, name: str | None, mapping: dict[str, str], ignored: set[int]) -> str | None:

@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import DataError
-from ...labels import CITYSCAPES
+from ..camvid import camvid
 from ..cityscapes import cityscapes
 from ..class_list import is_ignore
-from ..files import files_below, is_litter
+from ..files import FileSet, files_below, is_litter
 from ..layout import IMAGE_SUFFIXES, Layout, layout_of
 from ..mask_file import Colour, ids_by_colour, read_raw_mask
 from ..reading import read_text
+from ..voc import voc
 from .colour_list import COLOUR_LISTS, read_colour_list, read_labelmap, read_names
 from .source import (
     BACKGROUND,
@@ -47,7 +48,12 @@ def read_voc(root: Path, options: ReadOptions) -> Source:
     """VOC's tree with its own classes, as labelme2voc and others write it: palette indices."""
     if (root / "labelmap.txt").is_file():
         return read_cvat(root, options)
-    names = _names(root, options, ("class_names.txt", "labels.txt", "classes.txt"))
+    below = (root, root / "VOC2012", root / "VOCdevkit" / "VOC2012")
+    root = next((folder for folder in below if (folder / "JPEGImages").is_dir()), root)
+    listings = ("class_names.txt", "labels.txt", "classes.txt")
+    if not options.classes and not any((root / name).is_file() for name in listings) and _listed_splits(root):
+        return _published("voc", voc, root, options)
+    names = _names(root, options, listings)
     source = Source("voc", {index: BACKGROUND if is_background(name) else name for index, name in enumerate(names)})
     if options.classes and options.classes.colours:
         source.colours = dict(enumerate(options.classes.colours))
@@ -62,6 +68,8 @@ def read_voc(root: Path, options: ReadOptions) -> Source:
 
 def read_camvid(root: Path, options: ReadOptions) -> Source:
     """CamVid's colour masks: the original 701 images, copies of them with ``class_dict.csv``, and CVAT's export."""
+    if (root / "trainannot").is_dir() and (root / "train.txt").is_file() and not (root / "label_colors.txt").is_file():
+        return _published("camvid", camvid, root, options)
     source = _source("camvid", _colours(root, options))
     folders = [entry for entry in sorted(root.iterdir()) if entry.is_dir() and not is_litter(entry.name)]
     masks = [
@@ -138,18 +146,32 @@ def read_folder(root: Path, options: ReadOptions) -> Source:
 def read_cityscapes(root: Path, options: ReadOptions) -> Source:
     """Cityscapes' layout: its 19 classes, or one's own with ``--classes`` in the order of the label ids."""
     if options.classes is None:
-        dataset = [
-            (split, cityscapes(root, split)) for split in ("train", "val") if (root / "leftImg8bit" / split).is_dir()
-        ]
-        source = Source("cityscapes", dict(enumerate(CITYSCAPES.classes)), dict(enumerate(CITYSCAPES.palette)))
-        for split, opened in dataset:
-            for index, (image, _) in enumerate(opened.pairs):
-                source.items.append(
-                    Item(item_name(image, root), image, image.suffix, partial(opened.mask, index), split)
-                )
-        return source
+        return _published("cityscapes", cityscapes, root, options)
     source = _with_colours(Source("cityscapes", dict(enumerate(options.classes.names))), options)
     return _paired_cityscapes(source, root, options)
+
+
+def _published(name: str, open_split: Callable[[Path, str], FileSet], root: Path, options: ReadOptions) -> Source:
+    """One of the data sets that are read as they are, to be renamed, merged or cut down."""
+    source: Source | None = None
+    reasons: list[str] = []
+    for split in ("train", "val", "test"):
+        try:
+            opened = open_split(root, split)
+        except DataError as error:
+            reasons.append(str(error))
+            continue
+        labels = opened.label_set
+        source = source or Source(name, dict(enumerate(labels.classes)), dict(enumerate(labels.palette)))
+        for index, (image, mask) in enumerate(opened.pairs):
+            if mask.is_file():
+                item = Item(
+                    item_name(image, root, options.images), image, image.suffix, partial(opened.mask, index), split
+                )
+                source.items.append(item)
+    if source is None:
+        raise DataError(reasons[0])
+    return source
 
 
 def read_cvat_cityscapes(root: Path, options: ReadOptions) -> Source:
@@ -215,7 +237,9 @@ def _paired(
             continue
         used.add(image)
         split = (splits or {}).get(mask.stem) or split_of_path(mask, root) or split_of_path(image, root)
-        source.items.append(Item(item_name(image, root), image, image.suffix, _drawn(mask, source), split))
+        source.items.append(
+            Item(item_name(image, root, options.images), image, image.suffix, _drawn(mask, source), split)
+        )
     return source
 
 

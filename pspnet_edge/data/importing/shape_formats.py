@@ -53,6 +53,10 @@ def read_coco(root: Path, options: ReadOptions) -> Source:
         for _, content in documents for entry in content["categories"]
         if isinstance(entry, dict) and isinstance(entry.get("id"), int) and "name" in entry
     }  # fmt: skip
+    # Roboflow adds a category that only groups the others.
+    used = {entry.get("category_id") for _, content in documents for entry in _dicts(content.get("annotations") or [])}
+    groups = {entry.get("supercategory") for _, content in documents for entry in _dicts(content["categories"])}
+    categories = {number: name for number, name in categories.items() if number in used or name not in groups}
     source = Source("coco", with_background(categories[number] for number in sorted(categories)))
     ids = {number: id_of(source.names, name) for number, name in categories.items()}
     images = ImageIndex([place for place in (options.images, root) if place])
@@ -71,7 +75,7 @@ def read_coco(root: Path, options: ReadOptions) -> Source:
                 continue
             split = split_of_path(image, root) or split_of(path.stem) or split_of_path(path, root)
             draw = partial(_draw_coco, source, entry, by_image.get(entry.get("id"), []), ids, path)
-            source.items.append(Item(item_name(image, root), image, image.suffix, draw, split))
+            source.items.append(Item(item_name(image, root, options.images), image, image.suffix, draw, split))
     return source
 
 
@@ -127,7 +131,7 @@ def read_labelme(root: Path, options: ReadOptions) -> Source:
         if image is None:
             source.drop(path, f"its image {named} is not there")
             continue
-        name = item_name(path.with_suffix(path.suffix), root)
+        name = item_name(path, root)
         draw = partial(_draw_labelme, source, content, image, path)
         source.items.append(Item(name, image, suffix, draw, split_of_path(path, root)))
     return source
@@ -196,7 +200,9 @@ def read_label_studio(root: Path, options: ReadOptions) -> Source:
             source.drop(f"task {task.get('id')} of {path.name}", f"its image {named} is not there: give --images DIR")
             continue
         draw = partial(_draw_label_studio, source, found, image, f"task {task.get('id')} of {path.name}")
-        source.items.append(Item(item_name(image, root), image, image.suffix, draw, split_of_path(image, root)))
+        source.items.append(
+            Item(item_name(image, root, options.images), image, image.suffix, draw, split_of_path(image, root))
+        )
     return source
 
 
@@ -306,7 +312,7 @@ def read_supervisely(root: Path, options: ReadOptions) -> Source:
             source.drop(path, "its image is not there" if image is None else "it is not a Supervisely annotation")
             continue
         draw = partial(_draw_supervisely, source, content, path)
-        name = item_name(image, root)
+        name = item_name(image, root, options.images)
         source.items.append(Item(name, image, image.suffix, draw, split_of_path(image, root)))
     return source
 
@@ -381,7 +387,7 @@ def read_yolo(root: Path, options: ReadOptions) -> Source:
             continue
         draw = partial(_draw_yolo, source, names, image, path)
         split = split_of_path(image, root)
-        source.items.append(Item(item_name(image, root), image, image.suffix, draw, split))
+        source.items.append(Item(item_name(image, root, options.images), image, image.suffix, draw, split))
     return source
 
 

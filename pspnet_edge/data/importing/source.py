@@ -15,11 +15,12 @@ from ...errors import DataError
 from ..class_list import ClassList
 from ..files import files_below
 from ..image_file import read_image
-from ..layout import IMAGE_SUFFIXES, MASK_ENDINGS, SPLITS
+from ..layout import IMAGE_FOLDERS, IMAGE_SUFFIXES, MASK_ENDINGS, SPLITS
 from ..mask_file import Colour
 
 Ids = NDArray[Any]
 BACKGROUND = "background"
+_SILENT_FOLDERS = {*IMAGE_FOLDERS, "default", "data", "leftimg8bit", "imgsfine", "701_stillsraw_full"}
 MOST_PIXELS = 1 << 28
 """Of one mask; more is a claim of a damaged file."""
 
@@ -125,14 +126,16 @@ def image_of_mask(mask: Path, images: ImageIndex) -> Path | None:
     return None
 
 
-def item_name(path: Path, root: Path) -> str:
-    """A name in the data set for an image below a folder: its path without suffix, without folders that say nothing."""
-    try:
-        relative = path.relative_to(root)
-    except ValueError:
-        relative = Path(path.name)
-    parts = [part for part in relative.with_suffix("").parts[:-1] if split_of(part) is not None]
-    return PurePosixPath(*parts, relative.with_suffix("").name).as_posix()
+def item_name(path: Path, *roots: Path | None) -> str:
+    """A name in the data set for an image: its path below the first root that holds it, without suffix.
+
+    Folders that say nothing, such as ``images`` and ``default``, are left out.
+    """
+    below = next(
+        (path.relative_to(root) for root in roots if root is not None and root in path.parents), Path(path.name)
+    )
+    parts = [part for part in below.parts[:-1] if part.lower() not in _SILENT_FOLDERS]
+    return PurePosixPath(*parts, below.with_suffix("").name).as_posix()
 
 
 def split_of(text: str) -> str | None:
