@@ -11,6 +11,8 @@ from .errors import MissingPackage
 _EXTRA = {
     "torch": "train",
     "timm": "train",
+    "yaml": "train",
+    "safetensors.torch": "train",
     "tensorboard": "train",
     "wandb": "wandb",
     "mlflow": "mlflow",

@@ -10,7 +10,11 @@ import typer
 from .output import JsonFlag, result, say
 
 if TYPE_CHECKING:
-    from ..model.foreign.importer import Imported
+    from ..model.foreign.importer import Imported, ImportOptions
+
+_FORMATS = ("semseg", "mmseg", "smp", "paddleseg", "csail", "bubbliiiing", "kazuto1011", "lextal")
+_NETWORK = "What weights do not show"
+_INPUT = "What its input was in training"
 
 
 def register(app: typer.Typer) -> None:
@@ -21,71 +25,134 @@ def register(app: typer.Typer) -> None:
 def import_(
     arguments: Annotated[
         list[str],
-        typer.Argument(metavar="CHECKPOINT", help="A checkpoint file of another project."),
+        typer.Argument(metavar="FILE", help="Its checkpoint, or a folder of save_pretrained or of CSAIL's two files."),
     ],
     format_name: Annotated[
-        str,
-        typer.Option(
-            "--format", metavar="auto|semseg|mmseg|smp|paddleseg", help="Project it comes from; auto recognizes it."
-        ),
+        str, typer.Option("--format", metavar="auto|" + "|".join(_FORMATS), help="The project it comes from.")
     ] = "auto",
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", metavar="FILE", help="Default: CHECKPOINT's name with .imported.pt."),
+        typer.Option("-o", "--output", metavar="FILE", help="Default: the file's name with .imported.pt."),
     ] = None,
     auto: Annotated[bool, typer.Option("--auto", hidden=True)] = False,
     label_set: Annotated[
         str | None,
-        typer.Option(metavar="camvid|voc|cityscapes", help="Label set it was trained for; reorders the classes."),
+        typer.Option(metavar="camvid|voc|cityscapes", help="What it was trained for; puts the classes into its order."),
     ] = None,
     classes: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Class names, one per line, in the order of the logits.")
-    ] = None,
-    bins: Annotated[
-        str | None, typer.Option(metavar="N,N,…", help="Bins of the pyramid pooling module, if not 1,2,3,6.")
+        Path | None, typer.Option(metavar="FILE", help="Class names, one per line, in the order of its logits.")
     ] = None,
     reference: Annotated[
-        Path | None, typer.Option(metavar="FILE.npz", help="An `input` and its `logits`, to compare with.")
+        Path | None,
+        typer.Option(metavar="FILE.npz", help="A `picture` (or `input`) and its `logits` there, to compare with."),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(metavar="model|ema", help="Where the file holds both; default: model.", rich_help_panel=_NETWORK),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Its .py, .yml or config.json; read by itself where it is in the file or beside it.",
+            rich_help_panel=_NETWORK,
+        ),
+    ] = None,
+    bins: Annotated[
+        str | None,
+        typer.Option(metavar="N,N,…", help="Of its pyramid, where not 1,2,3,6.", rich_help_panel=_NETWORK),
+    ] = None,
+    output_stride: Annotated[
+        int | None, typer.Option(metavar="8|16|32", help="Of its backbone.", rich_help_panel=_NETWORK)
+    ] = None,
+    align_corners: Annotated[
+        bool | None, typer.Option("--align-corners/--no-align-corners", rich_help_panel=_NETWORK)
+    ] = None,
+    encoder: Annotated[
+        str | None, typer.Option(metavar="NAME", help="What smp calls its encoder.", rich_help_panel=_NETWORK)
+    ] = None,
+    decoder: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="CSAIL's second file.", rich_help_panel=_NETWORK)
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            metavar="P", help="A network of one logit: more than this is the object.", rich_help_panel=_NETWORK
+        ),
+    ] = None,
+    mean: Annotated[
+        str | None, typer.Option(metavar="R,G,B", help="Subtracted, after --scale.", rich_help_panel=_INPUT)
+    ] = None,
+    std: Annotated[
+        str | None, typer.Option(metavar="R,G,B", help="Divided by, after --mean.", rich_help_panel=_INPUT)
+    ] = None,
+    scale: Annotated[
+        float | None,
+        typer.Option(
+            metavar="255|1",
+            help="Pixels are divided by this first; default: 255 where --std is at most 1, else 1.",
+            rich_help_panel=_INPUT,
+        ),
+    ] = None,
+    colour: Annotated[
+        str | None,
+        typer.Option(
+            "--colour",
+            "--color",
+            metavar="rgb|bgr",
+            help="Order of its channels, and of --mean and --std.",
+            rich_help_panel=_INPUT,
+        ),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Import a PSPNet checkpoint of semseg, mmsegmentation, segmentation-models-pytorch or PaddleSeg."""
+    """Turn a PSPNet of another project into a checkpoint of ours, with the same logits.
+
+    semseg, mmsegmentation, segmentation-models-pytorch, PaddleSeg and four smaller projects; see docs/import.md.
+    """
     from ..artifact import ensure_writable, sha256_of
     from ..lazy import require
 
     chosen, source = _format_and_source(arguments, format_name, auto)
-    output = output or source.with_suffix(".imported.pt")
+    output = output or _default_output(source)
     ensure_writable(output)
     require("torch", "import a checkpoint")
     from ..model.checkpoint import save_checkpoint
     from ..model.foreign.classes import find_label_set
-    from ..model.foreign.importer import difference_from_reference, import_checkpoint
+    from ..model.foreign.importer import ImportOptions, import_checkpoint
+    from ..model.foreign.places import find_given
+    from ..model.foreign.reference import difference_from_reference
 
-    imported = import_checkpoint(
-        source,
-        chosen,
+    options = ImportOptions(
         bins=_parse_bins(bins),
         label_set=None if label_set is None else find_label_set(label_set),
         class_names=_read_names(classes),
+        weights=weights,  # type: ignore[arg-type]
+        mean=_parse_numbers(mean, "--mean"),
+        std=_parse_numbers(std, "--std"),
+        scale=scale,
+        colour=None if colour is None else colour.lower(),  # type: ignore[arg-type]
+        threshold=threshold,
+        config=config,
+        encoder=encoder,
+        decoder=decoder,
+        output_stride=output_stride,
+        align_corners=align_corners,
     )
+    imported = import_checkpoint(source, chosen, options)
     difference = None if reference is None else difference_from_reference(imported, reference)
-    origin = {
-        "format": imported.format,
-        "source": source.name,
-        "source_sha256": sha256_of(source),
-        "assumed": list(imported.assumed),
-        "class_order": None if imported.class_order is None else list(imported.class_order),
-    }
+    file = find_given(source, decoder).checkpoint
+    origin = _origin(imported, options, file.name, sha256_of(file))
     save_checkpoint(output, imported.model, imported.label_set, {"imported": origin})
     model = imported.model
     facts: dict[str, Any] = {
         "checkpoint": str(output),
         **origin,
         "network": model.preset,
-        "architecture": model.architecture,
-        "mean": list(model.mean),
-        "std": list(model.std),
+        "architecture": model.described_architecture,
         "align_corners": model.align_corners,
+        "output_stride": model.backbone.output_stride,
+        "channels": model.shape.in_channels,
         "label_set": imported.label_set.facts(),
         "left_out": imported.left_out,
     }
@@ -96,8 +163,37 @@ def import_(
     result(facts, as_json, f"{output}: {model.preset} of {imported.format}, {model.classes} classes{compared}")
 
 
+def _origin(imported: Imported, options: ImportOptions, name: str, sha256: str) -> dict[str, Any]:
+    """What is kept in the checkpoint about where it comes from."""
+    known = imported.preprocessing
+    return {
+        "format": imported.format,
+        "source": name,
+        "source_sha256": sha256,
+        "encoder": imported.encoder or None,
+        "assumed": list(imported.assumed),
+        "chosen": list(imported.remarks),
+        "bins": list(imported.bins),
+        "mean": list(known.mean),
+        "std": list(known.std),
+        "colour": known.colour,
+        "preprocessing": known.source,
+        "threshold": imported.threshold,
+        "class_order": None if imported.class_order is None else list(imported.class_order),
+    }
+
+
 def _tell(imported: Imported) -> None:
-    say(f"taken as {imported.format}'s default: {', '.join(imported.assumed)}")
+    for remark in imported.remarks:
+        say(remark)
+    if imported.assumed:
+        say(f"taken as {imported.format}'s default: {', '.join(imported.assumed)}")
+    known = imported.preprocessing
+    mean, std = (",".join(f"{value:g}" for value in values) for values in (known.mean, known.std))
+    order = f", {known.colour}" if len(known.mean) > 1 else ""
+    say(f"preprocessing: (pixel - {mean}) / {std}{order} ({known.source}); --mean, --std, --scale, --colour change it")
+    if imported.threshold is not None:
+        say(f"one logit: a pixel is {imported.label_set.classes[1]} above a probability of {imported.threshold:g}")
     if imported.label_set.classes[0] == "class 0":
         say("no class names are known, so they are numbered: give --label-set or --classes")
     if imported.class_order is not None:
@@ -107,28 +203,49 @@ def _tell(imported: Imported) -> None:
         say(f"left out, {reason}: {keys[0]}{f' and {len(keys) - 1} more' if len(keys) > 1 else ''}")
 
 
-def _format_and_source(arguments: list[str], wanted: str, auto: bool) -> tuple[str | None, Path]:
-    """The format, None to recognize it, and the file; also as 0.1 spelled them: ``mmseg FILE`` and ``--auto FILE``."""
-    formats = ("semseg", "mmseg", "smp", "paddleseg")
-    if wanted not in ("auto", *formats):
-        raise typer.BadParameter(f"unknown format {wanted!r}: choose auto, {', '.join(formats)}")
-    if len(arguments) == 2 and arguments[0] in formats and not auto:
-        say(f"`import {arguments[0]} FILE` is now `import FILE --format {arguments[0]}`")
+def _format_and_source(arguments: list[str], format_name: str, auto: bool) -> tuple[str | None, Path]:
+    """The format, None to recognize it, and the file; with the spelling of earlier versions too."""
+    if format_name not in ("auto", *_FORMATS):
+        raise typer.BadParameter(f"unknown format {format_name!r}: choose auto or one of {', '.join(_FORMATS)}")
+    if len(arguments) == 2 and arguments[0] in _FORMATS:
+        if auto or format_name not in ("auto", arguments[0]):
+            raise typer.BadParameter("give the format once, with --format")
+        say(f"`import {arguments[0]} FILE` is the old spelling: use `import FILE --format {arguments[0]}`")
         return arguments[0], Path(arguments[1])
-    if len(arguments) != 1 or arguments[0] in formats:
-        raise typer.BadParameter("give one checkpoint file")
     if auto:
-        say("--auto is not needed any more: the format is recognized")
-    return None if wanted == "auto" else wanted, Path(arguments[0])
+        say("--auto is the old spelling: `import FILE` recognizes the format")
+    if len(arguments) != 1:
+        raise typer.BadParameter("give one checkpoint, and the project it comes from with --format")
+    return (None if format_name == "auto" else format_name), Path(arguments[0])
+
+
+def _default_output(source: Path) -> Path:
+    name = source.resolve().name if source.is_dir() else source.name
+    stem = name.rpartition(".")[0] or name
+    return source.parent / f"{name if source.is_dir() else stem}.imported.pt"
 
 
 def _parse_bins(text: str | None) -> list[int] | None:
     if text is None:
         return None
-    parts = text.split(",")
-    if not all(part.strip().isdecimal() and int(part) for part in parts):
-        raise typer.BadParameter(f"{text!r} are not bins: give whole numbers of at least 1 such as 1,2,3,6")
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and len(part) < 5 and int(part) for part in parts):
+        raise typer.BadParameter(f"{text[:80]!r} are not bins: give whole numbers of at least 1 such as 1,2,3,6")
     return [int(part) for part in parts]
+
+
+def _parse_numbers(text: str | None, option: str) -> list[float] | None:
+    import math
+
+    if text is None:
+        return None
+    try:
+        values = [float(part) for part in text.replace("[", "").replace("]", "").replace(" ", ",").split(",") if part]
+    except ValueError:
+        values = []
+    if not values or not all(math.isfinite(value) for value in values):
+        raise typer.BadParameter(f"{text[:80]!r} are not numbers: give {option} as 123.675,116.28,103.53")
+    return values
 
 
 def _read_names(path: Path | None) -> list[str] | None:

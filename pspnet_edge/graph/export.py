@@ -117,7 +117,7 @@ def export_checkpoint(
         "input_hw": list(size_hw),
         "batch": batch,
         "label_set": model.label_set.facts(),
-        "architecture": source.model.architecture,
+        "architecture": source.model.described_architecture,
         "mean": list(source.model.mean),
         "std": list(source.model.std),
         "align_corners": source.model.align_corners,

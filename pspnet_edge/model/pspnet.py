@@ -6,7 +6,7 @@ Source: H. Zhao et al., Pyramid Scene Parsing Network, CVPR 2017.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
@@ -67,7 +67,8 @@ class Preset:
     stride_first: bool = False
     groups: int = 1
     group_width: int = 64
-    """These eleven are the ResNet's, see ``resnet.ResNet``."""
+    first_dilation: int = 0
+    """These twelve are the ResNet's, see ``resnet.ResNet``."""
     in_channels: int = 3
     """Of the frames: 3, 1 (grey, thermal) or 4 (a fourth beside the colours)."""
     pyramid_relu: bool = True
@@ -201,6 +202,29 @@ class PSPNet(nn.Module):
             logits = self._decode(features)
             return logits, logits if self.aux_head is None else self.aux_head(features[-2])
 
+    @property
+    def described_architecture(self) -> dict[str, Any]:
+        """``architecture`` for people: nodes are counted."""
+        return {
+            key: f"{len(value)} nodes" if key in ("nodes", "neck") else value
+            for key, value in self.architecture.items()
+        }
+
+    def set_normalization(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Normalize the input with these, RGB in 0–255, one of each per channel."""
+        self.mean, self.std = tuple(mean), tuple(std)
+        usual = (
+            values_for(self.shape.in_channels, self.backbone.mean),
+            values_for(self.shape.in_channels, self.backbone.std),
+        )
+        own = ((), ()) if (self.mean, self.std) == usual else (self.mean, self.std)
+        self.shape = replace(self.shape, mean=own[0], std=own[1])
+
+    def remove_aux_head(self) -> None:
+        """Leave out what only training reads."""
+        self.aux_head = None
+        self.shape = replace(self.shape, aux_width=0)
+
     def input_convolutions(self) -> list[nn.Conv2d]:
         """The convolutions that read the frame, whose weights know its colour order."""
         if isinstance(self.backbone, NodeGraph):
@@ -275,6 +299,7 @@ def _backbone(shape: Preset) -> Backbone:
             stride_first=shape.stride_first,
             groups=shape.groups,
             group_width=shape.group_width,
+            first_dilation=shape.first_dilation,
         )
     if shape.backbone == "vgg16":
         return Vgg16(shape.in_channels)

@@ -53,6 +53,7 @@ class ResNet(nn.Module):
         stride_first: in a bottleneck the first 1×1 convolution has the stride (Caffe's style) rather than the 3×3 one.
         groups: of the 3×3 convolution of a bottleneck (ResNeXt).
         group_width: channels per group at a stage width of 64; 64 for a plain ResNet.
+        first_dilation: of the first block of every stage; 0 for what the options above say.
 
     Raises:
         OptionError: values outside of these.
@@ -78,6 +79,7 @@ class ResNet(nn.Module):
         stride_first: bool = False,
         groups: int = 1,
         group_width: int = 64,
+        first_dilation: int = 0,
     ) -> None:
         super().__init__()
         if variant not in DEPTHS or output_stride not in (8, 16, 32) or stages not in (2, 3, 4):
@@ -101,6 +103,7 @@ class ResNet(nn.Module):
                 first = index == 0
                 block_step = step if first else 1
                 spread = max(dilation // 2, 1) if first and contract_dilation else dilation
+                spread = first_dilation if first and first_dilation else spread
                 project = first and (inputs != outputs or block_step > 1 or project_first)
                 shortcut = _Shortcut(inputs, outputs, block_step, average_shortcut) if project else None
                 if bottleneck:
@@ -109,7 +112,8 @@ class ResNet(nn.Module):
                         _Bottleneck(inputs, inner, outputs, block_step, spread, shortcut, stride_first, groups)
                     )
                 else:
-                    spread_pair = (spread, dilation if dilate_second else 1)
+                    second = spread if first and first_dilation else dilation
+                    spread_pair = (spread, second if dilate_second else 1)
                     blocks.append(_BasicBlock(inputs, width, block_step, spread_pair, shortcut))
                 inputs = outputs
             self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))

@@ -3,33 +3,82 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
 import torch
+from torch import Tensor
 
-from ...errors import ModelError
+from ...errors import ModelError, OptionError
 from ...labels import LabelSet
+from ..imagenet import values_for
 from ..pspnet import PSPNet
-from ..pyramid import resize
-from . import mmseg, paddleseg, semseg, smp
+from . import mmseg, paddleseg, relatives, semseg, smp
 from .classes import named_classes
 from .files import StoredCheckpoint, read_stored
-from .layout import Layout, build
+from .layout import Colour, Layout, Preprocessing, build
+from .places import Given, find_given
+from .settings import Settings, find_settings
+from .state import WeightsChoice
 from .weights import ForeignWeights
 
-_LAYOUTS: dict[str, tuple[str, Callable[[ForeignWeights, Mapping[str, Any]], Layout]]] = {
+Format = Literal["semseg", "mmseg", "smp", "paddleseg", "csail", "bubbliiiing", "kazuto1011", "lextal"]
+
+_LAYOUTS: dict[str, tuple[str, Callable[..., Layout]]] = {
     "semseg": (semseg.MARKER, semseg.layout),
     "mmseg": (mmseg.MARKER, mmseg.layout),
     "smp": (smp.MARKER, smp.layout),
     "paddleseg": (paddleseg.MARKER, paddleseg.layout),
+    "csail": (relatives.CSAIL_MARKER, relatives.csail),
+    "bubbliiiing": (relatives.BUBBLIIIING_MARKER, relatives.bubbliiiing),
+    "kazuto1011": (relatives.KAZUTO_MARKER, relatives.kazuto),
+    "lextal": (relatives.LEXTAL_MARKER, relatives.lextal),
 }
-FORMATS = tuple(_LAYOUTS)
+FORMATS: tuple[str, ...] = tuple(_LAYOUTS)
 
-# Of the largest logit: float32 on one machine differs from another's by less, and every known trap by far more.
-_TOLERANCE = 1e-3
+# Keys of other families of networks, so that what is held out can be named.
+_OTHER_NETWORKS = (
+    ("decoder.blocks.", "a U-Net of segmentation-models-pytorch"),
+    ("decoder.aspp.", "a DeepLabV3 of segmentation-models-pytorch"),
+    ("decode_head.image_pool", "a DeepLabV3 of mmsegmentation"),
+    ("decode_head.aspp", "a DeepLabV3 of mmsegmentation"),
+    ("decode_head.", "another network of mmsegmentation"),
+    ("classifier.0.convs", "a DeepLabV3 of torchvision"),
+    ("model.22.", "a YOLO network"),
+    ("segformer.", "a SegFormer"),
+)
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """What weights do not show and a user knows; None leaves it to the file, its configuration or the format."""
+
+    bins: Sequence[int] | None = None
+    """Of the pyramid, in the order of its branches."""
+    label_set: LabelSet | None = None
+    """What it was trained for; the logits are put into this order."""
+    class_names: Sequence[str] | None = None
+    """Its classes in the order of its logits."""
+    weights: WeightsChoice | None = None
+    """``model`` or ``ema``, where the file holds both."""
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+    scale: float | None = None
+    """Pixels are divided by ``scale`` before ``mean`` and ``std``; None: 255 where ``std`` is at most 1, else 1."""
+    colour: Colour | None = None
+    """The order of the network's channels, and of ``mean`` and ``std``."""
+    threshold: float | None = None
+    """Of the probability, for a network of one logit."""
+    config: Path | None = None
+    """The configuration of its training: .py, .yml or .json."""
+    encoder: str | None = None
+    """What segmentation-models-pytorch calls its encoder."""
+    decoder: Path | None = None
+    """CSAIL's second file."""
+    output_stride: int | None = None
+    """8, 16 or 32."""
+    align_corners: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -45,92 +94,240 @@ class Imported:
     """Reasons by key."""
     class_order: tuple[int, ...] | None
     """Which of the checkpoint's logits each class had; None where the order is the same."""
+    remarks: tuple[str, ...] = ()
+    """What was chosen: which of two state dicts, which configuration."""
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    """As the other network takes its input; ours is the same network for RGB."""
+    threshold: float | None = None
+    """Of the probability, where the other network has a single logit."""
+    encoder: str = ""
+    """What the other project calls the backbone, where that is known."""
+
+    @property
+    def bins(self) -> tuple[int, ...]:
+        """Of the pyramid."""
+        return self.model.shape.bins
 
 
 def import_checkpoint(
-    path: Path,
-    format_name: str | None = None,
-    *,
-    bins: Sequence[int] | None = None,
-    label_set: LabelSet | None = None,
-    class_names: Sequence[str] | None = None,
+    path: Path, format_name: str | None = None, options: ImportOptions | None = None, **values: Any
 ) -> Imported:
     """Read a PSPNet of another project.
 
     Args:
-        path: its checkpoint.
-        format_name: one of ``FORMATS``; None recognises it by its keys.
-        bins: of the pyramid in the order of its branches, where they are not 1, 2, 3, 6.
-        label_set: what it was trained for; the logits are put into this order.
-        class_names: its classes in the order of its logits, where the file and the format do not say.
+        path: its checkpoint, or a folder of ``save_pretrained`` or of CSAIL's two files.
+        format_name: one of ``FORMATS``; None recognizes it by its keys.
+        options: what weights do not show.
+        values: fields of ``ImportOptions``, in place of ``options``.
 
     Raises:
         ModelError: a file that is damaged, unsafe, of another kind, or changed in a way that is not known.
-        OptionError: classes that do not fit the checkpoint.
+        OptionError: options that do not fit the checkpoint.
     """
-    stored = read_stored(path)
-    name = _recognised(path, stored, format_name)
-    weights = ForeignWeights(stored.tensors, path)
-    layout = _LAYOUTS[name][1](weights, stored.meta)
-    model = build(weights, layout, bins)
-    usual_names = layout.orders.get(label_set.name) if label_set else None
-    labels, order = named_classes(model.classes, label_set, class_names or layout.class_names or usual_names)
+    options = replace(options or ImportOptions(), **values)
+    _check(options)
+    given = find_given(path, options.decoder)
+    stored = _read(given, options.weights)
+    name = _recognized(given.checkpoint, stored, format_name)
+    weights = ForeignWeights(stored.tensors, given.checkpoint)
+    settings = find_settings(given.checkpoint, stored.meta, options.config)
+    layout = _layout(name, weights, stored, settings, options)
+    threshold = options.threshold if options.threshold is not None else layout.threshold
+    model, single = build(weights, layout, options.bins, threshold)
+    if options.threshold is not None and not single:
+        raise OptionError(
+            f"a threshold is for a network of one logit, and {given.checkpoint} has {model.classes}: "
+            "leave out --threshold"
+        )
+    preprocessing = _preprocessing(layout, stored.buffers, options, model.shape.in_channels)
+    _normalize(model, preprocessing)
+    labels, order = _classes(layout, options, model, single)
     if order is not None:
         _reorder(model, order)
-    left_out = weights.left_out | dict.fromkeys(stored.beside, "training state")
-    return Imported(model, labels, name, layout.assumed, left_out, order)
+    remarks = list(stored.remarks)
+    if layout.settings:
+        remarks.append(f"read {layout.settings}")
+    assumed = list(layout.assumed)
+    if options.bins is None and layout.bins is None:
+        assumed.append(f"bins {','.join(map(str, model.shape.bins))}")
+    left_out = weights.left_out | stored.beside
+    return Imported(
+        model,
+        labels,
+        name,
+        tuple(assumed),
+        left_out,
+        order,
+        tuple(remarks),
+        preprocessing,
+        threshold if single else None,
+        layout.encoder,
+    )
 
 
-def difference_from_reference(imported: Imported, path: Path) -> float:
-    """The largest difference between the logits and those that the other project computed.
+def _check(options: ImportOptions) -> None:
+    if options.threshold is not None and not 0 < options.threshold < 1:
+        raise OptionError(f"threshold {options.threshold} is not a probability: give a number between 0 and 1")
+    if options.colour not in (None, "rgb", "bgr"):
+        raise OptionError(f"unknown colour order {options.colour!r}: choose rgb or bgr")
+    if options.weights not in (None, "model", "ema"):
+        raise OptionError(f"unknown weights {options.weights!r}: choose model or ema")
+    if options.output_stride not in (None, 8, 16, 32):
+        raise OptionError(f"an output stride of {options.output_stride} is unknown: choose 8, 16 or 32")
+    if options.bins is not None and (not options.bins or not all(0 < size <= 1000 for size in options.bins)):
+        raise OptionError(f"bins of {list(options.bins)} cannot pool: give whole numbers from 1 to 1000")
+    if options.scale is not None and not 0 < options.scale <= 1e6:
+        raise OptionError(f"a scale of {options.scale} is not possible: give what pixels are divided by, e.g. 255")
 
-    Args:
-        imported: the network.
-        path: an ``.npz`` with ``input`` (``float [N, 3, H, W]``, normalised, as the other network takes it) and
-            ``logits`` (``float [N, classes, h, w]``, at the network's stride or resized to the input).
 
-    Raises:
-        ModelError: the file cannot be read, its shapes do not fit, or the networks do not compute the same.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            x, expected = (torch.from_numpy(arrays[name]).float() for name in ("input", "logits"))
-    except (OSError, KeyError, ValueError) as error:
-        raise ModelError(
-            f"{path} is not a reference ({error}): save one with numpy.savez(FILE, input=…, logits=…)"
-        ) from error
-    if x.ndim != 4 or x.shape[1] != 3 or expected.ndim != 4:
-        raise ModelError(
-            f"{path} maps {list(x.shape)} to {list(expected.shape)}, expected [N, 3, H, W] to [N, classes, h, w]: "
-            "save the input and the logits as they are"
+def _read(given: Given, weights: WeightsChoice | None) -> StoredCheckpoint:
+    stored = read_stored(given.checkpoint, weights)
+    if given.decoder is None:
+        return stored
+    decoder = read_stored(given.decoder, weights)
+    tensors = {f"encoder.{key}": value for key, value in stored.tensors.items()}
+    tensors |= {f"decoder.{key}": value for key, value in decoder.tensors.items()}
+    return replace(stored, tensors=tensors, remarks=(*stored.remarks, f"the decoder is {given.decoder.name}"))
+
+
+def _layout(
+    name: str, weights: ForeignWeights, stored: StoredCheckpoint, settings: Settings, options: ImportOptions
+) -> Layout:
+    if name == "smp":
+        encoder = options.encoder or _encoder_in(stored.meta)
+        layout = smp.layout(weights, stored.meta, settings, encoder)
+    elif options.encoder is not None:
+        raise OptionError(f"--encoder is for checkpoints of segmentation-models-pytorch, not for {name}: leave it out")
+    elif options.output_stride is not None and name in ("csail", "bubbliiiing"):
+        layout = _LAYOUTS[name][1](weights, stored.meta, _with_stride(settings, options.output_stride))
+    else:
+        layout = _LAYOUTS[name][1](weights, stored.meta, settings)
+    fixed = dict(layout.fixed)
+    assumed = layout.assumed
+    if options.output_stride is not None and name in ("semseg", "mmseg", "paddleseg", "kazuto1011", "lextal"):
+        fixed["output_stride"] = options.output_stride
+        fixed |= {"strides": (), "dilations": ()}
+        if layout.graph is not None:
+            raise OptionError(
+                "an output stride cannot be given for this backbone: give its configuration with --config"
+            )
+        assumed = tuple(phrase for phrase in assumed if not phrase.startswith("output stride"))
+    if options.align_corners is not None:
+        fixed["align_corners"] = options.align_corners
+        assumed = tuple(phrase for phrase in assumed if not phrase.startswith("align_corners"))
+    return replace(layout, fixed=fixed, assumed=assumed)
+
+
+def _with_stride(settings: Settings, stride: int) -> Settings:
+    arch = "resnetdilated" if stride == 8 else "resnet"
+    values = dict(settings.values) | {"downsample_factor": stride, "MODEL": {"arch_encoder": arch}}
+    return Settings(settings.source or "--output-stride", values, settings.text)
+
+
+def _encoder_in(meta: Mapping[str, Any]) -> str | None:
+    for key in ("encoder_name", "encoder"):
+        value = meta.get(key)
+        if isinstance(value, str):
+            return value
+    return None
+
+
+def _preprocessing(
+    layout: Layout, buffers: Mapping[str, Tensor], options: ImportOptions, channels: int
+) -> Preprocessing:
+    """The format's or the configuration's; buffers beside the network come before it, options before both."""
+    known = layout.preprocessing
+    mean, std = values_for(channels, known.mean), values_for(channels, known.std)
+    source = known.source
+    held = [
+        _buffer(buffers, name, channels)
+        for name in (("mean", "pixel_mean", "image_mean"), ("std", "pixel_std", "image_std"))
+    ]
+    if not layout.settings and held[0] is not None and held[1] is not None:
+        factor = 255.0 if max(held[1]) <= 1 else 1.0
+        mean, std = (tuple(round(value * factor, 6) for value in values) for values in (held[0], held[1]))
+        source = "the buffers mean and std beside the network" + (", for pixels of 0–1" if factor > 1 else "")
+    if options.mean is not None or options.std is not None or options.scale is not None:
+        mean, std = _given_normalization(options, channels)
+        source = "the options"
+    if len(mean) != channels or len(std) != channels:
+        raise OptionError(
+            f"{len(mean)} means and {len(std)} deviations do not fit {channels} channels: give --mean and --std"
         )
-    with torch.inference_mode():
-        logits = imported.model(x)
-        if expected.shape[2:] == x.shape[2:]:
-            logits = resize(logits, (x.shape[2], x.shape[3]), imported.model.align_corners)
-    if imported.class_order is not None:
-        expected = expected[:, list(imported.class_order)]
-    if logits.shape != expected.shape:
-        raise ModelError(
-            f"the logits in {path} have shape {list(expected.shape)}, expected {list(logits.shape)}: "
-            "save those of one checkpoint and its own input"
-        )
-    difference, largest = float((logits - expected).abs().max()), float(expected.abs().max())
-    if not difference <= _TOLERANCE * max(largest, 1.0):
-        raise ModelError(
-            f"the logits differ from those in {path} by {difference:.3g} where the largest is {largest:.3g}: make the "
-            "reference on the CPU in evaluation mode, or the network was changed in a way that weights do not show"
-        )
-    return difference
+    return Preprocessing(mean, std, options.colour or known.colour, source)
 
 
-def _recognised(path: Path, stored: StoredCheckpoint, wanted: str | None) -> str:
+def _buffer(buffers: Mapping[str, Tensor], names: Sequence[str], channels: int) -> tuple[float, ...] | None:
+    for name in names:
+        value = buffers.get(name)
+        if value is not None and value.numel() == channels and bool(torch.isfinite(value.float()).all()):
+            return tuple(round(float(number), 6) for number in value.flatten())
+    return None
+
+
+def _given_normalization(options: ImportOptions, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    mean = _per_channel(options.mean, channels, 0.0, "mean")
+    std = _per_channel(options.std, channels, 1.0, "std")
+    if min(std) <= 0:
+        raise OptionError(f"std of {list(std)} cannot divide: give positive numbers")
+    scale = options.scale
+    if scale is None:
+        if options.std is None:
+            raise OptionError("a mean without std does not say what pixels are: give --scale 255 or --scale 1 too")
+        scale = 255.0 if max(std) <= 1 else 1.0
+    if scale < 0.1:
+        scale = 1 / scale  # people also write the factor, 1/255
+    return tuple(round(v * scale, 6) for v in mean), tuple(round(v * scale, 6) for v in std)
+
+
+def _per_channel(values: Sequence[float] | None, channels: int, usual: float, name: str) -> tuple[float, ...]:
+    if values is None:
+        return (usual,) * channels
+    if len(values) == 1:
+        return (float(values[0]),) * channels
+    if len(values) != channels:
+        raise OptionError(f"{len(values)} values of {name} do not fit {channels} channels: give one per channel")
+    return tuple(float(value) for value in values)
+
+
+def _normalize(model: PSPNet, preprocessing: Preprocessing) -> None:
+    """Record it; a network for BGR becomes the same network for RGB."""
+    mean, std = list(preprocessing.mean), list(preprocessing.std)
+    if preprocessing.colour == "bgr" and len(mean) >= 3:
+        mean[:3], std[:3] = mean[2::-1], std[2::-1]
+        for stem in model.input_convolutions():
+            order = [2, 1, 0, *range(3, stem.weight.shape[1])]
+            stem.weight.data = stem.weight.data[:, order].contiguous()
+    model.set_normalization(mean, std)
+
+
+def _classes(
+    layout: Layout, options: ImportOptions, model: PSPNet, single: bool
+) -> tuple[LabelSet, tuple[int, ...] | None]:
+    usual = layout.orders.get(options.label_set.name) if options.label_set else None
+    names = options.class_names or layout.class_names or usual
+    if single:
+        names = ("background", names[0]) if names and len(names) == 1 else names or ("background", "object")
+    return named_classes(model.classes, options.label_set, names)
+
+
+def _recognized(path: Path, stored: StoredCheckpoint, wanted: str | None) -> str:
     found = [name for name, (marker, _) in _LAYOUTS.items() if any(key.startswith(marker) for key in stored.tensors)]
     if found and wanted in (None, *found):
         return wanted or found[0]
     if found:
-        raise ModelError(f"{path} is a checkpoint of {found[0]}, not of {wanted}: `pspnet-edge import {found[0]}`")
+        raise ModelError(
+            f"{path} is a checkpoint of {found[0]}, not of {wanted}",
+            command=f"pspnet-edge import {path} --format {found[0]}",
+        )
     first = next(iter(stored.tensors))
+    other = next(
+        (what for marker, what in _OTHER_NETWORKS if any(key.startswith(marker) for key in stored.tensors)), None
+    )
+    if other:
+        raise ModelError(
+            f"{path} is {other}, not a PSPNet: export it to ONNX where it was trained, and use `pspnet-edge adapt`"
+        )
     raise ModelError(
         f"{path} holds no pyramid pooling module of {wanted or ', '.join(FORMATS)} (its first key is {first}): "
         "give the checkpoint of a PSPNet"

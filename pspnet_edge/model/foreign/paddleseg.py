@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .layout import Layout
+from ...errors import ModelError
+from .layout import Layout, Preprocessing
+from .settings import Settings
 from .weights import ForeignWeights
 
 MARKER = "head.psp_module.stages."
@@ -39,12 +41,50 @@ _NAMES = (
 )
 
 
-def layout(weights: ForeignWeights, meta: Mapping[str, Any]) -> Layout:
-    """Every block of the last two stages dilates, shortcuts of stride 2 average, and the input is scaled to ±1."""
+_USUAL = (127.5, 127.5, 127.5)
+
+
+def layout(weights: ForeignWeights, meta: Mapping[str, Any], settings: Settings) -> Layout:
+    """Every block of a dilated stage dilates, shortcuts of stride 2 average, and the input is scaled to ±1.
+
+    Output stride, align_corners, bins and normalization are read from the YAML where there is one.
+    """
+    if "backbone.conv1_1._conv.weight" not in weights:
+        raise ModelError(
+            f"the backbone in {weights.path} is not a ResNet_vd: of PaddleSeg only ResNet18_vd to ResNet152_vd can be "
+            "imported; export the others to ONNX there and use `pspnet-edge adapt`"
+        )
+    assumed = []
+    stride, align_corners = settings.get("model", "backbone", "output_stride"), settings.get("model", "align_corners")
+    if not settings:
+        assumed += ["output stride 8 with dilation in every block", "align_corners=False"]
+    bins = settings.get("model", "bin_sizes")
+    fixed: dict[str, Any] = {"average_shortcut": True, "align_corners": bool(align_corners)}
+    if stride not in (None, 8):
+        fixed["output_stride"] = int(stride)
     return Layout(
         _NAMES,
-        {"average_shortcut": True, "align_corners": False, "mean": (127.5, 127.5, 127.5), "std": (127.5, 127.5, 127.5)},
-        assumed=("output stride 8 with dilation in every block", "align_corners=False", "mean and std of 0.5"),
+        fixed,
+        assumed=tuple(assumed),
+        left_out=(("head.auxlayer.", "only training reads it"),),
+        bins=tuple(int(size) for size in bins) if isinstance(bins, (list, tuple)) else None,
         bins_reversed=True,
         paddle_statistics=True,
+        preprocessing=_preprocessing(settings),
+        settings=settings.source,
     )
+
+
+def _preprocessing(settings: Settings) -> Preprocessing:
+    """PaddleSeg reads BGR, turns it to RGB unless told otherwise, and normalizes pixels of 0–1."""
+    for part in ("val_dataset", "test_dataset", "train_dataset"):
+        for step in settings.get(part, "transforms") or []:
+            if isinstance(step, Mapping) and step.get("type") == "Normalize":
+                mean, std = (step.get(field) or [0.5] * 3 for field in ("mean", "std"))
+                return Preprocessing(
+                    tuple(round(float(value) * 255, 6) for value in mean),
+                    tuple(round(float(value) * 255, 6) for value in std),
+                    "rgb",
+                    settings.source,
+                )
+    return Preprocessing(_USUAL, _USUAL, "rgb", "mean and std of 0.5, the default of the format")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from ...errors import ModelError
@@ -22,6 +23,13 @@ class ForeignWeights:
 
     def __contains__(self, key: str) -> bool:
         return key in self._tensors
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def tensor_shape(self, key: str) -> tuple[int, ...]:
+        """The shape of a tensor that is there, of any number of dimensions."""
+        return tuple(self._tensors[key].shape)
 
     def shape(self, key: str) -> tuple[int, ...]:
         """The shape of a convolution's weight that must be there: (outputs, inputs, height, width).
@@ -42,12 +50,26 @@ class ForeignWeights:
         """A tensor of the expected shape, marked as used.
 
         Raises:
-            ModelError: it is missing or has another shape.
+            ModelError: it is missing, has another shape, or holds values that are not numbers.
         """
+        return self.take_any(key, (shape,))
+
+    def take_any(self, key: str, shapes: Sequence[tuple[int, ...]]) -> Tensor:
+        """A tensor of one of these shapes, marked as used.
+
+        Raises:
+            ModelError: it is missing, has another shape, or holds values that are not numbers.
+        """
+        shape = shapes[0]
         if key not in self._tensors:
             raise ModelError(f"{self.path} has no {key}, expected with shape {list(shape)}: the file is incomplete")
         tensor = self._tensors[key]
-        if tuple(tensor.shape) != shape:
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ModelError(
+                f"{key} in {self.path} holds values that are not numbers (NaN or infinity): the training diverged, "
+                "give an earlier checkpoint"
+            )
+        if tuple(tensor.shape) not in shapes:
             raise ModelError(
                 f"{key} in {self.path} has shape {list(tensor.shape)}, expected {list(shape)}: "
                 "the network was changed in a way that this import does not know"

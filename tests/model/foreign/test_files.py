@@ -48,7 +48,7 @@ def test_a_malicious_torch_file_is_refused_without_running(new_format: bool, tmp
     assert not trace.exists()
 
 
-@pytest.mark.parametrize("name", ["builtins.eval", "builtins.getattr", "numpy.load", "torch.load", "os.execv"])
+@pytest.mark.parametrize("name", ["builtins.eval", "builtins.exec", "numpy.load", "torch.load", "os.execv"])
 def test_whatever_is_no_array_is_refused(name: str, tmp_path: Path) -> None:
     module, function = name.split(".")
     path = tmp_path / "a.pdparams"
@@ -115,7 +115,7 @@ def test_mmengines_loss_curves_are_passed_over(tmp_path: Path, monkeypatch: pyte
         monkeypatch.delitem(sys.modules, name)
     stored = read_stored(path)
     assert stored.meta == meta
-    assert stored.beside == ("message_hub", "meta")
+    assert stored.beside == {"message_hub": "training state", "meta": "training state"}
 
 
 def test_a_truncated_file(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_files_without_a_foreign_state_dict(content: Any, message: str, tmp_path
         read_stored(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"hello", b"\x80\x04.", b"PK\x03\x04junk", b"\x93NUMPY"])
+@pytest.mark.parametrize("content", [b"hello", b"\x80\x04.", b"PK\x03\x04junk"])
 def test_junk(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
     path.write_bytes(content)

@@ -1,0 +1,202 @@
+"""Which of the tensors in a file are the network: the state dict among what stands beside it, without its prefix."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...errors import ModelError, OptionError
+
+WeightsChoice = Literal["model", "ema"]
+
+_MODEL_KEYS = (
+    "state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights", "params", "module",
+    "segmentation_module", "generator", "student",
+)  # fmt: skip
+_EMA_KEYS = (
+    "ema", "model_ema", "ema_model", "ema_state_dict", "state_dict_ema", "model_ema_state_dict", "ema_model_state_dict",
+    "model_state_dict_ema", "params_ema", "weights_ema", "averaged_model", "swa_model", "shadow", "shadow_params",
+)  # fmt: skip
+_EMA_PREFIX = re.compile(r"(^|[._])(ema|averaged|average|shadow|swa|teacher)([._]|$)|_ema$", re.IGNORECASE)
+# Segments that wrappers put before the network's own keys; the last that fits is the network.
+_MARKERS = (
+    "decoder.psp.blocks.", "decode_head.psp_modules.", "head.psp_module.stages.", "ppm.features.", "psp.stages.",
+    "master_branch.0.stages.", "ppm.stages.", "decoder.ppm.",
+)  # fmt: skip
+# Tensors beside a network that its forward pass does not read.
+_HARMLESS = re.compile(
+    r"^(n_averaged|steps|epoch|mean|std|pixel_mean|pixel_std|image_mean|image_std|class_weights?|weights?|"
+    r"(.*[._])?(criterion|crit|loss\w*|\w*loss(es|_fn|_func|_function)?|metrics?|\w*_metrics?|iou|miou|jaccard\w*|"
+    r"confmat|accuracy|train_iou|val_iou|lpips|vgg_loss)([._].*)?)$",
+    re.IGNORECASE,
+)
+_SMALL = 16
+
+
+@dataclass(frozen=True)
+class Taken:
+    """The network's tensors, and an account of the rest."""
+
+    tensors: dict[str, Tensor]
+    beside: dict[str, str] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+    buffers: dict[str, Tensor] = field(default_factory=dict)
+
+
+def choose_state(path: Path, content: Mapping[Any, Any], weights: WeightsChoice | None) -> Taken:
+    """The state dict in the content of a file.
+
+    Raises:
+        ModelError: there is none.
+        OptionError: ``weights`` asks for an average that is not there.
+    """
+    models, averages = _states(content, _MODEL_KEYS), _states(content, _EMA_KEYS)
+    if not models and not averages and _tensors(content):
+        models = {"": content}
+    remarks: list[str] = []
+    key, chosen = _pick(path, models, averages, weights, remarks)
+    beside = {str(name): "training state" for name in content if name != key} if key else {}
+    for other in (*models, *averages):
+        if other != key and other in beside:
+            beside[other] = "another copy of the weights"
+    tensors = _tensors(chosen)
+    if not tensors:
+        raise ModelError(f"{path} holds no tensors: give a checkpoint of a trained network")
+    return _within(path, tensors, beside, remarks, None if key in averages else weights)
+
+
+def _pick(
+    path: Path,
+    models: Mapping[str, Mapping[Any, Any]],
+    averages: Mapping[str, Mapping[Any, Any]],
+    weights: WeightsChoice | None,
+    remarks: list[str],
+) -> tuple[str, Mapping[Any, Any]]:
+    model, average = next(iter(models), None), next(iter(averages), None)
+    if model is not None and average is not None:
+        key = average if weights == "ema" else model
+        other = "model" if weights == "ema" else "ema"
+        remarks.append(
+            f"the weights under {key!r}; --weights {other} takes those under {({model, average} - {key}).pop()!r}"
+        )
+        return key, (averages if weights == "ema" else models)[key]
+    if model is not None:
+        return model, models[model]
+    if average is not None:
+        if weights == "model":
+            raise OptionError(f"{path} holds averaged weights alone (under {average!r}): leave out --weights model")
+        remarks.append(f"the averaged weights under {average!r}, as there are no others")
+        return average, averages[average]
+    raise ModelError(f"{path} holds no tensors: give a checkpoint of a trained network")
+
+
+def _states(content: Mapping[Any, Any], keys: tuple[str, ...]) -> dict[str, Mapping[Any, Any]]:
+    """By key, the state dicts under the usual names; the one in a wrapper such as ``{"ema": {"module": …}}`` too."""
+    found: dict[str, Mapping[Any, Any]] = {}
+    for key in keys:
+        value = content.get(key)
+        if not isinstance(value, Mapping):
+            continue
+        if not _tensors(value):
+            inner = _states(value, (*_MODEL_KEYS, *_EMA_KEYS))
+            value = next(iter(inner.values()), value)
+        if _tensors(value):
+            found[key] = value
+    return found
+
+
+def _tensors(state: Mapping[Any, Any]) -> dict[str, Tensor]:
+    """Tensors and arrays as float32 or integers; Paddle also writes (name, array)."""
+    return {str(key): tensor for key, value in state.items() if (tensor := _tensor(value)) is not None}
+
+
+def _tensor(value: object) -> Tensor | None:
+    if isinstance(value, tuple) and len(value) == 2:
+        value = value[1]
+    if isinstance(value, np.ndarray) and value.dtype.kind in "fiu":
+        value = torch.from_numpy(np.array(value))
+    if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_quantized:
+        return None
+    return value.detach().float() if value.is_floating_point() else value.detach()
+
+
+def _within(
+    path: Path, tensors: dict[str, Tensor], beside: dict[str, str], remarks: list[str], weights: WeightsChoice | None
+) -> Taken:
+    """The tensors under the prefix of the network, and what else the state dict holds."""
+    prefixes = _prefixes(tensors)
+    averages = [prefix for prefix in prefixes if _EMA_PREFIX.search(prefix.rstrip("."))]
+    models = [prefix for prefix in prefixes if prefix not in averages]
+    if weights == "ema" and not averages and not _underscored(tensors) and "n_averaged" not in tensors:
+        raise OptionError(f"{path} holds no averaged weights: leave out --weights ema")
+    if averages and models:
+        chosen = averages[0] if weights == "ema" else models[0]
+        other = "model" if weights == "ema" else "ema"
+        remarks.append(f"the weights under {chosen!r}; --weights {other} takes the others")
+    else:
+        chosen = (models or averages or [_common_prefix(tensors)])[0]
+        if averages and not models:
+            remarks.append(f"the averaged weights under {chosen!r}, as there are no others")
+    if "n_averaged" in tensors:
+        remarks.append(f"the weights of an averaged model (mean of {int(tensors['n_averaged'])})")
+    inside = {key[len(chosen) :]: value for key, value in tensors.items() if key.startswith(chosen)}
+    buffers: dict[str, Tensor] = {}
+    for key, value in tensors.items():
+        if key.startswith(chosen) and not _HARMLESS.match(key[len(chosen) :]):
+            continue
+        inside.pop(key[len(chosen) :], None) if key.startswith(chosen) else None
+        beside[key] = "not part of the network"
+        if value.numel() <= _SMALL:
+            buffers[key.rpartition(".")[2]] = value
+    inside = _averaged_buffers(inside, beside, remarks, weights)
+    return Taken(inside, beside, tuple(remarks), buffers)
+
+
+def _prefixes(tensors: Mapping[str, Tensor]) -> list[str]:
+    """What stands before the markers of pyramid pooling modules, in the order of the file."""
+    found: dict[str, None] = {}
+    for key in tensors:
+        for marker in _MARKERS:
+            place = key.find(marker)
+            if place == 0 or (place > 0 and key[place - 1] == "."):
+                found[key[:place]] = None
+                break
+    return list(found)
+
+
+def _common_prefix(tensors: Mapping[str, Tensor]) -> str:
+    prefix = ""
+    while True:
+        heads = {key[len(prefix) :].partition(".")[0] for key in tensors}
+        head = next(iter(heads))
+        if len(heads) > 1 or head not in ("module", "model", "net", "_orig_mod", "network"):
+            return prefix
+        prefix += f"{head}."
+
+
+def _underscored(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether there are buffers of mmcv's averaging, named like ``ema_backbone_conv1_weight``."""
+    return any(key.startswith("ema_") for key in tensors)
+
+
+def _averaged_buffers(
+    inside: dict[str, Tensor], beside: dict[str, str], remarks: list[str], weights: WeightsChoice | None
+) -> dict[str, Tensor]:
+    names = {f"ema_{key.replace('.', '_')}": key for key in inside}
+    averages = {names[key]: inside[key] for key in inside if key in names}
+    if not averages:
+        return inside
+    rest = {key: value for key, value in inside.items() if key not in names}
+    beside |= {f"ema_{key.replace('.', '_')}": "another copy of the weights" for key in averages}
+    if weights == "ema":
+        remarks.append("the averaged weights of mmcv; --weights model takes the others")
+        return rest | averages
+    remarks.append("the weights as they are; --weights ema takes mmcv's averaged ones")
+    return rest
