@@ -214,7 +214,7 @@ def _format_and_source(arguments: list[str], format_name: str, auto: bool) -> tu
         return arguments[0], Path(arguments[1])
     if auto:
         say("--auto is the old spelling: `import FILE` recognizes the format")
-    if len(arguments) != 1:
+    if len(arguments) != 1 or (arguments[0] in _FORMATS and not Path(arguments[0]).exists()):
         raise typer.BadParameter("give one checkpoint, and the project it comes from with --format")
     return (None if format_name == "auto" else format_name), Path(arguments[0])
 

@@ -16,6 +16,7 @@ from pspnet_edge.errors import OptionError  # noqa: E402
 from pspnet_edge.labels import CITYSCAPES  # noqa: E402
 from pspnet_edge.model.checkpoint import load_checkpoint  # noqa: E402
 from pspnet_edge.model.foreign import mmseg  # noqa: E402
+from pspnet_edge.model.foreign.settings import Settings  # noqa: E402
 from pspnet_edge.model.foreign.weights import ForeignWeights  # noqa: E402
 from pspnet_edge.model.pspnet import PSPNet  # noqa: E402
 
@@ -32,7 +33,8 @@ def theirs(tmp_path: Path) -> Path:
     torch.manual_seed(0)
     changes = {"contract_dilation": True, "dilate_second": False}
     model = PSPNet("pspnet_r18", 19, changes).eval()
-    layout = mmseg.layout(ForeignWeights({"backbone.conv1.weight": torch.zeros(1)}, Path("x")), {})
+    keys = ("backbone.conv1.weight", "backbone.layer1.0.conv1.weight")
+    layout = mmseg.layout(ForeignWeights(dict.fromkeys(keys, torch.zeros(1)), Path("x")), {}, Settings())
     state = {}
     for key, value in model.state_dict().items():
         module, _, kind = key.rpartition(".")
