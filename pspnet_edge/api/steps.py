@@ -347,6 +347,7 @@ def import_checkpoint(
     from ..model.checkpoint import save_checkpoint
     from ..model.foreign.classes import find_label_set
     from ..model.foreign.importer import import_checkpoint as read_checkpoint
+    from ..model.foreign.places import find_given
 
     imported = read_checkpoint(
         source,
@@ -354,7 +355,8 @@ def import_checkpoint(
         label_set=None if label_set is None else find_label_set(label_set),
         class_names=class_names,
     )
-    origin = {"format": imported.format, "source": source.name, "source_sha256": sha256_of(source)}
+    file = find_given(source, None).checkpoint
+    origin = {"format": imported.format, "source": source.name, "source_sha256": sha256_of(file)}
     save_checkpoint(path, imported.model, imported.label_set, {"imported": origin})
     return ImportedModel(
         path,

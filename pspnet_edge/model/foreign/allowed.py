@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
+from collections import OrderedDict
 from typing import Any
+
+import numpy as np
 
 # Objects that training programs keep beside weights. None of them is imported or called: each becomes an ``Inert``.
 _PACKAGES = (
@@ -65,3 +69,51 @@ class Inert:
 def named_inert(module: str, name: str) -> Any:
     """A class of its own for each name, as PyTorch's reader tells them apart by it."""
     return type(f"{module}.{name}", (Inert,), {})
+
+
+class Refused(Exception):
+    """The name of what a pickle asked for."""
+
+
+class ArraysOnly(pickle.Unpickler):
+    """An unpickler that knows numpy arrays and plain containers; anything else ends it before it is imported."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Look a name up in the admitted ones, never in a module."""
+        if (module, name) in _ADMITTED:
+            return _ADMITTED[module, name]
+        if is_harmless(module, name):
+            return named_inert(module, name)
+        raise Refused(f"{module}.{name}")
+
+    def persistent_load(self, pid: Any) -> Any:
+        """Refuse what is kept outside of the pickle."""
+        raise Refused("storage outside of the file")
+
+
+def _latin1(text: str, encoding: str) -> bytes:
+    """The one call of ``_codecs.encode`` that pickles of arrays make."""
+    if encoding != "latin1":
+        raise Refused(f"_codecs.encode to {encoding}")
+    return text.encode("latin1")
+
+
+# The private functions that rebuild arrays moved between versions of numpy; an array itself says where they are.
+RECONSTRUCT: Any = np.zeros(0).__reduce__()[0]
+_FROM_BUFFER: Any = np.zeros(1).__reduce_ex__(5)[0]
+SCALAR: Any = np.float32(0).__reduce__()[0]
+
+_ADMITTED: dict[tuple[str, str], Any] = {
+    ("collections", "OrderedDict"): OrderedDict,
+    ("builtins", "tuple"): tuple,
+    ("__builtin__", "tuple"): tuple,
+    ("builtins", "dict"): dict,
+    ("builtins", "list"): list,
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+    ("_codecs", "encode"): _latin1,
+}
+for _package in ("numpy.core", "numpy._core"):
+    _ADMITTED[f"{_package}.multiarray", "_reconstruct"] = RECONSTRUCT
+    _ADMITTED[f"{_package}.multiarray", "scalar"] = SCALAR
+    _ADMITTED[f"{_package}.numeric", "_frombuffer"] = _FROM_BUFFER

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import subprocess
 import sys
-from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +18,7 @@ import numpy as np
 
 from ...artifact import scratch_folder
 from ...errors import ModelError
-from .allowed import is_harmless, named_inert
+from .allowed import ArraysOnly, Refused
 from .kinds import SAVE_PLAINLY
 
 LONGEST_S = 300
@@ -30,54 +28,6 @@ _SPARE_BYTES_OF_TORCH = 64 << 30
 _DEEPEST = 4
 _REFUSED = 3
 _SYSTEM = ("os.", "posix.", "nt.", "subprocess.", "builtins.", "sys.", "shutil.", "socket.", "__builtin__.")
-
-
-class Refused(Exception):
-    """The name of what a pickle asked for."""
-
-
-class _ArraysOnly(pickle.Unpickler):
-    """An unpickler that knows numpy arrays and plain containers; anything else ends it before it is imported."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Look a name up in the admitted ones, never in a module."""
-        if (module, name) in _ADMITTED:
-            return _ADMITTED[module, name]
-        if is_harmless(module, name):
-            return named_inert(module, name)
-        raise Refused(f"{module}.{name}")
-
-    def persistent_load(self, pid: Any) -> Any:
-        """Refuse what is kept outside of the pickle."""
-        raise Refused("storage outside of the file")
-
-
-def _latin1(text: str, encoding: str) -> bytes:
-    """The one call of ``_codecs.encode`` that pickles of arrays make."""
-    if encoding != "latin1":
-        raise Refused(f"_codecs.encode to {encoding}")
-    return text.encode("latin1")
-
-
-# The private functions that rebuild arrays moved between versions of numpy; an array itself says where they are.
-RECONSTRUCT: Any = np.zeros(0).__reduce__()[0]
-_FROM_BUFFER: Any = np.zeros(1).__reduce_ex__(5)[0]
-SCALAR: Any = np.float32(0).__reduce__()[0]
-
-_ADMITTED: dict[tuple[str, str], Any] = {
-    ("collections", "OrderedDict"): OrderedDict,
-    ("builtins", "tuple"): tuple,
-    ("__builtin__", "tuple"): tuple,
-    ("builtins", "dict"): dict,
-    ("builtins", "list"): list,
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    ("_codecs", "encode"): _latin1,
-}
-for _package in ("numpy.core", "numpy._core"):
-    _ADMITTED[f"{_package}.multiarray", "_reconstruct"] = RECONSTRUCT
-    _ADMITTED[f"{_package}.multiarray", "scalar"] = SCALAR
-    _ADMITTED[f"{_package}.numeric", "_frombuffer"] = _FROM_BUFFER
 
 
 _START = (
@@ -160,9 +110,9 @@ def child(file: str, folder: str, kind: str) -> int:
     try:
         if kind == "pickle":
             with path.open("rb") as stream:
-                content = _ArraysOnly(stream).load()
+                content = ArraysOnly(stream).load()
         else:
-            from .files import load_torch
+            from .torch_file import load_torch
 
             content = load_torch(path)
         arrays: dict[str, Any] = {}
