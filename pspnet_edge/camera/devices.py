@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,8 @@ _MJPG_ABOVE = 640
 _BUFFERS = 4
 """OpenCV holds one while it decodes; with fewer than two the driver then has nowhere to put the next frame."""
 _FFMPEG_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
+_AFTER_REFUSAL_S = 0.3
+"""Some servers need a moment to end the session that they refused."""
 _OURS = "fflags;nobuffer|fpsprobesize;2"
 _GREY_16 = ("Y16", "Y10", "Y12")
 _GREY_LIMITS = (0.5, 99.5)
@@ -114,15 +117,11 @@ def without_secrets(place: str) -> str:
         return place
     scheme, _, rest = place.partition("://")
     authority, slash, path = rest.partition("/")
-    path = path.partition("?")[0]
-    if "@" in authority:
-        host = authority.rpartition("@")[2]
-    elif "@" in rest:
+    host = authority.rpartition("@")[2] if "@" in authority else authority.partition("?")[0]
+    if "@" in path or not re.fullmatch(r"[\w.-]*(:\d*)?|\[[0-9A-Fa-f:.%]+\](:\d*)?", host):
         # A slash in the password, or an @ in the query: it cannot be told which, so nothing is shown.
         return f"{scheme}://…"
-    else:
-        host = authority.partition("?")[0]
-    return f"{scheme}://{host}{slash}{path}"
+    return f"{scheme}://{host}{slash}{path.partition('?')[0]}"
 
 
 class Device(Protocol):
@@ -306,13 +305,16 @@ def _open_stream(wanted: Wanted) -> Device:
             pass  # a codec or server that the video engines do not take: FFmpeg may
     stall_ms = int(1000 * wanted.stall_s)
     settings = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, stall_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, stall_ms]
-    transports = ("tcp", "udp") if wanted.place.startswith("rtsp") else ("",)
-    for transport in transports:
+    for transport in ("tcp", "udp") if wanted.place.startswith("rtsp") else ("",):
         _set_transport(wanted, transport)
+        start = time.monotonic()
         capture = cv2.VideoCapture(wanted.place, cv2.CAP_FFMPEG, settings)
         if capture.isOpened():
             return OpenCvDevice(capture, fourcc=False, flip=wanted.flip)
         capture.release()
+        if time.monotonic() - start > wanted.stall_s / 2:
+            break  # a server that has no TCP says so at once; this one does not answer at all
+        time.sleep(_AFTER_REFUSAL_S)
     raise SourceError(_no_stream(wanted))
 
 
@@ -330,11 +332,11 @@ def _no_stream(wanted: Wanted) -> str:
 def _unencoded(place: str) -> str:
     """The characters of a URL's user and password that break it, for people; empty when there are none."""
     rest = place.partition("://")[2]
-    authority = rest.partition("/")[0]
-    if "@" in authority:
+    authority, _, path = rest.partition("/")
+    if "@" in authority and "@" not in path:
         credentials = authority.rpartition("@")[0]
-    elif "@" in rest.partition("?")[0]:
-        credentials = rest.partition("?")[0].rpartition("@")[0]  # a slash in the password
+    elif authority.partition(":")[2] and not authority.partition(":")[2].isdecimal():
+        credentials = rest.rpartition("@")[0]  # a slash in the password; after a host there is a port
     else:
         return ""
     _, colon, password = credentials.partition(":")

@@ -110,7 +110,8 @@ def _slow_pixels(system: System, device: str) -> Verdict | None:
         elif found := re.search(r"Size: Discrete (\d+)x(\d+)", line):
             size = (int(found[1]), int(found[2]))
         elif found := re.search(r"\(([\d.]+) fps\)", line):
-            rates[(pixels, *size)] = max(rates.get((pixels, *size), 0.0), float(found[1]))
+            mode = (pixels, size[0], size[1])
+            rates[mode] = max(rates.get(mode, 0.0), float(found[1]))
     for (name, width, height), rate in sorted(rates.items()):
         fast = rates.get(("MJPG", width, height), 0.0)
         if name == "YUYV" and width > 640 and rate <= 10 < fast:

@@ -232,6 +232,10 @@ def test_deadlines_reach_ffmpeg_and_v4l2(monkeypatch: pytest.MonkeyPatch) -> Non
         ("rtsp://admin:a?b@10.0.0.7/ch", "rtsp://10.0.0.7/ch"),
         ("rtsp://admin:a/b@10.0.0.7/ch", "rtsp://…"),
         ("http://cam?key=x", "http://cam"),
+        ("rtsp://admin:p@ss#1/?@10.0.0.7/ch", "rtsp://…"),
+        ("rtsp://admin:p@ss/1@10.0.0.7/ch", "rtsp://…"),
+        ("rtsp://u:p@[fe80::1]:554/ch", "rtsp://[fe80::1]:554/ch"),
+        ("rtsp://u:p@h#x/ch", "rtsp://…"),
     ],
 )
 def test_names_hold_no_secrets(place: str, shown: str) -> None:

@@ -288,6 +288,65 @@ def test_an_rtsp_camera_is_back_within_two_seconds(rtsp_server: Server) -> None:
     assert min(back) > 0
 
 
+def opened(place: str) -> RemoteSource:
+    source = RemoteSource(Wanted("stream", place, stall_s=3.0))
+    try:
+        source.reopen()
+    except SourceError:
+        source.close()
+        raise
+    return source
+
+
+def test_a_server_without_tcp_is_read_over_udp(rtsp_server: Server) -> None:
+    rtsp_server.kill()
+    rtsp_server.start("udp")
+    source = opened(rtsp_server.url)
+    frames = [source.read() for _ in range(10)]
+    source.close()
+    assert {frame.shape for frame in frames} == {(240, 320, 3)}
+
+
+def test_a_percent_encoded_password_opens_and_a_raw_one_is_explained(rtsp_server: Server) -> None:
+    rtsp_server.kill()
+    rtsp_server.start("user=admin:p@ss#1/?")
+    address = rtsp_server.url.removeprefix("rtsp://")
+    source = opened(f"rtsp://admin:p%40ss%231%2F%3F@{address}")
+    assert source.read().shape == (240, 320, 3)
+    assert "ss" not in source.name
+    source.close()
+    with pytest.raises(SourceError, match="must be percent-encoded") as raised:
+        opened(f"rtsp://admin:p@ss#1/?@{address}")
+    assert "ss#1" not in str(raised.value)
+    with pytest.raises(SourceError, match="check its power, network and password"):
+        opened(f"rtsp://admin:wrong@{address}")
+
+
+def test_a_server_that_comes_back_with_another_size_is_read_on(rtsp_server: Server) -> None:
+    source = opened(rtsp_server.url)
+    kept: list[tuple[int, ...]] = []
+
+    class Shapes:
+        def show(self, shot: Shot) -> bool:
+            if not shot.banner:
+                kept.append(shot.frame.shape)
+            return len(set(kept)) < 2
+
+    loop = Loop([source], Engine(INFO, Nothing()))
+    running = threading.Thread(target=loop.run, args=([Shapes()],))
+    running.start()
+    deadline = time.monotonic() + 20
+    while not kept and time.monotonic() < deadline:
+        time.sleep(0.05)
+    rtsp_server.kill()
+    rtsp_server.start("size=640x480")
+    running.join(20)
+    loop.stop()
+    running.join()
+    source.close()
+    assert set(kept) == {(240, 320, 3), (480, 640, 3)}
+
+
 @pytest.mark.slow
 def test_twenty_restarts_leave_nothing_behind(server: Server) -> None:
     back, holding, resident, _ = run_through_restarts(server, 20)
