@@ -41,7 +41,7 @@ OUTSIDE = {
     "engine": {"onnx"},
     "camera": {"av", "cv2"},
     "doctor": set(),
-    "selftest": set(),
+    "selftest": {"cv2"},
     "measure": {"cv2"},
     "estimate": {"onnx", "google"},
     "report": {"cv2"},

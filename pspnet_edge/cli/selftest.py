@@ -20,7 +20,8 @@ def selftest(
         list[str] | None, typer.Option("--only", metavar="NAME", help="Only this check; may be repeated.")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Also write the result to this .json file.")
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Also write the result here: JSON, or a page if .html."),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -29,9 +30,10 @@ def selftest(
     It needs no data set and no camera and takes at most ten minutes. What cannot be tried here is skipped with the
     reason.
     """
-    from ..artifact import ensure_writable, write_json
+    from ..artifact import ensure_writable, write_bytes, write_json
     from ..errors import OptionError
     from ..selftest.checks import CHECKS, report, run_checks
+    from ..selftest.page import page
 
     names = only or list(CHECKS)
     for name in names:
@@ -46,7 +48,10 @@ def selftest(
     )
     facts = report(outcomes)
     if output is not None:
-        write_json(output, facts)
+        if output.suffix in (".html", ".htm"):
+            write_bytes(output, page(facts).encode())
+        else:
+            write_json(output, facts)
     summary = f"{facts['pass']} passed, {facts['fail']} failed, {facts['skip']} were not tried"
     result(facts, as_json, summary if output is None else f"{summary}; {output}")
     if facts["fail"]:

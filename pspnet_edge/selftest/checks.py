@@ -22,6 +22,7 @@ from .memory_checks import check_memory, check_openings
 from .network_checks import check_network
 from .outcome import Check, Failed, Outcome, Skipped
 from .runner_checks import check_failure, check_graph, check_runner, check_tail_in_runner
+from .source_checks import check_jetson, check_sources
 from .tensorrt_checks import check_tensorrt, check_tensorrt_rtx
 
 CHECKS = {
@@ -29,6 +30,8 @@ CHECKS = {
     for check in (
         Check("facts", "what this machine is", check_facts),
         Check("runtimes", "INT8 engines on the processor", check_processor_runtimes, 180),
+        Check("sources", "the camera's pipelines", check_sources, 120),
+        Check("jetson", "a Jetson's video engines and clocks", check_jetson, 120),
         Check("kernels_host", "the kernels' arithmetic on the processor", check_kernels_on_processor),
         Check("kernels", "the kernels on the GPU", check_kernels_on_gpu, 90),
         Check("kernels_memory", "the kernels under compute-sanitizer", check_memory_of_kernels, 240),

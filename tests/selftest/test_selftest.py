@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,9 +18,11 @@ from pspnet_edge.selftest import checks
 from pspnet_edge.selftest.checks import CHECKS, report, run_check, run_checks
 from pspnet_edge.selftest.kernel_checks import check_kernels_on_processor
 from pspnet_edge.selftest.outcome import Answer, Check, Failed, Outcome, Skipped
+from pspnet_edge.selftest.page import page
 from pspnet_edge.selftest.tensorrt_checks import check_layers
 
 HEADERS = Path(HostKernels.__init__.__code__.co_filename).parent
+ROOT = Path(__file__).resolve().parents[2]
 ON_THE_GPU = ("kernels", "memory", "openings", "runner", "failure", "graph", "tail")
 
 
@@ -96,8 +99,6 @@ FAULTS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_is_found(fault: str, processor_cuda: Path) -> None:
-    import re
-
     name, plant, says = FAULTS[fault]
     outcome = in_process(name, processor_cuda, plant)
     assert outcome.state == "fail"
@@ -112,7 +113,6 @@ def test_a_planted_fault_is_found(fault: str, processor_cuda: Path) -> None:
         ("value > largest", "value >= largest"),
         ("+ 0.5f) / scale - 0.5f", "+ 0.5f) / scale"),
         ("fraction << 13", "fraction << 12"),
-        ("+ 128) >> 8", ") >> 8"),
     ],
 )
 def test_a_wrong_kernel_header_is_found(right: str, wrong: str, tmp_path: Path) -> None:
@@ -121,6 +121,80 @@ def test_a_wrong_kernel_header_is_found(right: str, wrong: str, tmp_path: Path) 
     (tmp_path / "tail.h").write_text(text.replace(right, wrong), encoding="utf-8")
     with pytest.raises(Failed):
         check_kernels_on_processor(tmp_path)
+
+
+def sources_in_debian(plant: str = "") -> Outcome:
+    """The check in Debian's Python, whose OpenCV has GStreamer."""
+    code = (
+        f"import json\n{plant}\nfrom pspnet_edge.selftest.outcome import *\n"
+        "from pspnet_edge.selftest.source_checks import check_sources\n"
+        "try: state, reason = 'pass', check_sources().seen\n"
+        "except Failed as error: state, reason = 'fail', str(error)\n"
+        "except Skipped as error: state, reason = 'skip', str(error)\n"
+        "print(json.dumps([state, reason]))"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "GST_DEBUG": "0"}
+    command = ["/usr/bin/python3", "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    state, reason = json.loads(done.stdout.splitlines()[-1])
+    return Outcome("sources", state, reason, 0.0)
+
+
+needs_debian = pytest.mark.skipif(
+    subprocess.run(["/usr/bin/python3", "-c", "import cv2, gi"], capture_output=True).returncode != 0
+    if Path("/usr/bin/python3").exists()
+    else True,
+    reason="Debian's python3-opencv and python3-gi are not here",
+)
+
+
+@needs_debian
+def test_the_cameras_pipelines_run_in_debians_opencv() -> None:
+    outcome = sources_in_debian()
+    assert outcome.state == "pass", outcome.reason
+    assert "OpenCV" in outcome.reason
+    assert "binding" in outcome.reason
+
+
+@needs_debian
+@pytest.mark.parametrize(
+    ("plant", "says"),
+    [
+        (
+            "from pspnet_edge.camera import gstreamer as g\nold = g.opencv_pipeline\n"
+            "g.opencv_pipeline = lambda *a: old(*a).replace('appsink ', 'appsink name=out ')",
+            "OpenCV does not open the pipeline",
+        ),
+        (
+            "from pspnet_edge.camera import gstreamer as g\nold = g.binding_pipeline\n"
+            "g.binding_pipeline = lambda *a: old(*a).replace('appsink', 'fakesink')",
+            "AttributeError|does not open|did not come",
+        ),
+        (
+            "from pspnet_edge.camera import gstreamer as g\n"
+            "g.TWINS = dict(g.TWINS) | {'nvarguscamerasrc': lambda p: 'videotestsrc is-live=true pattern=black'}",
+            "are the same",
+        ),
+    ],
+)
+def test_a_bad_pipeline_is_found(plant: str, says: str) -> None:
+    try:
+        outcome = sources_in_debian(plant)
+    except AssertionError as error:
+        assert re.search(says, str(error))  # noqa: PT017
+        return
+    assert outcome.state == "fail"
+    assert re.search(says, outcome.reason), outcome.reason
+
+
+def test_the_page_escapes_what_checks_say() -> None:
+    facts = report([Outcome("x", "fail", "<script>alert(1)</script>", 1.0, {"a": "<b>"})])
+    text = page(facts)
+    assert "<script>" not in text
+    assert "&lt;script&gt;" in text
+    assert "&lt;b&gt;" in text
+    assert "0 passed, 1 failed" in text
 
 
 def test_a_fallback_to_fp32_is_found() -> None:

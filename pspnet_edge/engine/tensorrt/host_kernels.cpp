@@ -23,11 +23,3 @@ extern "C" void tail_masks_half(const unsigned short* logits, unsigned char* mas
                                 int in_w, int out_h, int out_w, int align_corners) {
     all_masks(logits, masks, batch, classes, in_h, in_w, out_h, out_w, align_corners);
 }
-
-extern "C" void tail_overlay(const unsigned char* frame, const unsigned char* mask, const unsigned char* colours,
-                             unsigned char* picture, int height, int width, int opacity) {
-    for (int pixel = 0; pixel < height * width; ++pixel)
-        for (int channel = 0; channel < 3; ++channel)
-            picture[3 * pixel + channel] =
-                tail_blend(frame[3 * pixel + channel], colours[3 * mask[pixel] + channel], opacity);
-}

@@ -51,15 +51,6 @@ class HostKernels:
         function(_pointer(logits), _pointer(masks), *logits.shape, *size_hw, int(align_corners))
         return masks
 
-    def overlay(
-        self, frame: NDArray[np.uint8], mask: NDArray[np.uint8], colours: NDArray[np.uint8], opacity: int
-    ) -> NDArray[np.uint8]:
-        """A frame ``uint8 [H, W, 3]`` blended with the colours ``uint8 [256, 3]`` of its mask ``uint8 [H, W]``."""
-        frame, mask, colours = map(np.ascontiguousarray, (frame, mask, colours))
-        picture = np.empty_like(frame)
-        self._library.tail_overlay(*map(_pointer, (frame, mask, colours, picture)), *mask.shape, opacity)
-        return picture
-
 
 def _pointer(array: NDArray[Any]) -> ctypes.c_void_p:
     return array.ctypes.data_as(ctypes.c_void_p)

@@ -31,16 +31,3 @@ extern "C" __global__ void __launch_bounds__(256)
                     int in_w, int out_h, int out_w, int align_corners) {
     masks_of(logits, masks, classes, in_h, in_w, out_h, out_w, align_corners);
 }
-
-// uint8 BGR [height, width, 3] and uint8 ids [height, width] -> uint8 BGR; colours is uint8 [256, 3]. In place is fine.
-extern "C" __global__ void __launch_bounds__(256)
-    tail_overlay(const unsigned char* frame, const unsigned char* mask, const unsigned char* colours,
-                 unsigned char* picture, int height, int width, int opacity) {
-    const int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y;
-    if (x >= width || y >= height) return;
-    const int pixel = y * width + x;
-    const unsigned char* colour = colours + 3 * mask[pixel];
-    for (int channel = 0; channel < 3; ++channel) {
-        picture[3 * pixel + channel] = tail_blend(frame[3 * pixel + channel], colour[channel], opacity);
-    }
-}

@@ -1,4 +1,4 @@
-// The arithmetic of the tail: logits at a fraction of the frame's size to class ids, and ids to coloured pixels.
+// The arithmetic of the tail: logits at a fraction of the frame's size to class ids.
 //
 // Plain C++ without a header, so that nvcc puts it into the kernels and g++ into the test that compares its masks, bit by
 // bit, with those of the ONNX graph. Compile without contraction (nvcc -fmad=false, g++ -ffp-contract=off): a fused
@@ -94,9 +94,4 @@ TAIL_FUNCTION unsigned tail_four(const Logit* __restrict__ logits, int classes, 
         word |= static_cast<unsigned>(tail_class(logits, classes, in_h, in_w, down, across)) << (8 * step);
     }
     return word;
-}
-
-// One channel of the overlay: `opacity` of 256 parts of the class colour, the rest of the frame, rounded to nearest.
-TAIL_FUNCTION unsigned char tail_blend(unsigned char frame, unsigned char colour, int opacity) {
-    return static_cast<unsigned char>((frame * (256 - opacity) + colour * opacity + 128) >> 8);
 }

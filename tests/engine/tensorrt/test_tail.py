@@ -114,15 +114,6 @@ def test_every_fp16_number_is_read_exactly(native) -> None:
     assert (native.masks(pairs[:, ::-1], size_hw, False) == 0).all()
 
 
-def test_the_overlay_rounds_to_nearest(native) -> None:
-    frame, colour = (values.astype(np.uint8) for values in np.meshgrid(np.arange(256), np.arange(256)))
-    frame, table = np.stack([frame] * 3, -1), np.stack([np.arange(256, dtype=np.uint8)] * 3, -1)
-    for opacity in (0, 1, 128, 255, 256):
-        out = native.overlay(frame, colour, table, opacity)
-        exact = (frame.astype(np.int64) * (256 - opacity) + table[colour].astype(np.int64) * opacity) / 256
-        assert (out == np.floor(exact + 0.5)).all()
-
-
 def test_shipped_kernels_are_compiled_from_this_source() -> None:
     made = json.loads((SHIPPED / "made.json").read_text(encoding="utf-8"))
     assert made["source_sha256"] == source_sha256()
@@ -135,7 +126,7 @@ def test_shipped_kernels_are_compiled_from_this_source() -> None:
     for name, facts in made["files"].items():
         content = (SHIPPED / name).read_bytes()
         assert len(content) == facts["bytes"]
-        assert all(kernel in content for kernel in (b"tail_masks", b"tail_masks_half", b"tail_overlay"))
+        assert all(kernel in content for kernel in (b"tail_masks", b"tail_masks_half"))
 
 
 def test_any_gpu_from_turing_on_gets_kernels_without_nvcc(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +142,6 @@ def test_nvcc_compiles_the_kernels_for_orin_and_thor(capability: str) -> None:
     kernels = compiled_kernels(capability)
     assert kernels[:4] == b"\x7fELF"
     assert b"tail_masks" in kernels
-    assert b"tail_overlay" in kernels
 
 
 def test_without_nvcc_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
