@@ -32,7 +32,7 @@ class Overlay:
         opacity: share of the class colour in the blend, 0–1.
         legend: whether to name the classes in a strip at the top.
         hide: ids of classes to leave out.
-        show: the blend, the colours of the mask alone on black, or the frame and the blend side by side.
+        show: the blend, only the colours of the mask, on black, or the frame and the blend side by side.
     """
 
     def __init__(

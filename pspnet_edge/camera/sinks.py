@@ -26,16 +26,16 @@ class Sink(Protocol):
 
 
 def has_display() -> bool:
-    """Whether a window could be opened. Asked first, because Qt ends the process where there is none."""
+    """Whether a window could be opened. Asked first, because Qt ends the process without one."""
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def check_view(view: str) -> str:
-    """Resolve ``auto`` and refuse what cannot be.
+    """Resolve ``auto`` and refuse a window without a display.
 
     Raises:
         OptionError: an unknown view.
-        OutputError: a window where there is no display.
+        OutputError: a window was asked for and there is no display.
     """
     if view not in VIEWS:
         raise OptionError(f"unknown view {view!r}: choose one of {', '.join(VIEWS)}")
@@ -43,16 +43,16 @@ def check_view(view: str) -> str:
         return "window" if has_display() else "none"
     if view == "window" and not has_display():
         raise OutputError(
-            "there is no display for a window: use --view web for a browser, or --view none with --record FILE"
+            "there is no display for a window", "use --view web for a browser, or --view none with --record FILE"
         )
     return view
 
 
 class Window:
-    """A window a camera on the local display; q or Escape ends the run.
+    """One window per camera on the local display; q or Escape ends the run.
 
     Args:
-        names: one title a camera.
+        names: one title per camera.
     """
 
     def __init__(self, names: Sequence[str]) -> None:

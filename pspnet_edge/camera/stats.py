@@ -1,4 +1,4 @@
-"""The loop's figures as JSON lines, one a second, for a year."""
+"""The loop's figures as JSON lines, one per second, for as long as the loop runs."""
 
 from __future__ import annotations
 

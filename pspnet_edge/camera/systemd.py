@@ -15,7 +15,7 @@ _FEWEST_PINGS = 3
 
 
 def notify(state: str, environment: Mapping[str, str] = os.environ) -> bool:
-    """Send one message, such as ``READY=1``; False when nobody listens or it could not be sent."""
+    """Send one message, such as ``READY=1``; False when it could not be sent, as where systemd does not listen."""
     address = environment.get("NOTIFY_SOCKET", "")
     if address[:1] not in ("/", "@"):
         return False
@@ -23,7 +23,7 @@ def notify(state: str, environment: Mapping[str, str] = os.environ) -> bool:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
             # systemd that does not listen must not hang what it watches.
             sender.settimeout(1.0)
-            # An @ stands for the zero byte of Linux's abstract names.
+            # An @ denotes the zero byte of Linux's abstract names.
             sender.connect("\0" + address[1:] if address[0] == "@" else address)
             sender.sendall(state.encode())
     except OSError:
@@ -34,7 +34,7 @@ def notify(state: str, environment: Mapping[str, str] = os.environ) -> bool:
 class Watchdog:
     """Pings systemd while the loop lives, so that it is started again when it hangs.
 
-    A lost camera is not a hang: as long as the loop tries to get it back, starting anew would mend nothing.
+    A lost camera is not a hang: as long as the loop tries to get it back, a restart would not help.
 
     Args:
         stuck: says what hangs, or an empty string.

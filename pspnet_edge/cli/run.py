@@ -53,7 +53,10 @@ def run(
     context: typer.Context,
     engine: Annotated[
         str | None,
-        typer.Argument(metavar="ENGINE", help="Engine file; if left out, a bundled model is built and cached."),
+        typer.Argument(
+            metavar="ENGINE",
+            help="Engine file, or a model to build first: a bundled name, .onnx or .pt. Default: the bundled model.",
+        ),
     ] = None,
     inputs: Annotated[
         list[str] | None, typer.Argument(metavar="INPUT", help="Videos, images, folders, URLs or demo, like --input.")
@@ -74,10 +77,12 @@ def run(
         ),
     ] = None,
     size: Annotated[
-        str | None, typer.Option(metavar="HEIGHTxWIDTH", help="Requested camera frame size.", rich_help_panel=_SOURCE)
+        str | None,
+        typer.Option(metavar="HEIGHTxWIDTH", help="Frame size to request from cameras.", rich_help_panel=_SOURCE),
     ] = None,
     fps: Annotated[
-        float | None, typer.Option(min=0.1, metavar="N", help="Requested camera frame rate.", rich_help_panel=_SOURCE)
+        float | None,
+        typer.Option(min=0.1, metavar="N", help="Frame rate to request from cameras.", rich_help_panel=_SOURCE),
     ] = None,
     pixels: Annotated[
         str,
@@ -147,21 +152,24 @@ def run(
         str | None,
         typer.Option(
             metavar="MODEL",
-            help="Without ENGINE: a bundled name, .onnx or .pt file to build from.",
+            help="Without ENGINE: the model to build from.",
+            hidden=True,
             rich_help_panel=_ENGINE,
         ),
     ] = None,
     precision: Annotated[
         str,
         typer.Option(
-            metavar="auto|fp32|fp16|int8", help="Without ENGINE: precision of the engine.", rich_help_panel=_ENGINE
+            metavar="auto|fp32|fp16|int8",
+            help="Precision of an engine that is built: auto takes int8 with a calibration table, else fp16 on a GPU.",
+            rich_help_panel=_ENGINE,
         ),
     ] = "auto",
     runtime: Annotated[
         str,
         typer.Option(
             metavar="RUNTIME",
-            help="Without ENGINE: auto, tensorrt, openvino or onnxruntime; auto prefers them in this order.",
+            help="Runtime of an engine that is built: tensorrt, openvino or onnxruntime; auto: the first there is.",
             rich_help_panel=_ENGINE,
         ),
     ] = "auto",
@@ -170,7 +178,7 @@ def run(
         str,
         typer.Option(
             metavar="WHERE",
-            help="window, web or none; auto opens a window if there is a display.",
+            help="Show pictures in a window, on a page (web) or nowhere (none). auto: a window if there is a display.",
             rich_help_panel=_VIEW,
         ),
     ] = "auto",
@@ -178,7 +186,7 @@ def run(
         str,
         typer.Option(
             metavar="WHAT",
-            help="Draw overlay, mask or side-by-side, in the window and in what is kept.",
+            help="What is drawn, in the window and in what is kept: overlay, mask or side-by-side.",
             rich_help_panel=_VIEW,
         ),
     ] = "overlay",
@@ -192,25 +200,6 @@ def run(
     hide: Annotated[
         list[str] | None,
         typer.Option(metavar="CLASS", help="Leave a class undrawn, by name or id. Repeatable.", rich_help_panel=_VIEW),
-    ] = None,
-    web_host: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="Address of the web page.", rich_help_panel=_VIEW)
-    ] = "127.0.0.1",
-    web_port: Annotated[
-        int,
-        typer.Option(
-            min=0, max=65535, metavar="PORT", help="Port of the web page; 0 picks a free one.", rich_help_panel=_VIEW
-        ),
-    ] = 8080,
-    web_token: Annotated[
-        str | None,
-        typer.Option(
-            envvar="PSPNET_EDGE_WEB_TOKEN",
-            metavar="TOKEN",
-            show_envvar=False,
-            help="Access token, or in $PSPNET_EDGE_WEB_TOKEN; generated when --web-host is not loopback.",
-            rich_help_panel=_VIEW,
-        ),
     ] = None,
     # --- output
     record: Annotated[
@@ -243,6 +232,25 @@ def run(
     ] = None,
     as_json: JsonFlag = False,
     # --- service
+    web_host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Address of the web page.", rich_help_panel=_SERVICE)
+    ] = "127.0.0.1",
+    web_port: Annotated[
+        int,
+        typer.Option(
+            min=0, max=65535, metavar="PORT", help="Port of the web page; 0 picks a free one.", rich_help_panel=_SERVICE
+        ),
+    ] = 8080,
+    web_token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="PSPNET_EDGE_WEB_TOKEN",
+            metavar="TOKEN",
+            show_envvar=False,
+            help="Access token, or in $PSPNET_EDGE_WEB_TOKEN; generated when --web-host is not loopback.",
+            rich_help_panel=_SERVICE,
+        ),
+    ] = None,
     stats: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Append a line of JSON every second.", rich_help_panel=_SERVICE),
@@ -447,7 +455,7 @@ def _refuse(context: typer.Context, names: Sequence[str], reason: str) -> None:
 
 
 def _is_given(context: typer.Context, name: str) -> bool:
-    # By name: typer brings a click of its own.
+    # By name: typer brings its own click.
     source = context.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
 
@@ -488,7 +496,7 @@ def _count_frames(sources: Sequence[Source], limit: int | None) -> int | None:
 
 
 def _with_rate(loop: Loop, advance: Advance) -> Callable[[int], None]:
-    """Progress with the present rate beside it, which is asked for twice a second."""
+    """Progress with the current rate beside it, updated twice a second."""
     import time
 
     asked, note = 0.0, ""
@@ -507,6 +515,8 @@ def _in_words(facts: dict[str, Any], outputs: str, live: bool) -> str:
     latency, age = facts["latency_ms"], facts["age_ms"]
     words = f"{counted(facts['frames'], 'frame')}, {facts['dropped']} dropped, {facts['fps']:.1f} FPS"
     if facts["frames"]:
+        if first := facts["warm_up"]["latency_ms"]:
+            words += f"; first frame {first[0]:.0f} ms"
         words += f"; compute p50 {latency['p50']:.1f} p99 {latency['p99']:.1f} ms"
         if live:
             words += f"; age p50 {age['p50']:.1f} p99 {age['p99']:.1f} ms"

@@ -60,7 +60,7 @@ class Guard:
     """Checks every request, and signs every answer with the headers that keep a browser strict.
 
     Args:
-        token: what a request must show; None asks for nothing and answers to loopback's own names alone.
+        token: what a request must show; None asks for nothing and answers only to loopback's own names.
         port: of the server, because cookies do not tell one port of a host from another.
     """
 

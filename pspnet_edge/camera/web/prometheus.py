@@ -36,7 +36,7 @@ def exposition(summary: Mapping[str, Any], channels: Mapping[int, Channel], view
 
 
 def _family(name: str, kind: str, text: str, samples: Iterable[_Sample]) -> str:
-    """Nothing when there is no sample: a family without any says nothing."""
+    """An empty string when there is no sample: a family without samples is left out."""
     lines = [f"pspnet_edge_{name}{suffix}{_labels(labels)} {value:.9g}\n" for suffix, labels, value in samples]
     return f"# HELP pspnet_edge_{name} {text}\n# TYPE pspnet_edge_{name} {kind}\n{''.join(lines)}" if lines else ""
 

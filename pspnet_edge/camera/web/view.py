@@ -22,7 +22,7 @@ _START_S = 10.0
 
 
 class WebView:
-    """A page with the live overlay, and ``/stats``, ``/metrics`` and ``/healthz``, served from a thread of its own.
+    """A page with the live overlay, and ``/stats``, ``/metrics`` and ``/healthz``, served from its own thread.
 
     The loop hands over a reference to each shot and continues: a browser that is slow or hangs costs it nothing.
 
