@@ -1,6 +1,7 @@
 """What the camera loop costs beside the engine, and how old its pictures are.
 
     python benchmarks/camera.py VIDEO [--rounds 7] [--frames 5000] [--engine ENGINE]
+    python benchmarks/camera.py --live        see camera_live.py
 
 Throughput: in turn, round after round, the engine alone segments the video's frames, already at its size, and the loop
 runs the video file as `run --input VIDEO --view none` does; the figure is the median of the rounds' ratios. Every frame
@@ -17,6 +18,7 @@ import argparse
 import itertools
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -42,12 +44,19 @@ SETTLED = 500
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("video", type=Path)
+    parser.add_argument("video", type=Path, nargs="?")
+    parser.add_argument("--live", action="store_true", help="processor time per frame outside inference")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--frames", type=int, default=5000)
     parser.add_argument("--engine", type=Path)
     parser.add_argument("-o", type=Path, default=RESULTS, metavar="DIR")
     arguments = parser.parse_args()
+    if arguments.live:
+        # With the Python that has GStreamer's binding.
+        command = ["/usr/bin/python3", str(Path(__file__).with_name("camera_live.py"))]
+        return subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False).returncode
+    if arguments.video is None:
+        parser.error("give a video, or --live")
     with tempfile.TemporaryDirectory() as folder:
         path = arguments.engine or Path(folder) / "int8.engine"
         if arguments.engine is None:
