@@ -42,11 +42,12 @@ class CalibrationList:
         if missing:
             raise DataError(
                 f"{len(missing)} of the {len(self.ids)} images that {self.path} names are not in this split of the "
-                f"data set, such as {missing[0]}: give its own data set and split, or --images N instead"
+                f"data set, such as {missing[0]}",
+                "give its own data set and split, or --images N instead",
             )
         twice = next((name for name in self.ids if len(places[name]) > 1), None)
         if twice:
-            raise DataError(f"the data set has {len(places[twice])} images called {twice}: give them different names")
+            raise DataError(f"the data set has {len(places[twice])} images called {twice}", "give them different names")
         return Subset(dataset, tuple(places[name][0] for name in self.ids))
 
 
@@ -76,15 +77,15 @@ def read_list(path: Path) -> CalibrationList:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     ids = tuple(image_id(line) for line in lines if not line.startswith("#"))
     if not ids:
-        raise DataError(f"the calibration list {path} names no image: write one id per line")
+        raise DataError(f"the calibration list {path} names no image", "write one id per line")
     if len(set(ids)) < len(ids):
         twice = next(name for name in ids if ids.count(name) > 1)
-        raise DataError(f"the calibration list {path} names {twice} more than once: keep it once")
+        raise DataError(f"the calibration list {path} names {twice} more than once", "keep it once")
     stated = next((match[1] for line in lines if (match := _FINGERPRINT.match(line))), None)
     if stated not in (None, ids_fingerprint(ids)):
         raise DataError(
-            f"the calibration list {path} was changed since its fingerprint was taken: "
-            "restore it, or remove its line `# sha256:` if the change was meant"
+            f"the calibration list {path} was changed since its fingerprint was taken",
+            "restore it, or remove its line `# sha256:` if the change was meant",
         )
     return CalibrationList(path, ids)
 

@@ -36,7 +36,7 @@ def _listed_pairs(listing: Path) -> list[tuple[Path, Path]]:
         columns = line.split()
         if len(columns) != 2:
             raise DataError(
-                f"the line {line!r} of {listing} has {len(columns)} columns: expected an image and a mask path"
+                f"the line {line!r} of {listing} has {len(columns)} columns", "expected an image and a mask path"
             )
         image, mask = (listing.parent.joinpath(*Path(column).parts[-2:]) for column in columns)
         pairs.append((image, mask))

@@ -79,7 +79,7 @@ def _images(root: Path, part: str) -> list[Path]:
     folder = root / "leftImg8bit" / part
     images = [path for path in files_below(folder) if path.name.endswith(_IMAGE_END)]
     if not images:
-        raise DataError(f"{folder} holds no *{_IMAGE_END}: unpack leftImg8bit_trainvaltest.zip in {root}")
+        raise DataError(f"{folder} holds no *{_IMAGE_END}", f"unpack leftImg8bit_trainvaltest.zip in {root}")
     return images
 
 

@@ -70,8 +70,8 @@ def read_class_list(path: Path) -> ClassList:
         return classes
     except (ValueError, RecursionError) as error:
         raise DataError(
-            f"{path} is not a list of classes ({error}): "
-            f"name each class once, and give all of them an RGB colour or none"
+            f"{path} is not a list of classes ({error})",
+            "name each class once, and give all of them an RGB colour or none",
         ) from error
 
 

@@ -113,7 +113,7 @@ def open_dataset(name: str, root: Path | None, split: str, pixels: PixelFormat =
     dataset = open_files(name, root, split, pixels)
     repeated = dataset.repeated()
     if repeated:
-        raise DataError(f"{repeated[0]} is in split {split} more than once: {REPEATED_FIX}")
+        raise DataError(f"{repeated[0]} is in split {split} more than once", f"{REPEATED_FIX}")
     return dataset
 
 
@@ -148,9 +148,11 @@ def split_or_next(name: str, root: Path | None, wanted: str) -> str:
 def ensure_on_disk(name: str, root: Path | None) -> Path:
     """The root, or ``DataError`` if no data set of files has that name or the root is not a folder."""
     if name not in _ON_DISK:
-        raise DataError(f"unknown data set {name!r}: choose one of {', '.join(NAMES)}")
+        raise DataError(f"unknown data set {name!r}", f"choose one of {', '.join(NAMES)}")
     if root is None:
-        raise DataError(f"data set {name} needs its folder: give --root DIR, or use --dataset scenes, which needs none")
+        raise DataError(
+            f"data set {name} needs its folder", "give --root DIR, or use --dataset scenes, which needs none"
+        )
     check_folder(root, "data set", DataError, "give --root the folder of your data set")
     return root
 
@@ -169,9 +171,9 @@ class SceneSet:
 
     def __init__(self, split: str, pixels: PixelFormat = DEFAULT_PIXELS) -> None:
         if split not in self._STREETS:
-            raise DataError(f"scenes has no split {split!r}: choose train, val or test")
+            raise DataError(f"scenes has no split {split!r}", "choose train, val or test")
         if pixels.channels == 4:
-            raise DataError("scenes has 3 channels: give --dataset a set of images with four")
+            raise DataError("scenes has 3 channels", "give --dataset a set of images with four")
         self.pixels = pixels
         self._streets = self._STREETS[split]
 

@@ -44,7 +44,7 @@ def download(
         OutputError: the folder of ``target`` cannot be written or is too full.
     """
     if not url.startswith(("http://", "https://")):
-        raise OptionError(f"{url!r} is not a web address: give --url one that starts with https:// or http://")
+        raise OptionError(f"{url!r} is not a web address", "give --url one that starts with https:// or http://")
     part = part_of(target)
     ensure_writable(target)
     find_target(part)
@@ -59,8 +59,8 @@ def download(
             error.close()
             if error.code < 500 and error.code != 429:
                 raise DataError(
-                    f"the server answered {error.code} {error.reason} for {url}: "
-                    f"check the address or give another with --url"
+                    f"the server answered {error.code} {error.reason} for {url}",
+                    "check the address or give another with --url",
                 ) from error
             reason = f"the server answered {error.code} {error.reason}"
         except (OSError, http.client.HTTPException, _ConnectionBroke) as error:
@@ -68,8 +68,8 @@ def download(
         failures = 1 if _size_bytes(part) > had_bytes else failures + 1
         if failures >= tries:
             raise DataError(
-                f"{url} could not be fetched ({reason}) and {_size_bytes(part) / _MB:.1f} MB are kept: "
-                f"check the network and give the same command again to resume"
+                f"{url} could not be fetched ({reason}) and {_size_bytes(part) / _MB:.1f} MB are kept",
+                "check the network and give the same command again to resume",
             )
         time.sleep(pause_s * failures)
     replace(part, target)
@@ -149,13 +149,13 @@ def _ensure_room(part: Path, missing_bytes: int) -> None:
     free_bytes = shutil.disk_usage(part.parent).free
     if missing_bytes > free_bytes:
         raise OutputError(
-            f"{part.parent} has {free_bytes / 1e9:.1f} GB free and {missing_bytes / 1e9:.1f} GB are to come: "
-            f"free space there or choose another --root"
+            f"{part.parent} has {free_bytes / 1e9:.1f} GB free and {missing_bytes / 1e9:.1f} GB are to come",
+            "free space there or choose another --root",
         )
 
 
 def _not_writable(path: Path, error: OSError) -> OutputError:
     return OutputError(
-        f"{path} cannot be written ({error.strerror or error}): free space there or choose another --root; "
-        f"what has come is kept and the same command resumes from there"
+        f"{path} cannot be written ({error.strerror or error})",
+        "free space there or choose another --root; what has come is kept and the same command resumes from there",
     )

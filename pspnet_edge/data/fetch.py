@@ -95,11 +95,11 @@ def fetch(
         MissingPackage: Cityscapes' own program is not installed.
     """
     if name not in NAMES:
-        raise DataError(f"there is no public data set {name!r} to fetch: choose one of {', '.join(NAMES)}")
+        raise DataError(f"there is no public data set {name!r} to fetch", f"choose one of {', '.join(NAMES)}")
     if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
-        raise OptionError(f"--sha256 {sha256!r} is not a SHA-256: give its 64 hexadecimal digits")
+        raise OptionError(f"--sha256 {sha256!r} is not a SHA-256", "give its 64 hexadecimal digits")
     if name == "cityscapes" and (url is not None or sha256 is not None):
-        raise OptionError("Cityscapes comes from its own site with your account: leave out --url and --sha256")
+        raise OptionError("Cityscapes comes from its own site with your account", "leave out --url and --sha256")
     folders = [SOURCES[name].folder] if name in SOURCES else list(CITYSCAPES_ARCHIVES)
     missing = _missing(root, folders, name)
     if name in SOURCES:
@@ -114,8 +114,8 @@ def _missing(root: Path, folders: list[str], name: str) -> list[str]:
     missing = [folder for folder in folders if not (root / folder).exists()]
     if not missing:
         raise OutputError(
-            f"{root / folders[0]} is there already: "
-            f"look through it with `pspnet-edge data check {name} --root {root}`, or remove it to fetch it again"
+            f"{root / folders[0]} is there already",
+            f"look through it with `pspnet-edge data check {name} --root {root}`, or remove it to fetch it again",
         )
     return missing
 
@@ -140,8 +140,8 @@ def _verify(archive: Path, url: str, digests: dict[str, str], sha256: str | None
         archive.unlink()
         spelled = {"sha256": "SHA-256", "md5": "MD5"}[kind]
         raise DataError(
-            f"{archive.name} from {url} has {spelled} {digests[kind]} and not {expected.lower()}, "
-            f"so it was removed: fetch it again, or from another address with --url"
+            f"{archive.name} from {url} has {spelled} {digests[kind]} and not {expected.lower()}, so it was removed",
+            "fetch it again, or from another address with --url",
         )
     return kind
 
@@ -162,7 +162,7 @@ def _record(root: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise DataError(f"the record {path} cannot be read ({error}): remove it to fetch without it") from error
+        raise DataError(f"the record {path} cannot be read ({error})", "remove it to fetch without it") from error
     return record if isinstance(record, dict) else {}
 
 
@@ -179,7 +179,7 @@ def _digests(path: Path) -> dict[str, str]:
                 sha256.update(chunk)
                 md5.update(chunk)
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}): remove it and fetch it again") from error
+        raise DataError(f"{path} cannot be read ({error.strerror})", "remove it and fetch it again") from error
     return {"sha256": sha256.hexdigest(), "md5": md5.hexdigest()}
 
 
@@ -213,9 +213,11 @@ def _run(command: list[str], archive: Path) -> None:
     try:
         status = subprocess.run(command, stdout=2, check=False).returncode  # its words on stderr: stdout is for JSON
     except OSError as error:
-        raise DataError(f"{command[0]} could not be started ({error.strerror}): reinstall cityscapesScripts") from error
+        raise DataError(
+            f"{command[0]} could not be started ({error.strerror})", "reinstall cityscapesScripts"
+        ) from error
     if status != 0 or not archive.is_file():
         raise DataError(
-            f"csDownload ended with status {status} and fetched no whole {archive.name}: see its own words above, "
-            f"fix that, and run the same command again"
+            f"csDownload ended with status {status} and fetched no whole {archive.name}",
+            "see its own words above, fix that, and run the same command again",
         )

@@ -163,7 +163,7 @@ def read_lines(listing: Path) -> list[str]:
     lines = [line.strip() for line in text.splitlines()]
     lines = [line for line in lines if line]
     if not lines:
-        raise DataError(f"the split list {listing} is empty: write one image per line, or remove the list")
+        raise DataError(f"the split list {listing} is empty", "write one image per line, or remove the list")
     return lines
 
 
@@ -185,8 +185,8 @@ def files_below(folder: Path) -> list[Path]:
             found += [Path(place, name) for name in names if not is_litter(name)]
             if len(found) > _MOST_FILES:
                 raise DataError(
-                    f"{folder} holds more than {_MOST_FILES} files or a link to itself: give the data set its own "
-                    f"folder"
+                    f"{folder} holds more than {_MOST_FILES} files or a link to itself",
+                    "give the data set its own folder",
                 )
     except OSError as error:
         raise unreadable_folder(error) from error
@@ -196,8 +196,8 @@ def files_below(folder: Path) -> list[Path]:
 def unreadable_folder(error: OSError) -> DataError:
     """The sentence for a folder that the system would not open."""
     return DataError(
-        f"the folder {error.filename} cannot be read ({reason_of(error)}): restore it or its permissions, "
-        f"or give --root the folder that holds the data set"
+        f"the folder {error.filename} cannot be read ({reason_of(error)})",
+        "restore it or its permissions, or give --root the folder that holds the data set",
     )
 
 
@@ -210,7 +210,7 @@ def parts_of(split: str, known: tuple[str, ...], data_set: str) -> tuple[str, ..
     if split == "trainval":
         return ("train", "val")
     if split not in known:
-        raise DataError(f"{data_set} has no split {split!r}: choose one of {', '.join((*known, 'trainval'))}")
+        raise DataError(f"{data_set} has no split {split!r}", f"choose one of {', '.join((*known, 'trainval'))}")
     return (split,)
 
 

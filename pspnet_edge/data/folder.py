@@ -74,7 +74,7 @@ def opened_layout(root: Path) -> Layout:
         raise DataError(_no_images(root))
     if not layout.images:
         places = ", ".join(str(folder) for folder in layout.image_folders.values())
-        raise DataError(f"{places} holds no images: put files there that end in {', '.join(IMAGE_SUFFIXES)}")
+        raise DataError(f"{places} holds no images", f"put files there that end in {', '.join(IMAGE_SUFFIXES)}")
     return layout
 
 
@@ -86,12 +86,12 @@ def classes_of(root: Path) -> ClassList:
     """
     text, structured = root / "classes.txt", root / "classes.json"
     if text.exists() and structured.exists():
-        raise DataError(f"{root} has both classes.txt and classes.json: keep one")
+        raise DataError(f"{root} has both classes.txt and classes.json", "keep one")
     if not text.exists() and not structured.exists():
         other = foreign_layout(root)
         if other is not None:
-            raise DataError(f"{root} is {other.title}: convert it with `{other.command(root)}`")
-        raise DataError(f"{root} has no classes.txt: write one class per line, in the order of the ids in the masks")
+            raise DataError(f"{root} is {other.title}", "convert it", other.command(root))
+        raise DataError(f"{root} has no classes.txt", "write one class per line, in the order of the ids in the masks")
     return read_class_list(text if text.exists() else structured)
 
 
@@ -105,11 +105,11 @@ def _pairs(root: Path, split: str, layout: Layout) -> list[tuple[Path, Path]]:
     else:
         has = ", ".join(stored_splits(root))
         raise DataError(
-            f"{root} has no split {split!r} (it has {has}): make one with `pspnet-edge data split {root}`, or give "
-            f"--split all for every image"
+            f"{root} has no split {split!r} (it has {has})",
+            f"make one with `pspnet-edge data split {root}`, or give --split all for every image",
         )
     if not keys:
-        raise DataError(f"the folders of split {split} in {root} hold no images: put the split's images there")
+        raise DataError(f"the folders of split {split} in {root} hold no images", "put the split's images there")
     return [(path, layout.mask_of(key)) for key in keys for path in layout.images[key]]
 
 

@@ -46,7 +46,9 @@ def as_frame(path: Path, decoded: NDArray[Any], pixels: PixelFormat) -> Image:
     try:
         return pixels.frame(decoded)
     except ValueError as error:
-        raise DataError(f"{path} does not fit the network: {error}: give images like those it is trained on") from error
+        raise DataError(
+            f"{path} does not fit the network: {error}", "give images like those it is trained on"
+        ) from error
 
 
 def read_encoded(path: Path) -> bytes:
@@ -57,12 +59,12 @@ def read_encoded(path: Path) -> bytes:
     """
     encoded = read_file(path)
     if not encoded or is_cut_short(encoded):
-        raise DataError(f"{path} is cut short after {len(encoded)} bytes: restore it from the data set's archive")
+        raise DataError(f"{path} is cut short after {len(encoded)} bytes", "restore it from the data set's archive")
     if encoded.startswith(SIGNATURE):
         try:
             ensure_checksums(encoded)
         except ValueError as error:
-            raise DataError(f"{path} is a damaged PNG ({error}): restore it from the data set's archive") from error
+            raise DataError(f"{path} is a damaged PNG ({error})", "restore it from the data set's archive") from error
     return encoded
 
 

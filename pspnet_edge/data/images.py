@@ -34,12 +34,14 @@ class ImageFiles(Sequence[Image]):
             entries = sorted(place.iterdir()) if place.is_dir() else [place]
             paths = [entry for entry in entries if entry.suffix.lower() in SUFFIXES and entry.is_file()]
         except (OSError, ValueError) as error:
-            raise DataError(f"the folder {place} cannot be read ({reason_of(error)}): check its permissions") from error
+            raise DataError(
+                f"the folder {place} cannot be read ({reason_of(error)})", "check its permissions"
+            ) from error
         # A hidden file that is named by itself is meant.
         self.paths = [path for path in paths if path == place or not is_litter(path.name)]
         self._wanted = pixels
         if not self.paths:
-            raise DataError(f"{place} holds no image: put PNG or JPEG files there or name another folder")
+            raise DataError(f"{place} holds no image", "put PNG or JPEG files there or name another folder")
 
     @cached_property
     def pixels(self) -> PixelFormat:

@@ -69,7 +69,7 @@ def read_raw_mask(path: Path) -> RawMask:
         if encoded.startswith(SIGNATURE) and encoded[24] < 8:
             return RawMask(grey_values(encoded))
     except (ValueError, cv2.error) as error:
-        raise DataError(f"{path} is a damaged PNG ({error}): restore it from the data set's archive") from error
+        raise DataError(f"{path} is a damaged PNG ({error})", "restore it from the data set's archive") from error
     decoded = decode_with(path, encoded, cv2.IMREAD_UNCHANGED)
     if decoded.ndim == 3:
         decoded = _without_alpha(path, decoded)
@@ -78,7 +78,9 @@ def read_raw_mask(path: Path) -> RawMask:
     if (decoded == decoded[..., :1]).all():
         return RawMask(_integers(path, np.ascontiguousarray(decoded[..., 0])))
     if decoded.dtype != np.uint8:
-        raise DataError(f"{path} is a colour image of {decoded.dtype} values: save the class ids as an 8-bit grey PNG")
+        raise DataError(
+            f"{path} is a colour image of {decoded.dtype} values", "save the class ids as an 8-bit grey PNG"
+        )
     return RawMask(np.ascontiguousarray(decoded[..., ::-1]), is_colour=True)
 
 
@@ -99,8 +101,9 @@ def read_mask(path: Path, classes: int, void_id: int | None = None, palette: Col
     if raw.is_colour:
         if palette is None:
             raise DataError(
-                f"{path} is a colour image, and the classes have no colours to read it by: write each class's colour "
-                f"in classes.txt (`road, 128, 64, 128`), or convert the set with `pspnet-edge data import`"
+                f"{path} is a colour image, and the classes have no colours to read it by",
+                "write each class's colour "
+                "in classes.txt (`road, 128, 64, 128`), or convert the set with `pspnet-edge data import`",
             )
         return ids_by_colour(path, raw.values, palette)
     if palette is not None and raw.palette is not None and not _palette_agrees(raw, classes, palette):
@@ -130,7 +133,8 @@ def ids_by_colour(path: Path, rgb: NDArray[np.uint8], palette: Colours) -> Mask:
         count = int(unknown.sum())
         raise DataError(
             f"{path} has colour {_triple(rgb[y, x])} at pixel x={x}, y={y}, which no class has ({count} "
-            f"{'pixel' if count == 1 else 'pixels'} with such colours): correct the mask or the colours of the classes"
+            f"{'pixel' if count == 1 else 'pixels'} with such colours)",
+            "correct the mask or the colours of the classes",
         )
     return np.asarray(ids[places], np.uint8)
 
@@ -143,7 +147,8 @@ def _without_alpha(path: Path, decoded: NDArray[Any]) -> NDArray[Any]:
     if (alpha != full).any():
         y, x = (int(axis[0]) for axis in np.nonzero(alpha != full))
         raise DataError(
-            f"{path} is transparent at pixel x={x}, y={y}, and a transparent pixel has no class: save it without alpha"
+            f"{path} is transparent at pixel x={x}, y={y}, and a transparent pixel has no class",
+            "save it without alpha",
         )
     return decoded[..., :3]
 
@@ -153,7 +158,7 @@ def _integers(path: Path, values: NDArray[Any]) -> NDArray[Any]:
         return values
     whole = np.asarray(values, np.float64)
     if not (np.isfinite(whole).all() and (whole == np.rint(whole)).all() and whole.min() >= 0 and whole.max() < 65536):
-        raise DataError(f"{path} holds {values.dtype} values that are not class ids: save ids as an 8-bit grey PNG")
+        raise DataError(f"{path} holds {values.dtype} values that are not class ids", "save ids as an 8-bit grey PNG")
     return whole.astype(np.uint16)
 
 
@@ -172,7 +177,8 @@ def _known_ids(path: Path, values: NDArray[Any], classes: int, void_id: int | No
             lossy = " (a JPEG changes the values along edges; masks need PNG)"
         raise DataError(
             f"{path} holds id {ids}, first at pixel x={x}, y={y}, and the label set has ids 0 to {classes - 1}, and "
-            f"255 for ignore{lossy}: correct the mask or the list of classes"
+            f"255 for ignore{lossy}",
+            "correct the mask or the list of classes",
         )
     return np.asarray(values, np.uint8)
 
@@ -195,7 +201,8 @@ def _ids_by_palette_colour(path: Path, raw: RawMask, palette: Colours) -> Mask:
             expected = _triple(palette[index]) if index < len(palette) else "no class's"
             raise DataError(
                 f"{path} has another palette than its data set (id {index} is RGB {_triple(colour)}, not {expected}), "
-                f"so its indices may not be class ids: restore it, or save the ids as an 8-bit grey PNG"
+                f"so its indices may not be class ids",
+                "restore it, or save the ids as an 8-bit grey PNG",
             )
         table[index] = wanted.get(colour, IGNORE)
     return np.asarray(table[raw.values])

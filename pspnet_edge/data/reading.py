@@ -28,16 +28,16 @@ def read_file(path: Path, limit_bytes: int = IMAGE_LIMIT_BYTES) -> bytes:
         facts = path.stat()
         if not stat.S_ISREG(facts.st_mode):
             kind = _KINDS.get(stat.S_IFMT(facts.st_mode), "something else")
-            raise DataError(f"{path} is {kind}, not a file: remove it from the data set, or name a file")
+            raise DataError(f"{path} is {kind}, not a file", "remove it from the data set, or name a file")
         if facts.st_size > limit_bytes:
             raise DataError(
-                f"{path} has {facts.st_size / 1e9:.1f} GB, and {limit_bytes / 1e9:.1f} GB is the most that is read: "
-                f"check that it is the file you mean"
+                f"{path} has {facts.st_size / 1e9:.1f} GB, and {limit_bytes / 1e9:.1f} GB is the most that is read",
+                "check that it is the file you mean",
             )
         return path.read_bytes()
     except (OSError, ValueError) as error:
         raise DataError(
-            f"{path} cannot be read ({reason_of(error)}): restore it, or correct the list that names it"
+            f"{path} cannot be read ({reason_of(error)})", "restore it, or correct the list that names it"
         ) from error
 
 
@@ -60,7 +60,7 @@ def read_text(path: Path, limit_bytes: int = TEXT_LIMIT_BYTES) -> str:
     except UnicodeDecodeError:
         text = "\0"
     if "\0" in text:
-        raise DataError(f"{path} is not a text file in UTF-8 or UTF-16: save it as UTF-8")
+        raise DataError(f"{path} is not a text file in UTF-8 or UTF-16", "save it as UTF-8")
     return text
 
 

@@ -36,7 +36,7 @@ def recognized(root: Path) -> str:
         DataError: it is not a folder, or none of these; an export of a labelling tool is named with its command.
     """
     if not root.is_dir():
-        raise DataError(f"the data root {root} is not a folder: give --root the folder of your data set")
+        raise DataError(f"the data root {root} is not a folder", "give --root the folder of your data set")
     try:
         if (root / "classes.txt").exists() or (root / "classes.json").exists():
             return "folder"
@@ -48,18 +48,18 @@ def recognized(root: Path) -> str:
             return "camvid"
         other = foreign_layout(root)
         if other is not None:
-            raise DataError(f"{root} is {other.title}: convert it with `{other.command(root)}`")
+            raise DataError(f"{root} is {other.title}", "convert it", other.command(root))
         layout = layout_of(root)
         if layout.image_folders and layout.mask_folders:
             return "folder"
         there = ", ".join(sorted(entry.name for entry in root.iterdir() if not is_litter(entry.name))[:8])
     except OSError as error:
         raise DataError(
-            f"the folder {error.filename} cannot be read ({error.strerror}): restore its permissions"
+            f"the folder {error.filename} cannot be read ({error.strerror})", "restore its permissions"
         ) from error
     raise DataError(
-        f"{root} is not a data set that is known (it has {there or 'nothing'}): put images into images/, masks of the "
-        f"same names into masks/ and one class per line into classes.txt"
+        f"{root} is not a data set that is known (it has {there or 'nothing'})",
+        "put images into images/, masks of the same names into masks/ and one class per line into classes.txt",
     )
 
 

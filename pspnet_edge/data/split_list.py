@@ -92,7 +92,7 @@ def _candidates(text: str, listing: Path) -> Iterator[PurePosixPath]:
     """A path as it is written, then, where it is absolute, what is left of it without its first folders."""
     path = PurePosixPath(re.sub(r"^[A-Za-z]:/", "/", text))
     if ".." in path.parts:
-        raise DataError(f"the entry {text!r} of {listing} leaves the folder of the data set: name files below it")
+        raise DataError(f"the entry {text!r} of {listing} leaves the folder of the data set", "name files below it")
     if not path.is_absolute():
         yield PurePosixPath(*[part for part in path.parts if part != "."])
         return

@@ -62,11 +62,11 @@ def unpack(archive: Path, folder: str, root: Path, progress: Progress = silent) 
                     advance(done, "")
         (scratch / folder).replace(root / folder)
     except _DAMAGED as error:
-        raise DataError(f"{archive} is damaged ({error}): remove it and fetch it again") from error
+        raise DataError(f"{archive} is damaged ({error})", "remove it and fetch it again") from error
     except OSError as error:
         raise OutputError(
-            f"{folder} cannot be unpacked into {root} ({error.strerror or error}): "
-            f"free space there or choose another --root"
+            f"{folder} cannot be unpacked into {root} ({error.strerror or error})",
+            "free space there or choose another --root",
         ) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -160,15 +160,15 @@ def _wanted(archive: Path, folder: str, members: list[_Member]) -> list[tuple[Pa
         wanted[place] = member
     if not wanted:
         raise DataError(
-            f"{archive} holds no folder {folder}: it is another archive, so check the address given with --url"
+            f"{archive} holds no folder {folder}", "it is another archive, so check the address given with --url"
         )
     return list(wanted.items())
 
 
 def _refused(archive: Path, member: _Member, reason: str) -> DataError:
     return DataError(
-        f"{archive} is not safe to unpack, because its member {member.name!r} {reason}: "
-        f"remove it and fetch from another address with --url"
+        f"{archive} is not safe to unpack, because its member {member.name!r} {reason}",
+        "remove it and fetch from another address with --url",
     )
 
 
@@ -176,8 +176,8 @@ def _ensure_room(root: Path, size_bytes: int) -> None:
     free_bytes = shutil.disk_usage(root).free
     if size_bytes > free_bytes:
         raise OutputError(
-            f"{root} has {free_bytes / 1e9:.1f} GB free and {size_bytes / 1e9:.1f} GB are needed: "
-            f"free space there or choose another --root"
+            f"{root} has {free_bytes / 1e9:.1f} GB free and {size_bytes / 1e9:.1f} GB are needed",
+            "free space there or choose another --root",
         )
 
 

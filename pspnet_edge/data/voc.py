@@ -42,7 +42,7 @@ def _official_folder(root: Path) -> Path:
         if (folder / "ImageSets" / "Segmentation").is_dir():
             return folder
     raise DataError(
-        f"{root} holds no VOC2012/ImageSets/Segmentation: give --root the folder VOC2012 or the one with VOCdevkit"
+        f"{root} holds no VOC2012/ImageSets/Segmentation", "give --root the folder VOC2012 or the one with VOCdevkit"
     )
 
 
@@ -59,5 +59,7 @@ def _listed(folder: Path, part: str) -> tuple[str, list[str]]:
     held_out = set(read_lines(lists / "val.txt"))
     names = [path.stem for path in files_below(augmented) if path.suffix == ".png" and path.stem not in held_out]
     if not names:
-        raise DataError(f"{augmented} holds no PNG masks for training: restore it, or remove it to use the 1464 images")
+        raise DataError(
+            f"{augmented} holds no PNG masks for training", "restore it, or remove it to use the 1464 images"
+        )
     return augmented.name, names

@@ -44,7 +44,7 @@ def check_dataset(
         DataError: no such data set on disk, or the root is not a folder.
     """
     if name == "scenes":
-        raise DataError("scenes are drawn, not stored, so there is nothing to check: name a data set on disk")
+        raise DataError("scenes are drawn, not stored, so there is nothing to check", "name a data set on disk")
     ensure_on_disk(name, root)
     try:
         stored = _splits(name, root)
