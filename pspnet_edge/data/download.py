@@ -7,6 +7,7 @@ import re
 import shutil
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +15,11 @@ from pathlib import Path
 from .. import __version__
 from ..artifact import ensure_writable, find_target, replace
 from ..errors import DataError, OptionError, OutputError
+from ..log import redacted
 from .progress import Progress, silent
 
 _CHUNK_BYTES = 1 << 18
+_MOST_RESTARTS = 3
 _MB = 1_000_000
 
 
@@ -44,11 +47,13 @@ def download(
         OutputError: the folder of ``target`` cannot be written or is too full.
     """
     if not url.startswith(("http://", "https://")):
-        raise OptionError(f"{url!r} is not a web address", "give --url one that starts with https:// or http://")
+        raise OptionError(
+            f"{redacted(url)!r} is not a web address", "give --url one that starts with https:// or http://"
+        )
     part = part_of(target)
     ensure_writable(target)
     find_target(part)
-    failures = 0
+    failures = restarts = 0
     while True:
         had_bytes = _size_bytes(part)
         try:
@@ -59,16 +64,23 @@ def download(
             error.close()
             if error.code < 500 and error.code != 429:
                 raise DataError(
-                    f"the server answered {error.code} {error.reason} for {url}",
+                    f"the server answered {error.code} {error.reason} for {redacted(url)}",
                     "check the address or give another with --url",
                 ) from error
             reason = f"the server answered {error.code} {error.reason}"
         except (OSError, http.client.HTTPException, _ConnectionBroke) as error:
             reason = str(getattr(error, "reason", None) or error) or type(error).__name__
+        if _size_bytes(part) < had_bytes:
+            restarts += 1
+            if restarts > _MOST_RESTARTS:
+                raise DataError(
+                    f"{redacted(url)} answers a resumed download with other bytes each time, so it never ends",
+                    "give another address with --url",
+                )
         failures = 1 if _size_bytes(part) > had_bytes else failures + 1
         if failures >= tries:
             raise DataError(
-                f"{url} could not be fetched ({reason}) and {_size_bytes(part) / _MB:.1f} MB are kept",
+                f"{redacted(url)} could not be fetched ({reason}) and {_size_bytes(part) / _MB:.1f} MB are kept",
                 "check the network and give the same command again to resume",
             )
         time.sleep(pause_s * failures)
@@ -86,7 +98,7 @@ def _received(url: str, part: Path, had_bytes: int, progress: Progress, timeout_
     if had_bytes:
         headers["Range"] = f"bytes={had_bytes}-"
     try:
-        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout_s)
+        response = urllib.request.urlopen(urllib.request.Request(_ascii_url(url), headers=headers), timeout=timeout_s)
     except urllib.error.HTTPError as error:
         if error.code != 416:
             raise
@@ -135,6 +147,17 @@ def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
     except (OSError, http.client.HTTPException) as error:
         # A broken connection and a full disk are both OSErrors: here they part.
         raise _ConnectionBroke(str(error) or type(error).__name__) from error
+
+
+def _ascii_url(url: str) -> str:
+    """An address with other letters, as people paste it, in the form that goes over the wire."""
+    parts = urllib.parse.urlsplit(url)
+    try:
+        host = parts.netloc.encode("idna").decode() if not parts.netloc.isascii() else parts.netloc
+    except UnicodeError as error:
+        raise OptionError(f"{redacted(url)!r} is not a web address", "correct its host name") from error
+    path, query = (urllib.parse.quote(text, safe="/%=&?+,:;@~!*'()$") for text in (parts.path, parts.query))
+    return urllib.parse.urlunsplit((parts.scheme, host, path, query, ""))
 
 
 def _starts_at(content_range: str, first_byte: int) -> bool:

@@ -18,7 +18,16 @@ from ..errors import DataError, OutputError
 from .files import is_litter
 from .progress import Progress, silent
 
-_DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError)
+_DAMAGED = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    NotImplementedError,
+    ValueError,
+    OverflowError,
+)
 
 # The most that masks and pictures ever compress by, and more members than any tool exports.
 _SWELLS = 300

@@ -125,3 +125,24 @@ def test_a_file_larger_than_the_disk_is_not_begun(
     with pytest.raises(OutputError, match=r"0\.0 GB free"):
         download(server.url("a"), tmp_path / "a")
     assert not part_of(tmp_path / "a").exists()
+
+
+def test_a_server_whose_ranges_never_fit_is_given_up(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pspnet_edge.data import download as module
+
+    monkeypatch.setattr(module, "_starts_at", lambda content_range, first_byte: False)
+    server.files["a"] = bytes(1000)
+    server.break_after = [10] * 100
+    with pytest.raises(DataError, match="never ends"):
+        download(server.url("a"), tmp_path / "a", pause_s=0)
+
+
+def test_an_address_with_other_letters_is_fetched_and_passwords_are_not_shown(server: Server, tmp_path: Path) -> None:
+    server.files["%C3%BCber%20uns"] = b"x"
+    download(server.url("über uns"), tmp_path / "a", pause_s=0)
+    assert (tmp_path / "a").read_bytes() == b"x"
+    with pytest.raises(DataError) as caught:
+        download("http://me:secret@127.0.0.1:9/x", tmp_path / "b", pause_s=0, tries=1)
+    assert "secret" not in str(caught.value)

@@ -330,3 +330,17 @@ def test_compressed_runs_and_an_archive_of_tar_are_read(tmp_path: Path) -> None:
     archive = shutil.make_archive(str(tmp_path / "export"), "gztar", tmp_path / "export")
     import_dataset(Path(archive), tmp_path / "own")
     ensure_identical(tmp_path / "own")
+
+
+def test_an_archive_with_a_name_that_no_system_takes_is_one_sentence(tmp_path: Path) -> None:
+    import tarfile
+
+    with tarfile.open(tmp_path / "export.tar", "w", format=tarfile.PAX_FORMAT) as archive:
+        info = tarfile.TarInfo("a.png")
+        info.pax_headers = {"path": "a\0b.png"}
+        archive.addfile(info)
+    with pytest.raises(DataError):
+        import_dataset(tmp_path / "export.tar", tmp_path / "own")
+    (tmp_path / "broken.zip").write_bytes(b"PK\3\4" + bytes(100))
+    with pytest.raises(DataError, match="damaged"):
+        import_dataset(tmp_path / "broken.zip", tmp_path / "other")
