@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ..artifact import ensure_writable, find_target
 from ..errors import OptionError, OutputError
+from .board_film import BoardEncoderFailed, BoardFilm, can_encode
 from .shot import Shot
 from .sources import Source
 
@@ -25,6 +26,8 @@ from .sources import Source
 _PIECES = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
 _PIECE_S = 0.5
 """A piece ends at a key frame; what the encoder and the piece hold is what a SIGKILL loses."""
+_TRIED_PICTURES = 30
+"""When the board's encoder fails within so many pictures, the processor begins again; later the recording ends."""
 _CODECS = {"libx264": {"preset": "ultrafast", "tune": "zerolatency", "crf": "23"}, "mpeg4": {"qscale": "4"}}
 
 
@@ -56,6 +59,7 @@ class Recorder:
         )
         for path in self.paths:
             ensure_writable(path)
+        self._on_board = can_encode()
         self._films: dict[int, _Film | None] = {}
 
     def __enter__(self) -> Recorder:
@@ -65,21 +69,38 @@ class Recorder:
         """See ``Sink``. A video has one size: later pictures are stretched to the first one's."""
         try:
             if shot.camera not in self._films:
-                source = self._sources[shot.camera]
-                self._films[shot.camera] = _Film(self.paths[shot.camera], shot.picture(), source.fps, source.live)
+                self._films[shot.camera] = self._begun(shot)
             film = self._films[shot.camera]
             if film is not None:
                 film.add(shot)
+        except BoardEncoderFailed as error:
+            if error.pictures > _TRIED_PICTURES:
+                self._give_up(shot.camera, error)
+            else:
+                self._on_processor(shot)
         except (OSError, av.error.FFmpegError) as error:
             self._give_up(shot.camera, error)
         return True
+
+    def _begun(self, shot: Shot) -> _Film:
+        source = self._sources[shot.camera]
+        return _Film(self.paths[shot.camera], shot.picture(), source.fps, source.live, self._on_board)
+
+    def _on_processor(self, shot: Shot) -> None:
+        """Begin again with x264: some boards list an encoder that does not work."""
+        self._warn("the board's video encoder has failed: x264 records on the processor")
+        self._on_board = False
+        film = self._films.pop(shot.camera, None)
+        if film is not None:
+            film.abandon()
+        self.show(shot)
 
     def __exit__(self, *exception: object) -> None:
         for camera, film in self._films.items():
             if film is not None:
                 try:
                     film.close()
-                except (OSError, av.error.FFmpegError) as error:
+                except (OSError, av.error.FFmpegError, BoardEncoderFailed) as error:
                     self._give_up(camera, error)
 
     def _give_up(self, camera: int, error: Exception) -> None:
@@ -95,9 +116,9 @@ class Recorder:
 
 
 class _Film:
-    """One video file."""
+    """One video file, encoded by the board where it can, else by the processor."""
 
-    def __init__(self, path: Path, first: NDArray[np.uint8], fps: float, live: bool) -> None:
+    def __init__(self, path: Path, first: NDArray[np.uint8], fps: float, live: bool, on_board: bool) -> None:
         codec = next((name for name in _CODECS if name in av.codecs_available), None)
         if codec is None:
             raise OutputError("this PyAV has neither libx264 nor mpeg4: pip install --force-reinstall av")
@@ -109,6 +130,9 @@ class _Film:
         self._start: float | None = None
         self._last, self._key = -1, -1
         self._frames = 0
+        self._board = BoardFilm(find_target(path), self._size_wh, fps) if on_board else None
+        if self._board is not None:
+            return
         self._container = av.open(str(find_target(path)), "w", options=_PIECES)
         stream = self._container.add_stream(codec, rate=round(fps) or 1, options=_CODECS[codec])
         assert isinstance(stream, av.VideoStream)
@@ -122,8 +146,12 @@ class _Film:
         picture = shot.picture()
         if picture.shape[1::-1] != self._size_wh:
             picture = np.asarray(cv2.resize(picture, self._size_wh), np.uint8)
+        now = self._time_of(shot)
+        if self._board is not None:
+            self._board.add(picture, float(now * self._tick))
+            return
         frame = av.VideoFrame.from_ndarray(picture, "bgr24")
-        frame.pts = now = self._time_of(shot)
+        frame.pts = now
         frame.time_base = self._tick
         # The second picture is a key frame too, so that the first one is in the file at once.
         if self._frames < 2 or now - self._key >= self._piece:
@@ -134,11 +162,17 @@ class _Film:
 
     def close(self) -> None:
         """Write what the encoder holds."""
+        if self._board is not None:
+            self._board.close()
+            return
         self._container.mux(self._stream.encode(None))
         self._container.close()
 
     def abandon(self) -> None:
         """Free it after a failure."""
+        if self._board is not None:
+            self._board.abandon()
+            return
         with contextlib.suppress(OSError, av.error.FFmpegError):
             self._container.close()
 

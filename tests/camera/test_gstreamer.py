@@ -137,3 +137,47 @@ print("arrived")
 """
     done = in_process(code, port, sdp)
     assert done.stdout == "arrived\n", done.stderr + done.stdout
+
+
+RECORDING = """
+import os, signal, sys, time
+os.environ["PSPNET_EDGE_VIDEO"] = "software"
+import numpy as np
+from pathlib import Path
+from pspnet_edge.camera import board_film, recorder
+from pspnet_edge.camera.overlay import Overlay
+from pspnet_edge.camera.shot import Shot
+from pspnet_edge.labels import CAMVID
+recorder.can_encode = lambda: True
+if sys.argv[2] == "broken":
+    board_film.NVIDIA_ENCODER = "nosuchencoder"
+class Source:
+    name, live, fps = "x", False, 25.0
+said = []
+overlay = Overlay(CAMVID, opacity=0, legend=False)
+with recorder.Recorder(Path(sys.argv[1]), [Source()], said.append) as recording:
+    for index in range(100):
+        frame = np.full((241, 321, 3), 2 * index, np.uint8)
+        recording.show(Shot(0, index, frame, np.full((8, 8), 255, np.uint8), time.perf_counter(), overlay))
+        if sys.argv[2] == "killed" and index == 80:
+            time.sleep(1.0)
+            os.kill(os.getpid(), signal.SIGKILL)
+print(said)
+"""
+
+
+@pytest.mark.parametrize("case", ["whole", "killed", "broken"])
+def test_the_boards_encoder_records(gst: None, tmp_path: Path, case: str) -> None:
+    import av
+
+    path = tmp_path / "v.mp4"
+    done = in_process(RECORDING, path, case)
+    if case != "killed":
+        assert done.returncode == 0, done.stderr
+        assert ("x264 records on the processor" in done.stdout) == (case == "broken")
+    with av.open(str(path)) as video:
+        frames = [frame.to_ndarray(format="bgr24") for frame in video.decode(video=0)]
+    assert len(frames) >= 50 if case == "killed" else len(frames) == 100
+    assert frames[0].shape == (240, 320, 3)
+    levels = [float(frame[100:140, 200:].mean()) for frame in frames]
+    assert all(abs(level - 2 * number) < 6 for number, level in enumerate(levels))

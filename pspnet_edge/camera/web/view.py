@@ -63,6 +63,8 @@ class WebView:
         self._host, self._port = host, port
         self._token = token_for(host, token)
         self.metrics_only = metrics_only
+        self.whole_frames = not metrics_only
+        """See ``Loop.run``."""
         self._about = about
         self._style = {"opacity": opacity, "hidden": sorted(hide)}
         self._channels: dict[int, Channel] = {}
