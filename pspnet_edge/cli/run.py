@@ -329,6 +329,8 @@ def run(
                 hide=hidden,
             )
             outputs.add_web(served, tells_token=view != "web" and web_token is None)
+            if view == "web" and _count_frames(sources, None) is not None:
+                say("the page ends with its input; --loop plays it again, --realtime at its own rate")
         if stats is not None:
             outputs.add_stats(stats, main_loop)
         if not outputs.sinks and stats is None and not _is_given(context, "view"):
@@ -515,7 +517,7 @@ def _in_words(facts: dict[str, Any], outputs: str, live: bool) -> str:
     latency, age = facts["latency_ms"], facts["age_ms"]
     words = f"{counted(facts['frames'], 'frame')}, {facts['dropped']} dropped, {facts['fps']:.1f} FPS"
     if facts["frames"]:
-        if first := facts["warm_up"]["latency_ms"]:
+        if (first := facts["warm_up"]["latency_ms"]) and len(first) < facts["frames"]:
             words += f"; first frame {first[0]:.0f} ms"
         words += f"; compute p50 {latency['p50']:.1f} p99 {latency['p99']:.1f} ms"
         if live:
