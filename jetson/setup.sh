@@ -36,9 +36,9 @@ installed() {
 
 check_board() {
   local release
-  [ "$(uname -m)" = aarch64 ] || die "this is no Jetson but a $(uname -m) machine: install with pip install '.[openvino]' instead"
+  [ "$(uname -m)" = aarch64 ] || die "this is not a Jetson but a $(uname -m) machine: install with pip install '.[openvino]' instead"
   release=$(dpkg-query -W -f '${Version}' nvidia-l4t-core 2>/dev/null) ||
-    die "this is no Jetson, for it has no package nvidia-l4t-core: install with pip install '.[openvino]' instead"
+    die "this is not a Jetson: it has no package nvidia-l4t-core: install with pip install '.[openvino]' instead"
   l4t=${release%%.*}
   if [ "$l4t" -lt "$OLDEST_L4T" ]; then
     die "Jetson Linux $release belongs to JetPack 5 or earlier, whose TensorRT is older than 8.6: flash JetPack 6 or 7 on an Orin; a Xavier or older board has none, so run engines on its processor (pip3 install uv && uv venv --python 3.10 $venv && uv pip install --python $venv/bin/python 'pspnet-edge[onnxruntime,opencv,web]')"

@@ -115,7 +115,9 @@ def rtp_pipeline(target: str, encoder: str) -> str:
         return f"{head}! rtspclientsink location={target}"
     if harmless and not parts.scheme and port and not parts.path:
         return f"{head}! rtph264pay pt=96 ! udpsink host={parts.hostname} port={port} sync=false"
-    raise OptionError(f"{target!r} is no target: give --rtp HOST:PORT, or rtsp://… of a server that takes publishers")
+    raise OptionError(
+        f"{target!r} is not a target", "give HOST:PORT, or rtsp://… of a server that takes publishers", parameter="rtp"
+    )
 
 
 def _encoder() -> str:

@@ -35,7 +35,7 @@ class Source(Protocol):
 
     name: str
     live: bool
-    """A live source goes on by itself: a frame not taken in time is gone. Others wait and lose nothing."""
+    """A live source continues by itself: a frame not taken in time is gone. Others wait and lose nothing."""
     fps: float
     """Frames a second at which it was, or would be, shown."""
 
@@ -63,7 +63,7 @@ class LiveSource(Source, Protocol):
         """Open it, or open it again after a failure.
 
         Raises:
-            SourceError: it is still not to be had.
+            SourceError: it is still not available.
         """
 
     def interrupt(self) -> None:
@@ -101,7 +101,7 @@ class Settings:
     fps: float | None = None
     pixels: str = "auto"
     stall_s: float = 3.0
-    """A live source that gives nothing for so long has failed."""
+    """A live source that gives nothing for this long has failed."""
     wait: bool = False
     """Begin without the live sources that cannot be opened yet."""
     loop: bool = False
@@ -212,17 +212,21 @@ def _group_images(places: Sequence[str]) -> list[str | list[Path]]:
 def _opened_camera(camera: str, settings: Settings) -> Source:
     device = f"/dev/video{camera}" if camera.isdecimal() else camera
     if not device.startswith("/dev/"):
-        raise OptionError(f"{camera!r} is no camera: give its index, such as 0, or its device, such as /dev/video0")
+        raise OptionError(
+            f"{camera!r} is not a camera",
+            "give its index, such as 0, or its device, such as /dev/video0",
+            parameter="camera",
+        )
     return _opened_live("v4l2", device, settings)
 
 
 def _opened_url(scheme: str, rest: str, place: str, settings: Settings) -> Source:
     if scheme == "csi":
         if not rest.isdecimal():
-            raise OptionError(f"{place} is no CSI camera: give its number, as in csi://0")
+            raise OptionError(f"{place} is not a CSI camera", "give its number, as in csi://0")
         return _opened_live("csi", rest, settings)
     if scheme not in _STREAMS:
-        raise OptionError(f"{scheme}:// is no source: choose one of {', '.join(_STREAMS)}, csi, a file, or demo")
+        raise OptionError(f"{scheme}:// is not a source", f"choose one of {', '.join(_STREAMS)}, csi, a file, or demo")
     return _opened_live("stream", place, settings)
 
 

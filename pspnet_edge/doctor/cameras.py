@@ -24,7 +24,7 @@ def camera_named(text: str) -> str:
         return f"/dev/video{text}"
     if re.fullmatch(r"csi://\d+|/dev/[\w/.:-]+", text, re.ASCII):
         return text
-    raise OptionError(f"there is no camera {text!r} to look at: give --camera 0, /dev/video0 or csi://0")
+    raise OptionError(f"{text!r} is not a camera", "give 0, /dev/video0 or csi://0", parameter="camera")
 
 
 def check_cameras(system: System, wanted: Wanted) -> list[Verdict]:

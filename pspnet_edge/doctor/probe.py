@@ -1,6 +1,6 @@
 """Imports one package and prints what it is, as one line of JSON.
 
-The doctor runs this file's text in an interpreter of its own, because an import may print, hang, make a CUDA context or
+The doctor runs this file's text in a separate interpreter, because an import may print, hang, make a CUDA context or
 kill the process. It therefore imports nothing of this project.
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 CUDA_DRIVER = "the CUDA driver"
-"""What is no package, but is asked in the same way, because starting CUDA may hang or kill the process too."""
+"""What is not a package, but is asked in the same way, because starting CUDA may hang or kill the process too."""
 OPENCV_WHEELS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 
 

@@ -79,7 +79,7 @@ for wrong in ("nosuchelement ! appsink name=whole", "filesrc location=/nonexiste
 
 @pytest.mark.parametrize("target", ["nowhere", "host:port", "host:1/x", "http://host:1", "a b:1", 'rtsp://h/"x', ""])
 def test_what_is_no_target_is_refused(target: str) -> None:
-    with pytest.raises(OptionError, match="is no target"):
+    with pytest.raises(OptionError, match="is not a target"):
         rtp_pipeline(target, "x264enc")
 
 

@@ -58,10 +58,8 @@ def test_every_picture_of_a_file_is_in_the_video(tmp_path: Path) -> None:
     with Recorder(path, [File()], fail) as recorder:
         for index in range(60):
             assert recorder.show(shot(index, 4 * index, (241, 321)))
-    capture = cv2.VideoCapture(str(path))
-    levels = []
-    while (read := capture.read())[0]:
-        levels.append(read[1][60:100, 250:].mean())
+    with av.open(str(path)) as container:
+        levels = [frame.to_ndarray(format="bgr24")[60:100, 250:].mean() for frame in container.decode(video=0)]
     assert len(levels) == 60
     np.testing.assert_allclose(levels, np.arange(0, 240, 4), atol=4)
     with av.open(str(path)) as container:

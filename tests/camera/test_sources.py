@@ -98,9 +98,9 @@ def test_exactly_one_source_must_be_given(camera: int | None, place: str | None)
     ("cameras", "places", "message"),
     [
         ([], [], "give --camera N or --input PLACE"),
-        (["front"], [], "'front' is no camera"),
-        ([], ["csi://left"], "csi://left is no CSI camera"),
-        ([], ["gopher://host/x"], "gopher:// is no source"),
+        (["front"], [], "'front' is not a camera"),
+        ([], ["csi://left"], "csi://left is not a CSI camera"),
+        ([], ["gopher://host/x"], "gopher:// is not a source"),
     ],
 )
 def test_what_names_no_source_is_wrong_usage(cameras: list[str], places: list[str], message: str) -> None:

@@ -95,8 +95,8 @@ def says(**environment: str) -> Callable[[Board], None]:
 
 
 REFUSALS = {
-    "a PC": (says(FAKE_MACHINE="x86_64"), "this is no Jetson but a x86_64 machine"),
-    "another Arm board": (says(FAKE_L4T=""), "this is no Jetson, for it has no package nvidia-l4t-core"),
+    "a PC": (says(FAKE_MACHINE="x86_64"), "this is not a Jetson but a x86_64 machine"),
+    "another Arm board": (says(FAKE_L4T=""), "this is not a Jetson: it has no package nvidia-l4t-core"),
     "JetPack 5": (says(FAKE_L4T="35.4.1-20230801124926"), "belongs to JetPack 5 or earlier"),
     "no room": (says(FAKE_FREE="1000000"), "976 MiB are free"),
     "another Python": (says(FAKE_PYTHON="3.11"), "is not Python 3.10"),
