@@ -69,10 +69,11 @@ class Connections:
                 self._waiting[protocol] = time.monotonic() + IDLE_S
 
     def _forget_closed(self) -> None:
-        # One without a transport that has not begun yet is not closed.
         now = time.monotonic()
         for protocol in [one for one in self._waiting if getattr(one, "transport", None) is None]:
-            if self._waiting[protocol] - now < FIRST_REQUEST_S - 1:
+            left = self._waiting[protocol] - now
+            # A new one gets its transport a moment after it is made; an idle one has lost it.
+            if not FIRST_REQUEST_S - 1 < left <= FIRST_REQUEST_S:
                 del self._waiting[protocol]
 
     def _drop(self, protocol: asyncio.BaseProtocol) -> None:
