@@ -128,6 +128,10 @@ def _off_by_one_pixel(root: Path) -> None:
     write(root / "masks" / "006.png", np.roll(read(root / "masks" / "006.png"), 1, 1))
 
 
+def _of_another_image(root: Path) -> None:
+    write(root / "masks" / "006.png", np.roll(read(root / "masks" / "002.png")[::-1], (40, 20), (0, 1)))
+
+
 def _mirrored(root: Path) -> None:
     write(root / "masks" / "006.png", read(root / "masks" / "006.png")[:, ::-1])
 
@@ -192,6 +196,7 @@ FAULTS: list[tuple[Callable[[Path], None], str, str]] = [
     (_transposed, "size", "masks/006.png"),
     (_shifted, "shifted", "masks/006.png"),
     (_off_by_one_pixel, "shifted", "masks/006.png"),
+    (_of_another_image, "wrong-image", "masks/006.png"),
     (_mirrored, "turned", "masks/006.png"),
     (_interpolated, "slivers", "masks/007.png"),
     (_tiny_objects, "small-objects", "masks/"),

@@ -38,6 +38,7 @@ _TITLES = {
     "nothing-labelled": "Masks without a label", "slivers": "Slivers along edges",
     "exif-turned": "Masks not turned by EXIF",
     "turned": "Turned masks", "shifted": "Shifted masks", "all-shifted": "All masks shifted",
+    "wrong-image": "Masks of another image",
     "ignore-is-class": "255 in place of a class", "class-never-occurs": "Classes that never occur",
     "class-not-in-val": "Classes missing in val", "class-not-in-train": "Classes missing in train",
     "duplicate": "Same picture in two splits", "leak": "Same file in two splits", "repeated": "Files listed twice",

@@ -22,6 +22,7 @@ _SLIVER_PIXELS, _SLIVER_SHARE = 12, 0.3
 # Hand-drawn masks of CamVid: here 1.8 to 6.6, shifted at most 1.10 times and turned at most 0.76 times here; at most 5
 # % of slivers. The limits keep a distance from those.
 _FIT, _BETTER = 2.0, 1.5
+_FITS_NOT = 1.6
 _VOTES = 5
 
 
@@ -72,6 +73,7 @@ def judge_set(
     yield from _mixed_depths(pairs)
     yield from _shifted_alike(pairs)
     yield from _shifted_alone(pairs)
+    yield from _foreign(pairs)
     yield from _small(dataset, pairs, size)
 
 
@@ -174,6 +176,22 @@ def _shifted_alone(pairs: Sequence[PairFacts]) -> Iterator[Finding]:
                 f"{facts.mask_path} fits its image {facts.image_path.name} best when moved by {_move(fit.shift)}, and "
                 f"the other masks of the set fit where they are: export it again without cropping or padding",
                 facts.image_path, facts.mask_path, fit.shifted / max(fit.here, 1e-3),
+            )  # fmt: skip
+
+
+def _foreign(pairs: Sequence[PairFacts]) -> Iterator[Finding]:
+    """Masks that fit nowhere in their image, in a set whose other masks fit well."""
+    told = [(facts, facts.alignment) for facts in pairs if facts.alignment is not None]
+    if len(told) < _VOTES:
+        return
+    usual = float(np.median([fit.here for _, fit in told]))
+    for facts, fit in told:
+        if fit.here < min(_FITS_NOT, 0.45 * usual) and max(fit.shifted, fit.turned_fit) < max(_FIT, 0.4 * usual):
+            yield Finding(
+                "wrong-image", "warning", facts.split, facts.mask_path,
+                f"{facts.mask_path} fits its image {facts.image_path.name} nowhere, and the other masks of the set fit "
+                f"theirs: check that it is not the mask of another image",
+                facts.image_path, facts.mask_path, usual / max(fit.here, 1e-3),
             )  # fmt: skip
 
 
