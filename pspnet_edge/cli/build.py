@@ -70,6 +70,13 @@ def build(
     scores: Annotated[
         bool, typer.Option("--scores", help="Add how sure the network is as a second output. Not for TensorRT.")
     ] = False,
+    search: Annotated[
+        bool,
+        typer.Option(
+            "--search",
+            help="Build INT8, INT8 with depthwise convolutions unquantized, and FP16; measure here, keep the fastest.",
+        ),
+    ] = False,
     dla: DlaOption = None,
     version_compatible: VersionCompatibleFlag = False,
     hardware_compatible: HardwareCompatibleFlag = False,
@@ -83,15 +90,23 @@ def build(
     as_json: JsonFlag = False,
 ) -> None:
     """Build an engine. An INT8 engine takes its scales from a calibration table."""
+    from ..doctor.board import check_clocks
+    from ..doctor.system import RealSystem
+    from ..doctor.verdict import Wanted
     from ..engine.backends import backend_of, choose_runtime
     from ..engine.build import Gate, build_engine, check_precision, choose_precision, default_engine_path
     from ..engine.model import prepare_model
+    from ..engine.search import build_fastest
     from ..engine.tensorrt.builder import BuildOptions, target_sentence
     from ..errors import OptionError
     from .options import parse_size
 
     check_precision(precision)
     source, chosen = prepare_model(model, parse_size(size) if size else None), choose_runtime(runtime)
+    if search and precision != "auto":
+        raise OptionError(f"--search chooses the precision, and --precision {precision} was given: leave one out")
+    if search and (scores or flavour != "auto"):
+        raise OptionError("--search builds neither --scores nor another --flavour: leave --search out")
     precision = choose_precision(precision, source, chosen, calibration)
     path = output or default_engine_path(source, precision, chosen)
     workspace_bytes = workspace and workspace << 20
@@ -100,6 +115,10 @@ def build(
     )
     if backend_of(chosen).on_gpu:
         say(target_sentence(chosen))
+        clocks = check_clocks(RealSystem(), Wanted())
+        if clocks.state == "warn":
+            # The builder chooses kernels by timing them.
+            say(clocks.says)
     elif options != BuildOptions():
         raise OptionError(f"an option for TensorRT was given and the runtime is {chosen}: add --runtime tensorrt")
     say(f"building {source.name}, {precision}, {chosen}")
@@ -108,18 +127,25 @@ def build(
         if max_drop is not None:
             images, images_name = gate_images(dataset, root, split)
             gate = Gate(max_drop, images, images_name, advance)
-        facts = build_engine(
-            source,
-            precision,
-            chosen,
-            path,
-            calibration=calibration,
-            gate=gate,
-            flavour=flavour,
-            scores=scores,
-            options=options if backend_of(chosen).on_gpu else None,
-            report=advance,
-        )
+        own = options if backend_of(chosen).on_gpu else None
+        if search:
+            facts = build_fastest(source, chosen, path, calibration=calibration, gate=gate, options=own, report=advance)
+            precision = facts["precision"]
+        else:
+            facts = build_engine(
+                source,
+                precision,
+                chosen,
+                path,
+                calibration=calibration,
+                gate=gate,
+                flavour=flavour,
+                scores=scores,
+                options=own,
+                report=advance,
+            )
+    for tried in facts.get("search", ()):
+        say(f"{tried['name']}: {tried['latency_ms']:.2f} ms{', kept' if tried['kept'] else ''}")
     if facts.get("accuracy"):
         say(accuracy_sentence(facts["accuracy"]))
     if facts.get("decision_saved_to"):

@@ -368,6 +368,17 @@ def test_ten_thousand_frames_with_failures_at_random() -> None:
         check_all_is_freed(memory)
 
 
+def test_a_thousand_openings_leave_nothing() -> None:
+    threads = threading.active_count()
+    for number in range(1_000):
+        memory = CheckingMemory(mapped=number % 2 == 0)
+        runner = opened(memory)
+        assert overlapped(runner, 6, seed=number) == 6
+        runner.close()
+        check_all_is_freed(memory)
+    assert threading.active_count() == threads
+
+
 def test_after_a_failure_the_runner_says_so_and_closes_quietly() -> None:
     memory = CheckingMemory(60)
     runner = opened(memory)
