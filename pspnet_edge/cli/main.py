@@ -85,6 +85,7 @@ def main() -> None:
     arguments = sys.argv[1:]
     tree = typer.main.get_command(app)
     _share_verbose(tree)
+    _leave_out_types_of_flags(tree)
     try:
         start_log()
         with native_lines_logged():
@@ -158,6 +159,16 @@ def _share_verbose(group: Any, option: Any | None = None) -> None:
         below.params.append(option)
         if hasattr(below, "commands"):
             _share_verbose(below, option)
+
+
+def _leave_out_types_of_flags(group: Any) -> None:
+    """Help shows ``<bool>`` beside a flag, which says nothing and takes the room of the text."""
+    for below in group.commands.values():
+        for option in below.params:
+            if getattr(option, "is_flag", False) and option.metavar is None:
+                option.metavar = ""
+        if hasattr(below, "commands"):
+            _leave_out_types_of_flags(below)
 
 
 def _fail(error: PspnetEdgeError, status: int, as_json: bool) -> None:
