@@ -344,3 +344,34 @@ def test_an_archive_with_a_name_that_no_system_takes_is_one_sentence(tmp_path: P
     (tmp_path / "broken.zip").write_bytes(b"PK\3\4" + bytes(100))
     with pytest.raises(DataError, match="damaged"):
         import_dataset(tmp_path / "broken.zip", tmp_path / "other")
+
+
+@pytest.mark.parametrize("has_pillow", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "points", "expected"),
+    [
+        ("rectangle", [[10, 5], [3, 9]], np.s_[5:10, 3:11]),
+        ("polygon", [[3, 5], [10, 5], [10, 9], [3, 9]], np.s_[5:10, 3:11]),
+        ("oriented_rectangle", [[3, 5], [10, 5], [10, 9], [3, 9]], np.s_[5:10, 3:11]),
+    ],
+)
+def test_labelme_shapes_include_their_border(
+    kind: str, points: list[list[int]], expected: tuple[slice, slice], has_pillow: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shapes, "available", lambda module: has_pillow)
+    mask, wanted = np.zeros((20, 30), np.uint16), np.zeros((20, 30), np.uint16)
+    shapes.fill_labelme(mask, kind, shapes.as_points(points), 7)
+    wanted[expected] = 7
+    np.testing.assert_array_equal(mask, wanted)
+
+
+@pytest.mark.parametrize("has_pillow", [True, False])
+def test_labelme_circles_and_points_have_their_radius(has_pillow: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shapes, "available", lambda module: has_pillow)
+    mask = np.zeros((60, 60), np.uint16)
+    shapes.fill_labelme(mask, "circle", shapes.as_points([[30, 30], [30, 50]]), 1)
+    assert mask.sum() == pytest.approx(np.pi * 20.5**2, rel=0.02)
+    shapes.fill_labelme(mask, "point", shapes.as_points([[5, 5]]), 2)
+    assert (mask == 2).sum() == pytest.approx(np.pi * 5.5**2, rel=0.1)
+    with pytest.raises(ValueError, match="is not an area"):
+        shapes.fill_labelme(mask, "polygon", shapes.as_points([[1, 1], [2, 2]]), 3)

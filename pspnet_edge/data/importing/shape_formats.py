@@ -153,25 +153,11 @@ def _draw_labelme(source: Source, content: Mapping[str, Any], image: Path | byte
 
 
 def _fill_labelme_shape(mask: NDArray[Any], shape: Mapping[str, Any], value: int) -> None:
-    kind, points = shape.get("shape_type") or "polygon", as_points(shape.get("points") or [])
-    if kind == "polygon" and len(points) >= 3:
-        fill_labelme(mask, points, value)
-    elif kind == "rectangle" and len(points) == 2:
-        (x0, y0), (x1, y1) = points.min(0), points.max(0)
-        fill_labelme(mask, np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)]), value)
-    elif kind == "circle" and len(points) == 2:
-        covered = np.zeros(mask.shape, np.uint8)
-        radius = round(float(np.hypot(*(points[1] - points[0]))))
-        cv2.circle(covered, tuple(np.rint(points[0]).astype(int).tolist()), min(radius, 1 << 15), (1,), -1)
-        mask[covered.astype(bool)] = value
-    elif kind in ("line", "linestrip") and len(points) >= 2:
-        covered = np.zeros(mask.shape, np.uint8)
-        cv2.polylines(covered, [np.rint(points).astype(np.int32)], False, (1,), 10)
-        mask[covered.astype(bool)] = value
-    elif kind == "mask" and isinstance(shape.get("mask"), str) and len(points) == 2:
+    kind, points = str(shape.get("shape_type") or "polygon"), as_points(shape.get("points") or [])
+    if kind == "mask" and isinstance(shape.get("mask"), str) and len(points) == 2:
         _place(mask, _bitmap(_from_base64(shape["mask"])), points.astype(int).min(0), value)
     else:
-        raise ValueError(f"a {kind} with {len(points)} points is not an area")
+        fill_labelme(mask, kind, points, value)
 
 
 def read_label_studio(root: Path, options: ReadOptions) -> Source:

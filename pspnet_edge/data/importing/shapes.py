@@ -40,15 +40,48 @@ def fill_inclusive(mask: NDArray[Any], rings: Sequence[Points], value: int) -> N
     mask[covered.astype(bool)] = value
 
 
-def fill_labelme(mask: NDArray[Any], points: Points, value: int) -> None:
-    """Fill a polygon as labelme draws it: with Pillow, where it is installed, else as OpenCV does."""
-    if not available("PIL"):
-        fill_inclusive(mask, [points], value)
+LABELME_LINE_PX = 10
+"""labelme draws lines this wide, and points with half of it as their radius."""
+
+
+def fill_labelme(mask: NDArray[Any], kind: str, points: Points, value: int) -> None:
+    """Fill a shape as labelme draws it: with Pillow, where it is installed, else as near as OpenCV comes.
+
+    Raises:
+        ValueError: a shape of that kind does not have that many points, or has no area.
+    """
+    counts = {"polygon": range(3, 1 << 30), "oriented_rectangle": range(4, 5), "rectangle": range(2, 3)}
+    counts |= {"circle": range(2, 3), "line": range(2, 3), "linestrip": range(2, 1 << 30), "point": range(1, 2)}
+    if kind not in counts or len(points) not in counts[kind]:
+        raise ValueError(f"a {kind} with {len(points)} points is not an area")
+    radius = LABELME_LINE_PX / 2 if kind == "point" else float(np.hypot(*(points[-1] - points[0])))
+    round_box = (*(points[0] - radius).tolist(), *(points[0] + radius).tolist())
+    corners = [(float(x), float(y)) for x, y in points]
+    if available("PIL"):
+        canvas = require("PIL.Image", "draw labelme's shapes").new("1", (mask.shape[1], mask.shape[0]), 0)
+        brush = require("PIL.ImageDraw", "draw labelme's shapes").Draw(canvas)
+        if kind in ("circle", "point"):
+            brush.ellipse(round_box, outline=1, fill=1)
+        elif kind == "rectangle":
+            brush.rectangle((*points.min(0).tolist(), *points.max(0).tolist()), outline=1, fill=1)
+        elif kind in ("line", "linestrip"):
+            brush.line(corners, fill=1, width=LABELME_LINE_PX)
+        else:
+            brush.polygon(corners, outline=1, fill=1)
+        mask[np.asarray(canvas, bool)] = value
         return
-    canvas = require("PIL.Image", "draw labelme's polygons").new("1", (mask.shape[1], mask.shape[0]), 0)
-    brush = require("PIL.ImageDraw", "draw labelme's polygons").Draw(canvas)
-    brush.polygon([(float(x), float(y)) for x, y in points], outline=1, fill=1)
-    mask[np.asarray(canvas, bool)] = value
+    covered = np.zeros(mask.shape, np.uint8)
+    pixels = np.rint(points).astype(np.int32)
+    if kind in ("circle", "point"):
+        cv2.circle(covered, (int(pixels[0, 0]), int(pixels[0, 1])), min(round(radius), 1 << 14), (1,), -1)
+    elif kind == "rectangle":
+        low, high = pixels.min(0).tolist(), pixels.max(0).tolist()
+        cv2.rectangle(covered, (low[0], low[1]), (high[0], high[1]), (1,), -1)
+    elif kind in ("line", "linestrip"):
+        cv2.polylines(covered, [pixels], False, (1,), LABELME_LINE_PX)
+    else:
+        cv2.fillPoly(covered, [pixels], (1,))
+    mask[covered.astype(bool)] = value
 
 
 def fill_coco(mask: NDArray[Any], rings: Sequence[Points], value: int) -> None:
