@@ -19,15 +19,14 @@ from numpy.typing import NDArray
 
 from ..data.geometry import FLIPS, turned
 from ..errors import OptionError, SourceError
-from ..lazy import available
 from . import v4l2
 from .gstreamer import (
     GstDevice,
     Outputs,
+    binding_has,
     binding_pipeline,
     csi_source,
     for_this_machine,
-    has_element,
     mjpg_source,
     opencv_has_gstreamer,
     opencv_pipeline,
@@ -352,19 +351,18 @@ def _open_csi(wanted: Wanted) -> Device:
     argus = "sudo systemctl restart nvargus-daemon, then check the camera's ribbon cable"
     head = csi_source(wanted.place, wanted.size_wh, wanted.fps)
     # The binding first: it spares a conversion and a copy of each frame, and can give two sizes.
-    if available("gi"):
-        software = os.environ.get("PSPNET_EDGE_VIDEO") == "software"
-        if software or has_element("nvarguscamerasrc"):
-            try:
-                return GstDevice(for_this_machine(binding_pipeline(head, wanted.outputs)), wanted.stall_s)
-            except SourceError as error:
-                raise SourceError(f"{wanted.name} does not open ({error}): {argus}") from error
-        if not opencv_has_gstreamer():
+    needed = "videotestsrc" if os.environ.get("PSPNET_EDGE_VIDEO") == "software" else "nvarguscamerasrc"
+    if binding_has(needed):
+        try:
+            return GstDevice(for_this_machine(binding_pipeline(head, wanted.outputs)), wanted.stall_s)
+        except SourceError as error:
+            raise SourceError(f"{wanted.name} does not open ({error}): {argus}") from error
+    if not opencv_has_gstreamer():
+        if binding_has("fakesrc"):
             raise SourceError(
                 f"{wanted.name} needs a Jetson and its GStreamer element nvarguscamerasrc, which is not here: use "
                 "--camera N for a USB camera"
             )
-    if not opencv_has_gstreamer():
         raise SourceError(
             f"{wanted.name} needs GStreamer, in OpenCV or as python3-gi, and neither is here: sudo apt-get install "
             "python3-gi python3-gst-1.0, and make the venv with --system-site-packages"

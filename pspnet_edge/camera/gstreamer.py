@@ -88,7 +88,7 @@ def video_engines() -> bool:
     """
     if os.environ.get("PSPNET_EDGE_VIDEO") == "software":
         return True
-    return available("gi") and has_element("nvvidconv")
+    return binding_has("nvvidconv")
 
 
 def for_this_machine(pipeline: str) -> str:
@@ -126,6 +126,14 @@ def has_element(name: str) -> bool:
         SourceError: the binding is not installed.
     """
     return load_gst().ElementFactory.find(name) is not None
+
+
+def binding_has(name: str) -> bool:
+    """Whether the binding is installed, works and has this element."""
+    try:
+        return has_element(name)
+    except SourceError:
+        return False
 
 
 @dataclass(frozen=True)

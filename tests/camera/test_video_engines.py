@@ -106,7 +106,7 @@ def test_a_csi_camera_gives_300_frames_newest_first(system: None, binding: bool)
 import sys, time
 from pspnet_edge.camera import devices
 if sys.argv[1] == "False":
-    devices.available = lambda name: False
+    devices.binding_has = lambda name: False
 from pspnet_edge.camera.devices import Wanted, open_device
 device = open_device(Wanted("csi", "0", (640, 360), 100))
 assert type(device).__name__ == ("GstDevice" if sys.argv[1] == "True" else "OpenCvDevice"), type(device)
