@@ -11,6 +11,7 @@ from .options import (
     CapabilityOption,
     DlaOption,
     HardwareCompatibleFlag,
+    MinConfidenceOption,
     OptimizationOption,
     PrecisionOption,
     RuntimeOption,
@@ -77,6 +78,7 @@ def build(
             help="Build INT8, INT8 with depthwise convolutions unquantized, and FP16; measure here, keep the fastest.",
         ),
     ] = False,
+    min_confidence: MinConfidenceOption = None,
     dla: DlaOption = None,
     version_compatible: VersionCompatibleFlag = False,
     hardware_compatible: HardwareCompatibleFlag = False,
@@ -105,10 +107,10 @@ def build(
     source, chosen = prepare_model(model, parse_size(size) if size else None), choose_runtime(runtime)
     if search and precision != "auto":
         raise OptionError(f"--search chooses the precision, and --precision {precision} was given: leave one out")
-    if search and (scores or flavour != "auto"):
-        raise OptionError("--search builds neither --scores nor another --flavour: leave --search out")
+    if search and (scores or flavour != "auto" or min_confidence is not None):
+        raise OptionError("--search takes neither --scores, --flavour nor --min-confidence: leave --search out")
     precision = choose_precision(precision, source, chosen, calibration)
-    path = output or default_engine_path(source, precision, chosen)
+    path = output or default_engine_path(source, precision, chosen, min_confidence)
     workspace_bytes = workspace and workspace << 20
     options = BuildOptions(
         dla, version_compatible, hardware_compatible, compute_capability, workspace_bytes, tail, optimization_level
@@ -141,6 +143,7 @@ def build(
                 gate=gate,
                 flavour=flavour,
                 scores=scores,
+                min_confidence=min_confidence,
                 options=own,
                 report=advance,
             )

@@ -74,6 +74,8 @@ def evaluate(
     lines = [
         f"mIoU {facts['miou']:.4f}, pixel accuracy {facts['pixel_accuracy']:.4f}, {counted(facts['images'], 'image')}"
     ]
+    if facts["coverage"] < 1:
+        lines[0] += f", on the {facts['coverage']:.2%} of the labelled pixels that the engine did not leave unknown"
     lines += [f"  {name:<14}{iou:.4f}" for name, iou in facts["per_class_iou"].items()]
     result(facts, as_json, "\n".join(lines))
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .options import parse_size
+from .options import MinConfidenceOption, parse_size
 from .output import JsonFlag, result
 
 
@@ -17,31 +17,49 @@ def register(app: typer.Typer) -> None:
 
 
 def export(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A .pt file of `train` or `import`.")],
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Default: CHECKPOINT's name with .onnx.")
-    ] = None,
+    checkpoint: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A bundled name, or a .pt file of `train` or `import`.")
+    ],
+    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Default: MODEL.onnx.")] = None,
     size: Annotated[str, typer.Option(metavar="HEIGHTxWIDTH", help="Input size in pixels.")] = "384x480",
-    batch: Annotated[int, typer.Option(min=1, help="Frames a batch.")] = 1,
+    batch: Annotated[int, typer.Option(min=1, help="Frames per batch.")] = 1,
+    min_confidence: MinConfidenceOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Make a self-contained ONNX model: uint8 BGR frames in, uint8 masks out.
 
-    After `train --qat` the calibration table is beside it, where `build --precision int8` finds it.
+    The calibration table of the checkpoint, if it has one, is put beside it, where `build` finds it.
     """
+    from .. import bundled
     from ..artifact import ensure_writable
     from ..lazy import require
 
     size_hw = parse_size(size)
-    output = output or checkpoint.with_suffix(".onnx")
+    bundled_name = checkpoint in bundled.names()
+    source = bundled.checkpoint_path(checkpoint) if bundled_name else Path(checkpoint)
+    output = output or (Path(f"{checkpoint}.onnx") if bundled_name else source.with_suffix(".onnx"))
     ensure_writable(output, sidecar=True)
     require("torch", "export a checkpoint")
     from ..graph.export import export_checkpoint
 
-    facts, calibration = export_checkpoint(checkpoint, output, size_hw=size_hw, batch=batch)
-    summary = f"{output}: {facts['network']} at {size_hw[0]}×{size_hw[1]}, {facts['gmac']} GMAC a frame"
+    facts, learned = export_checkpoint(source, output, size_hw=size_hw, batch=batch, min_confidence=min_confidence)
+    calibration = learned or _table_beside(source, output)
+    summary = f"{output}: {facts['network']} at {size_hw[0]}×{size_hw[1]}, {facts['gmac']} GMAC per frame"
     result(
         {"model": str(output), "calibration": str(calibration) if calibration else None, **facts},
         as_json,
-        summary + (f"; {calibration}: the ranges that training learned" if calibration else ""),
+        summary + (f"; calibration table {calibration}" if calibration else ""),
     )
+
+
+def _table_beside(checkpoint: Path, output: Path) -> Path | None:
+    """The checkpoint's calibration table, which fits every size, copied beside the model unless there is one."""
+    from ..engine.model import table_beside
+    from ..graph.calibration_table import read_table, write_table
+
+    table, target = table_beside(checkpoint), output.with_suffix(".calib.json")
+    if table is None:
+        return None
+    if not target.exists():
+        write_table(target, read_table(table))
+    return target

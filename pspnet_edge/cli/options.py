@@ -60,6 +60,12 @@ OptimizationOption = Annotated[
 WorkspaceOption = Annotated[
     int | None, typer.Option("--workspace", metavar="MIB", min=1, help="TensorRT: scratch memory per layer.")
 ]
+MinConfidenceOption = Annotated[
+    float | None,
+    typer.Option(
+        "--min-confidence", metavar="P", help="Give 255 (unknown) where the winning class is less probable than this."
+    ),
+]
 DatasetOption = Annotated[
     str | None,
     typer.Option(

@@ -13,6 +13,7 @@ from ..data.datasets import Dataset
 from ..data.progress import Advance
 from ..errors import CalibrationError, EngineError, OptionError, OutputError
 from ..graph.calibration_table import CalibrationTable, read_table, write_table
+from ..graph.confidence import with_min_confidence
 from ..graph.onnx_file import ModelFile, read_model
 from ..graph.precision import PRECISIONS
 from ..graph.quantize import int8_mac_fraction, int8_model, with_uint8_activations
@@ -75,14 +76,15 @@ def choose_precision(wanted: str, model: Model, runtime: str, calibration: Path 
     return "fp16" if backend_of(runtime).on_gpu else "fp32"
 
 
-def default_engine_path(model: Model, precision: str, runtime: str) -> Path:
+def default_engine_path(model: Model, precision: str, runtime: str, min_confidence: float | None = None) -> Path:
     """The default path of an engine: in the user's cache, named by what it was made from."""
     fingerprint = sha256_of(model.path)[:12]
-    return cache_folder() / f"{model.name}-{fingerprint}-{precision}-{runtime}.engine"
+    limit = "" if min_confidence is None else f"-confidence{min_confidence:g}"
+    return cache_folder() / f"{model.name}-{fingerprint}-{precision}-{runtime}{limit}.engine"
 
 
 def build_engine(
-    model: Model | str | os.PathLike[str],
+    model: Model | str | os.PathLike[str] | None,
     precision: str,
     runtime: str,
     path: str | os.PathLike[str],
@@ -91,13 +93,14 @@ def build_engine(
     gate: Gate | None = None,
     flavour: str = "auto",
     scores: bool = False,
+    min_confidence: float | None = None,
     options: object = None,
     report: Advance = lambda done, note: None,
 ) -> dict[str, Any]:
     """Build an engine file and its sidecar; nothing is left when it fails.
 
     Args:
-        model: what to build from: a prepared model, a bundled name, or an ``.onnx`` or ``.pt`` file.
+        model: a prepared model, a bundled name, an ``.onnx`` or ``.pt`` file; None is the default bundled model.
         precision: ``fp32``, ``fp16``, ``int8``, or ``auto`` as ``choose_precision`` takes it.
         runtime: a name in ``RUNTIMES``, or ``auto`` as ``choose_runtime`` takes it.
         path: where the engine goes.
@@ -105,6 +108,7 @@ def build_engine(
         gate: how much ``int8`` may lose, and the images to measure it on. What it decides is kept in the table.
         flavour: of ``int8``, a name in ``FLAVOURS``.
         scores: add a second output, how sure the network is; not for TensorRT.
+        min_confidence: the winning probability below which a pixel is 255, unknown; None keeps every winner.
         options: the runtime's own, such as ``engine.tensorrt.builder.BuildOptions``.
         report: called with the progress of a TensorRT build.
 
@@ -125,6 +129,8 @@ def build_engine(
         graph = with_uint8_activations(graph)
     if scores:
         graph, facts["scores_hw"] = _add_scores(graph, backend)
+    if min_confidence is not None:
+        graph = with_min_confidence(graph, min_confidence)
     built = backend.build(BuildRequest(graph, chosen, cache_folder(), options, report))
     facts = {
         "model": model.name,
@@ -136,6 +142,7 @@ def build_engine(
         "channels": source.channels,
         "pixels": source.pixels.to_dict(),
         "label_set": source.label_set.facts(),
+        "min_confidence": graph.facts.get("min_confidence"),
         **facts,
         **built.facts,
     }

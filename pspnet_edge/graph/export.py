@@ -23,6 +23,7 @@ from ..model.checkpoint import load_checkpoint
 from ..model.pspnet import PSPNet
 from ..model.quantiser import Pairs
 from .calibration_table import LEARNED, CalibrationTable, convolutions_of, weights_fingerprint, write_table
+from .confidence import with_min_confidence
 from .fold import fold_projections
 from .naming import name_by_place
 from .onnx_file import ModelFile, model_file, write_model
@@ -86,7 +87,12 @@ def model_from_network(
 
 
 def export_checkpoint(
-    checkpoint: Path, output: Path, *, size_hw: tuple[int, int] = DEFAULT_SIZE_HW, batch: int = 1
+    checkpoint: Path,
+    output: Path,
+    *,
+    size_hw: tuple[int, int] = DEFAULT_SIZE_HW,
+    batch: int = 1,
+    min_confidence: float | None = None,
 ) -> tuple[dict[str, Any], Path | None]:
     """Write a checkpoint's model, its sidecar, and after quantisation-aware training its calibration table.
 
@@ -94,7 +100,8 @@ def export_checkpoint(
         checkpoint: a ``.pt`` of `train` or `import`.
         output: where the model goes.
         size_hw: height and width of the frames in pixels.
-        batch: frames a batch.
+        batch: frames per batch.
+        min_confidence: the winning probability below which a pixel is 255, unknown; None keeps every winner.
 
     Returns:
         The sidecar's facts, and where the table is, beside the model; None where there is none.
@@ -110,6 +117,8 @@ def export_checkpoint(
     if table and beside:
         # Before the model: an export killed between the two leaves no model without the table that belongs to it.
         write_table(beside, table)
+    if min_confidence is not None:
+        model = with_min_confidence(model, min_confidence)
     write_model(output, model)
     facts = {
         "checkpoint_sha256": sha256_of(checkpoint),
@@ -121,6 +130,7 @@ def export_checkpoint(
         "mean": list(source.model.mean),
         "std": list(source.model.std),
         "align_corners": source.model.align_corners,
+        "min_confidence": min_confidence,
         "imported": source.facts.get("imported"),
         "gmac": round(sum(convolution_macs(model.proto).values()) / batch / 1e9, 4),
     }

@@ -2,9 +2,10 @@
 
 Symmetric int8 throughout: one scalar scale for an activation, one scale an output channel for weights, no zero point.
 Weights stay FP32 initializers behind Q → DQ, which every TensorRT from 8.5 on folds; where the table says how to round
-them, they are multiples of their scales already. Left in higher precision: pooling,
-resizing, the classifier (the convolution nearest the output) and ArgMax. At a residual Add the identity shares the Q/DQ
-pair of the block's first convolution; between the last convolution and the Add stands none.
+them, they are multiples of their scales already. Left in higher precision: pooling, resizing, the classifier (the
+convolution nearest the output) and ArgMax. At a residual Add the identity shares the Q/DQ pair of the block's first
+convolution; between the last convolution and the Add is none. Where a convolution changes the identity, its output gets
+a pair. The pools of the pyramid read the pair of their map, which is then stored as int8 only.
 """
 
 from __future__ import annotations
@@ -51,8 +52,39 @@ def quantised_convolutions(graph: onnx.ModelProto) -> list[onnx.NodeProto]:
 
 
 def quantised_tensors(graph: onnx.ModelProto) -> list[str]:
-    """Names of the activations that get a scale: the inputs of the quantised convolutions, each once."""
-    return list(dict.fromkeys(node.input[0] for node in quantised_convolutions(graph)))
+    """Names of the activations that get a scale, each once: what quantised convolutions read, then ``_shortcuts``."""
+    convolutions = quantised_convolutions(graph)
+    read = [node.input[0] for node in convolutions]
+    return list(dict.fromkeys([*read, *_shortcuts(GraphView(graph), {node.name for node in convolutions}).values()]))
+
+
+def _shortcuts(view: GraphView, quantised: set[str]) -> dict[str, str]:
+    """Residual Adds of two convolutions → the output of the one that only changes the block's input.
+
+    By NVIDIA's rule a convolution that is fused with an Add gives int8 only if the Add's other input is int8 too. It
+    pays where what comes out is quantised right away.
+    """
+    convolutions = {node.output[0]: node for node in view.of_kind("Conv") if node.name in quantised}
+    quantised_inputs = {node.input[0] for node in convolutions.values()}
+    found = {}
+    for node in view.of_kind("Add"):
+        arms = [convolutions.get(name) for name in node.input]
+        after = view.readers(node.output[0])
+        outputs = {node.output[0], *(reader.output[0] for reader in after if reader.op_type in ("Relu", "Clip"))}
+        if None in arms or not outputs & quantised_inputs:
+            continue
+        shared = [arm for arm in arms if arm is not None and len(view.readers(arm.input[0])) > 1]
+        if len(shared) == 1:
+            found[node.name] = str(shared[0].output[0])
+    return found
+
+
+def _pooled_maps(view: GraphView) -> list[onnx.NodeProto]:
+    """The pools of the pyramid that read a whole map, not another pool's."""
+    kinds = ("AveragePool", "GlobalAveragePool", "ReduceMean", "MatMul")
+    pools = [node for node in view.of_kind(*kinds) if node.op_type != "MatMul" or view.initializers.keys() & node.input]
+    made = {node.output[0] for node in pools}
+    return [node for node in pools if not made & set(node.input)]
 
 
 def pixel_steps(graph: onnx.ModelProto) -> dict[str, float]:
@@ -100,6 +132,7 @@ def int8_model(model: ModelFile, table: CalibrationTable, *, keep: Iterable[str]
     proto = model.copy_proto()
     kept = set(table.kept_float if keep is None else keep)
     convolutions = [node for node in quantised_convolutions(proto) if node.name not in kept]
+    shortcuts = _shortcuts(GraphView(proto), {node.name for node in convolutions})
     placer = _Placer(proto.graph, table)
     for node in convolutions:
         placer.round_weights(node)
@@ -108,9 +141,12 @@ def int8_model(model: ModelFile, table: CalibrationTable, *, keep: Iterable[str]
     for node in convolutions:
         node.input[1] = placer.weight_pair(node.input[1])
         node.input[0] = placer.activation_pair(node.input[0])
-    for node in proto.graph.node:
-        if node.op_type == "Add":
-            node.input[:] = [placer.pairs.get(name, name) for name in node.input]
+    view = GraphView(proto)
+    for tensor in shortcuts.values():
+        if tensor in table.amax:  # tables of format 2 have no range for it
+            placer.activation_pair(tensor)
+    for node in (*view.of_kind("Add"), *_pooled_maps(view)):
+        node.input[:] = [placer.pairs.get(name, name) for name in node.input]
     placer.insert()
     return model.with_proto(proto)
 

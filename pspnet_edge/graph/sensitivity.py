@@ -17,6 +17,7 @@ from ..data.datasets import Dataset
 from ..data.geometry import frame_at, mask_at
 from ..data.progress import Advance
 from ..errors import BuildError, OptionError
+from ..labels import IGNORE
 from ..metrics import ConfusionMatrix
 from .calibration_table import CalibrationTable
 from .onnx_file import ModelFile
@@ -86,7 +87,9 @@ def gated_int8_model(
         BuildError: the limit would leave too little in INT8.
     """
     if not 0 <= max_drop < 1:
-        raise OptionError(f"--max-drop {max_drop} is not a fraction: give the mIoU you can lose, such as 0.003")
+        raise OptionError(
+            f"{max_drop} is not a fraction", "give the mIoU that INT8 may lose, such as 0.003", parameter="max_drop"
+        )
     judge = _Judge(model, dataset, on_step)
     # What an earlier gate decided, perhaps on other images, does not count.
     table = replace(table.carried_to(model.proto), kept_float=(), gate=None)
@@ -119,7 +122,7 @@ def layer_costs(
     *,
     on_step: Advance = lambda done, note: None,
 ) -> list[LayerCost]:
-    """What quantising each convolution alone changes in the masks, dearest first."""
+    """What quantising each convolution alone changes in the masks, costliest first."""
     frames = [frame_at(image, model.shape_nhw[1:]) for image in images]
     exact = _masks(model.proto, frames)
     macs = convolution_macs(model.proto)
@@ -137,7 +140,7 @@ def layer_costs(
 def _fewest(
     model: ModelFile, table: CalibrationTable, ranking: list[LayerCost], judge: _Judge, max_drop: float
 ) -> list[LayerCost]:
-    """The shortest run of the dearest layers that brings the drop within the limit: doubled, then halved in on."""
+    """The shortest run of the costliest layers that brings the drop within the limit: doubled, then halved in on."""
 
     def fits(count: int) -> bool:
         kept = [cost.layer for cost in ranking[:count]]
@@ -151,8 +154,8 @@ def _fewest(
         high = most
         if most == 0 or not fits(most):
             raise BuildError(
-                f"INT8 cannot stay within --max-drop {max_drop}: with the {most} dearest layers in FP16 and half the "
-                "MACs left in INT8 it loses more; calibrate on more images, allow a larger drop, or build fp16"
+                f"INT8 loses more than {max_drop} even with the {most} costliest layers unquantized",
+                "calibrate on more images, allow a larger max_drop, or build fp16",
             )
     low = high // 2
     while high - low > 1:
@@ -162,7 +165,7 @@ def _fewest(
 
 
 def _most_that_may_be_left(ranking: list[LayerCost]) -> int:
-    """How many of the dearest layers can leave INT8 before less than ``_LEAST_FRACTION`` of the MACs stays."""
+    """How many of the costliest layers can leave INT8 before less than ``_LEAST_FRACTION`` of the MACs stays."""
     left = 0.0
     for count, cost in enumerate(ranking):
         left += cost.mac_fraction
@@ -204,10 +207,11 @@ class _Judge:
         for index in self._indices():
             mask = self._mask(session, index)
             if self._exact:
-                matrix.add(self._exact[index], mask)
+                matrix.add(np.where(mask == IGNORE, IGNORE, self._exact[index]).astype(np.uint8), mask)
             else:
                 label = self._dataset[index][1]
-                matrix.add(label, mask_at(mask, (label.shape[0], label.shape[1])))
+                predicted = mask_at(mask, (label.shape[0], label.shape[1]))
+                matrix.add(np.where(predicted == IGNORE, IGNORE, label).astype(np.uint8), predicted)
             self._on_step(index + 1, f"image {index + 1} of {len(self._dataset)}")
         return matrix.miou() if self.metric == "miou" else matrix.pixel_accuracy()
 

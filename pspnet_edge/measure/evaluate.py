@@ -50,7 +50,8 @@ def evaluate_engine(
             ignored.
 
     Returns:
-        ``miou``, ``per_class_iou`` by class name, ``pixel_accuracy``, ``images``, ``compute_ms`` (median time of
+        ``miou``, ``per_class_iou`` by class name, ``pixel_accuracy``, ``coverage`` (share of the labelled pixels that
+        the engine did not leave unknown, and on which the rest is measured), ``images``, ``compute_ms`` (median time of
         one batch in the engine), ``processes``, and ``times_ms``: mean wall time an image of the process that took
         longest, as ``total`` and its parts ``load`` (waiting for the image), ``infer`` and ``confusion``.
 
@@ -67,15 +68,20 @@ def evaluate_engine(
     share = processes.share(len(dataset))
     shares = processes.gather(lambda: _counted(engine, dataset, share, on_image, geometry))
     matrix = ConfusionMatrix(len(labels))
-    for counts, _, _ in shares:
+    for counts, _, _, _ in shares:
         matrix.counts += counts
-    slowest = max((spent for _, spent, _ in shares), key=lambda spent: spent["total"])
+    unsure = sum(pixels for _, _, _, pixels in shares)
+    judged = int(matrix.counts.sum())
+    slowest = max((spent for _, spent, _, _ in shares), key=lambda spent: spent["total"])
     return {
         "miou": matrix.miou(),
         "per_class_iou": dict(zip(labels.classes, matrix.iou().tolist())),
         "pixel_accuracy": matrix.pixel_accuracy(),
+        "coverage": judged / (judged + unsure) if judged + unsure else float("nan"),
         "images": len(dataset),
-        "compute_ms": round(1000 * float(np.median([seconds for _, _, batches in shares for seconds in batches])), 3),
+        "compute_ms": round(
+            1000 * float(np.median([seconds for _, _, batches, _ in shares for seconds in batches])), 3
+        ),
         "processes": processes.count,
         "times_ms": {part: round(1000 * seconds / max(len(share), 1), 3) for part, seconds in slowest.items()},
     }
@@ -83,11 +89,12 @@ def evaluate_engine(
 
 def _counted(
     engine: Engine, dataset: Dataset, share: range, on_image: Callable[[int], None], geometry: Geometry
-) -> tuple[NDArray[np.int64], dict[str, float], list[float]]:
-    """The confusion counts of some images, the seconds that each part took in all, and those of each batch."""
+) -> tuple[NDArray[np.int64], dict[str, float], list[float], int]:
+    """Of some images: confusion counts, seconds of each part and batch, and labelled pixels left unknown."""
     matrix = ConfusionMatrix(len(dataset.label_set))
     spent = {"total": 0.0, "load": 0.0, "infer": 0.0, "confusion": 0.0}
     batches: list[float] = []
+    unsure = 0
     frames = np.zeros((engine.info.shape_nhw[0], *engine.size_hw, engine.info.channels), np.uint8)
     start = lap = time.perf_counter()
 
@@ -117,22 +124,37 @@ def _counted(
         return [layout.mask([mask]) for mask, (_, _, layout) in zip(found, examples)]
 
     done = 0
+    limited = engine.info.facts.get("min_confidence") is not None
     for examples in _batches(_loaded_ahead(load, share), 1 if geometry.tiles else len(frames)):
         split("load")
         for predicted, (_, label, _) in zip(segmented(examples), examples):
-            _add(matrix, label, mask_at(predicted, (label.shape[0], label.shape[1])), geometry)
+            full = mask_at(predicted, (label.shape[0], label.shape[1]))
+            unsure += _add(matrix, label, full, geometry, limited)
         split("confusion")
         done += len(examples)
         on_image(done)
     spent["total"] = time.perf_counter() - start
-    return matrix.counts, spent, batches
+    return matrix.counts, spent, batches, unsure
 
 
-def _add(matrix: ConfusionMatrix, label: NDArray[np.uint8], predicted: NDArray[np.uint8], geometry: Geometry) -> None:
-    """Count one image; what lies outside a crop or part was not looked at."""
-    if geometry.fit == "crop" or geometry.roi is not None:
-        label = np.where(predicted == UNKNOWN, UNKNOWN, label)
+def _add(
+    matrix: ConfusionMatrix,
+    label: NDArray[np.uint8],
+    predicted: NDArray[np.uint8],
+    geometry: Geometry,
+    limited: bool,
+) -> int:
+    """Count one image, without what lies outside of a crop and what is not confident enough.
+
+    Returns how many labelled pixels are left out.
+    """
+    unsure = 0
+    if limited or geometry.fit == "crop" or geometry.roi is not None:
+        left_out = predicted == UNKNOWN
+        unsure = int(np.count_nonzero(left_out & (label != UNKNOWN))) if limited else 0
+        label = np.where(left_out, UNKNOWN, label)
     matrix.add(label, predicted)
+    return unsure
 
 
 def _loaded_ahead(load: Callable[[_Item], _Loaded], items: Iterable[_Item]) -> Iterator[_Loaded]:
