@@ -12,10 +12,11 @@ from pspnet_edge.data.datasets import SceneSet
 from pspnet_edge.data.geometry import frame_at
 from pspnet_edge.data.subset import evenly_spaced
 from pspnet_edge.errors import CalibrationError
-from pspnet_edge.graph.calibration_table import CalibrationTable
-from pspnet_edge.graph.onnx_file import ModelFile
+from pspnet_edge.graph.calibration_table import CalibrationTable, weights_fingerprint
+from pspnet_edge.graph.onnx_file import ModelFile, model_file
 from pspnet_edge.graph.precision import fp16_model
-from pspnet_edge.graph.quantize import convolution_macs, int8_mac_fraction, int8_model
+from pspnet_edge.graph.quantize import convolution_macs, int8_mac_fraction, int8_model, quantised_tensors
+from pspnet_edge.labels import LabelSet
 
 
 @pytest.fixture(scope="module")
@@ -55,13 +56,76 @@ def test_scales_have_the_shapes_that_tensorrt_takes(quantised: onnx.ModelProto) 
         assert [entry.name for entry in node.attribute] == (["axis"] if of_weights else [])
 
 
-def test_no_pair_on_biases_pools_and_resizes(quantised: onnx.ModelProto) -> None:
+def test_no_pair_on_biases_and_resizes(quantised: onnx.ModelProto) -> None:
     dequantised = {node.output[0] for node in quantised.graph.node if node.op_type == "DequantizeLinear"}
     for node in quantised.graph.node:
-        if node.op_type in ("AveragePool", "Resize", "ArgMax", "Concat"):
+        if node.op_type in ("Resize", "ArgMax", "Concat"):
             assert not dequantised.intersection(node.input), node.name
         if node.op_type == "Conv":
             assert node.input[2] not in dequantised
+
+
+def test_pools_of_the_pyramid_read_the_pair_of_their_map(quantised: onnx.ModelProto) -> None:
+    made_by = {node.output[0]: node.op_type for node in quantised.graph.node}
+    pools = [node for node in quantised.graph.node if node.op_type == "AveragePool"]
+    kinds = [made_by[node.input[0]] for node in pools]
+    # The coarse bins pool what the finest bin pooled, without another rounding between.
+    assert sorted(kinds) == ["AveragePool"] * (len(pools) - 1) + ["DequantizeLinear"]
+
+
+def residual_block(branch: str) -> ModelFile:
+    """A ResNet block of two convolutions, with an identity that a third one changes, or that stays."""
+    rng = np.random.default_rng(0)
+    nodes = [
+        ("Cast", ["frames"], "cast", {"to": onnx.TensorProto.FLOAT}),
+        ("Transpose", ["cast"], "x", {"perm": [0, 3, 1, 2]}),
+        ("Conv", ["x", "w0", "b0"], "stem", {}),
+        ("Relu", ["stem"], "start", {}),
+        ("Conv", ["start", "w1", "b1"], "first", {}),
+        ("Relu", ["first"], "between", {}),
+        ("Conv", ["between", "w2", "b2"], "second", {}),
+        ("Conv", ["start", "w3", "b3"], "down", {}),
+        ("Add", ["second", "down" if branch == "down" else "start"], "sum", {}),
+        ("Relu", ["sum"], "end", {}),
+        ("Conv", ["end", "w4", "b4"], "last", {}),
+        ("Conv", ["last", "w5", "b5"], "scores", {}),
+        ("ArgMax", ["scores"], "ids", {"axis": 1, "keepdims": 0}),
+        ("Cast", ["ids"], "masks", {"to": onnx.TensorProto.UINT8}),
+    ]
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node(kind, inputs, [name], name, **attributes) for kind, inputs, name, attributes in nodes],
+        "block",
+        [onnx.helper.make_tensor_value_info("frames", onnx.TensorProto.UINT8, [1, 16, 16, 3])],
+        [onnx.helper.make_tensor_value_info("masks", onnx.TensorProto.UINT8, [1, 16, 16])],
+        [
+            numpy_helper.from_array(rng.normal(size=shape).astype(np.float32), f"{role}{index}")
+            for index in range(6)
+            for role, shape in (("w", (4, 3 if index == 0 else 4, 1, 1)), ("b", (4,)))
+        ],
+    )
+    proto = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    return model_file(proto, "block", LabelSet("four", ("a", "b", "c", "d"), ((0, 0, 0),) * 4), {})
+
+
+def test_the_add_of_a_block_that_changes_its_identity_gets_a_pair_there() -> None:
+    block = residual_block("down")
+    assert "down" in quantised_tensors(block.proto)
+    ranges = dict.fromkeys(quantised_tensors(block.proto), 4.0)
+    table = CalibrationTable(weights_fingerprint(block.proto), "none", "none", 1, "", ranges)
+    add = next(node for node in int8_model(block, table).proto.graph.node if node.op_type == "Add")
+    assert list(add.input) == ["second", "down.dq"]
+    older = replace(table, amax={name: value for name, value in ranges.items() if name != "down"})
+    add = next(node for node in int8_model(block, older).proto.graph.node if node.op_type == "Add")
+    assert list(add.input) == ["second", "down"]
+
+
+def test_the_add_of_a_plain_block_keeps_the_shared_pair() -> None:
+    block = residual_block("same")
+    assert "down" not in quantised_tensors(block.proto)
+    ranges = dict.fromkeys(quantised_tensors(block.proto), 4.0)
+    table = CalibrationTable(weights_fingerprint(block.proto), "none", "none", 1, "", ranges)
+    add = next(node for node in int8_model(block, table).proto.graph.node if node.op_type == "Add")
+    assert list(add.input) == ["second", "start.dq"]
 
 
 def test_a_residual_add_shares_the_pair_of_its_block(quantised: onnx.ModelProto) -> None:
