@@ -7,6 +7,7 @@ and leaves the plan in the folder. It offers itself first to the kernel's out-of
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import logging
 import os
@@ -36,6 +37,7 @@ LIMIT_S = 3 * 3600
 _LEFT_BYTES = 96 << 20
 """Free memory below which the child is ended, before the kernel ends something else."""
 _POLL_S = 0.25
+_PR_SET_PDEATHSIG = 1
 _MODEL, _REQUEST, _PLAN = "model.onnx", "request.json", "plan"
 _log = logging.getLogger(__name__)
 
@@ -228,6 +230,9 @@ def main() -> None:
     """Build what lies in the folder that the first argument names; messages go to the descriptor of the second."""
     with contextlib.suppress(OSError):  # not Linux, or not allowed: then the kernel chooses
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+    with contextlib.suppress(OSError, AttributeError):  # not Linux
+        # A parent that is killed cannot end this process any more.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     with os.fdopen(int(sys.argv[2]), "w", encoding="utf-8") as stream:
         _work(Path(sys.argv[1]), stream)
 

@@ -6,6 +6,7 @@ import logging
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -128,3 +129,36 @@ def test_an_error_in_the_callers_report_ends_the_build_and_comes_out(monkeypatch
     )
     with pytest.raises(ZeroDivisionError, match="in the report"):
         build_in_child("tensorrt-rtx", fp32, "fp32", BuildOptions(), cache=tmp_path, report=report, limit_s=60)
+
+
+@pytest.mark.slow
+def test_a_killed_command_leaves_no_builder_behind(tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="pip install 'pspnet-edge[tensorrt-rtx]' to build with the real one")
+    command = [sys.executable, "-m", "pspnet_edge", "build", "--runtime", "tensorrt-rtx", "--precision", "int8"]
+    parent = subprocess.Popen([*command, "-o", str(tmp_path / "e.engine")], stderr=subprocess.DEVNULL)
+    try:
+        builder = next(filter(None, (child_of(parent.pid) for _ in patiently())), None)
+        assert builder is not None
+    finally:
+        parent.kill()
+        parent.wait()
+    assert any(not Path(f"/proc/{builder}").exists() for _ in patiently())
+
+
+def patiently() -> Iterator[None]:
+    for _ in range(600):
+        yield
+        time.sleep(0.05)
+
+
+def child_of(pid: int) -> int | None:
+    """The builder that a process has started, if any."""
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            is_child = f"PPid:\t{pid}\n" in status.read_text()
+            line = status.with_name("cmdline").read_bytes()
+        except OSError:
+            continue
+        if is_child and b"build_process" in line:
+            return int(status.parent.name)
+    return None
