@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         ImportedModel,
     )
     from .api.steps import benchmark, build_engine, calibrate, evaluate, export, import_checkpoint, open_engine
+    from .camera.loop import RunSummary
     from .camera.segmenter import Segmenter
     from .data.geometry import Geometry
     from .engine.engine import Engine, EngineInfo
@@ -70,6 +71,7 @@ __all__ = [
     "OutputError",
     "PspnetEdgeError",
     "Recipe",
+    "RunSummary",
     "Segmenter",
     "SourceError",
     "TrainingResult",
@@ -95,6 +97,7 @@ _RESULTS = (
 )
 _STEPS = ("benchmark", "build_engine", "calibrate", "evaluate", "export", "import_checkpoint", "open_engine")
 _PLACES = {
+    "RunSummary": ".camera.loop",
     "Segmenter": ".camera.segmenter",
     "Geometry": ".data.geometry",
     "Engine": ".engine.engine",
