@@ -16,7 +16,7 @@ from pspnet_edge.cli.main import app
 from pspnet_edge.data.check import check_dataset
 from pspnet_edge.data.datasets import open_dataset
 from pspnet_edge.data.importing import import_dataset, shapes
-from pspnet_edge.data.importing.shape_formats import yaml_names
+from pspnet_edge.data.importing.yolo import yaml_names
 from pspnet_edge.data.recognize import recognized
 from pspnet_edge.errors import DataError, OptionError, OutputError
 

@@ -29,7 +29,10 @@ from ..recognize import foreign_layout, recognized
 from ..split import assign, group_names
 from ..unpack import unpack_all
 from .class_map import ClassMap, class_map, parse_map
+from .coco import read_coco
 from .colour_list import read_colour_list, read_names
+from .label_studio import read_label_studio
+from .labelme import read_labelme
 from .mask_formats import (
     read_ade20k,
     read_camvid,
@@ -42,8 +45,9 @@ from .mask_formats import (
     read_roboflow,
     read_voc,
 )  # fmt: skip
-from .shape_formats import read_coco, read_label_studio, read_labelme, read_supervisely, read_yolo
 from .source import Dropped, Item, ReadOptions, Source
+from .supervisely import read_supervisely
+from .yolo import read_yolo
 
 READERS: dict[str, Callable[[Path, ReadOptions], Source]] = {
     "cvat": read_cvat,
