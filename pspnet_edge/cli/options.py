@@ -17,7 +17,7 @@ EngineArgument = Annotated[
     str | None,
     typer.Argument(
         metavar="[ENGINE]",
-        help="An engine file, or a model (bundled name, .onnx, .pt), which is built first. Default: the bundled model.",
+        help="An engine file, or a model (bundled name, .onnx, .pt, .pspnet), built first. Default: the bundled model.",
     ),
 ]
 ModelOption = Annotated[
