@@ -12,7 +12,7 @@ from .output import JsonFlag, progress, result, say
 
 if TYPE_CHECKING:
     from ..deploy.fleet import Orders
-    from ..deploy.install import Deployed
+    from ..deploy.install import Demands, Deployed
     from ..deploy.service import Service
     from ..deploy.store import Store
 
@@ -60,6 +60,10 @@ def deploy(
     watch: Annotated[
         float, typer.Option(min=0, max=3600, metavar="S", help="How long the service is watched before it is accepted.")
     ] = 60.0,
+    source: Annotated[
+        str | None,
+        typer.Option("--from", metavar="URL|DIR", help="Take a signed pack from there, if it is new. Needs --key."),
+    ] = None,
     to: Annotated[
         list[str] | None,
         typer.Option(metavar="USER@HOST[:PORT]", help="A board that ssh reaches. Repeatable.", rich_help_panel=_BOARDS),
@@ -102,10 +106,10 @@ def deploy(
     from ..deploy.store import Store
     from ..pack_file import read_pack
 
-    _check_usage(pack, list_versions, rollback)
+    _check_usage(pack, source, list_versions, rollback)
     if to or fleet is not None:
-        if list_versions:
-            raise typer.BadParameter("it is for this board: leave out --to and --fleet", param_hint="--list")
+        if list_versions or source is not None:
+            raise typer.BadParameter("it is for this board: leave out --to and --fleet", param_hint="--list, --from")
         if install != (wheelhouse is not None):
             raise typer.BadParameter("--install and --wheelhouse DIR go together", param_hint="--install")
         arguments = ["--rollback"] if rollback else _remote_demands(precision, runtime, min_fps, measure, keep, watch)
@@ -124,7 +128,7 @@ def deploy(
         _list(store, as_json)
         return
     runs = _service(service, health)
-    if pack is None:
+    if rollback:
         _show(roll_back(store, service=runs, say=say), as_json)
         return
     demands = Demands(
@@ -137,12 +141,37 @@ def deploy(
         keep=keep,
         allow_new_classes=allow_new_classes,
     )
-    _show(deploy_pack(pack, store, demands, service=runs, progress=progress, say=say), as_json)
+    if pack is not None:
+        _show(deploy_pack(pack, store, demands, service=runs, progress=progress, say=say), as_json)
+    elif source is not None:
+        _update(source, store, demands, runs, as_json)
 
 
-def _check_usage(pack: Path | None, list_versions: bool, rollback: bool) -> None:
-    if (pack is not None) + list_versions + rollback != 1:
-        raise typer.BadParameter("give one of PACK, --list and --rollback", param_hint="PACK")
+def _check_usage(pack: Path | None, source: str | None, list_versions: bool, rollback: bool) -> None:
+    if (pack is not None) + (source is not None) + list_versions + rollback != 1:
+        raise typer.BadParameter("give one of PACK, --from, --list and --rollback", param_hint="PACK")
+
+
+def _update(source: str, store: Store, demands: Demands, runs: Service | None, as_json: bool) -> None:
+    """Deploy what a source offers, once: a pack that was refused is not tried again before it changes."""
+    from ..deploy.install import deploy_pack, describe
+    from ..deploy.update import find_offer, remember
+    from ..errors import OptionError, PspnetEdgeError
+
+    if demands.public_key is None:
+        raise OptionError("--from takes signed packs only", "give the maker's public key with --key")
+    offer = find_offer(source, store, progress)
+    if offer is None:
+        say(f"nothing new at {source}")
+        _show(describe(store), as_json)
+        return
+    try:
+        deployed = deploy_pack(offer.path, store, demands, service=runs, progress=progress, say=say)
+    except PspnetEdgeError as error:
+        remember(store, offer, str(error))
+        raise
+    remember(store, offer, None)
+    _show(deployed, as_json)
 
 
 def _remote_demands(precision: str, runtime: str, min_fps: float, measure: float, keep: int, watch: float) -> list[str]:

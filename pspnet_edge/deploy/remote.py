@@ -152,7 +152,8 @@ class Remote:
 
         reader = threading.Thread(target=relay, name=self.target.title, daemon=True)
         reader.start()
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
         with process:
             process.stdin.close()
             content = process.stdout.read(_MOST_JSON_BYTES)
