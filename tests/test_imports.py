@@ -45,7 +45,7 @@ OUTSIDE = {
     "measure": {"cv2"},
     "estimate": {"onnx", "google"},
     "report": {"cv2"},
-    "deploy": {"cv2"},
+    "deploy": set(),
     "api": set(),
     "cli": {"typer", "rich"},
 }

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DataError
-from ..inputs import check_folder
 from .files import is_litter
 from .layout import IMAGE_FOLDERS, IMAGE_SUFFIXES, MASK_FOLDERS, layout_of
 
@@ -36,7 +35,8 @@ def recognized(root: Path) -> str:
     Raises:
         DataError: it is not a folder, or none of these; an export of a labelling tool is named with its command.
     """
-    check_folder(root, "data set", DataError, "give --root the folder of your data set")
+    if not root.is_dir():
+        raise DataError(f"the data root {root} is not a folder", "give --root the folder of your data set")
     try:
         if (root / "classes.txt").exists() or (root / "classes.json").exists():
             return "folder"

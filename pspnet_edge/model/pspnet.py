@@ -13,12 +13,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..errors import OptionError
 from .backbone import Backbone, EfficientNetLite, MobileNetV3
 from .imagenet import MEAN, STD, values_for
 from .node_graph import GraphBackbone, NodeGraph
-from .pyramid import GlobalContext, PyramidPooling, conv_bn_relu, decoder_convolution, resize
+from .pyramid import GlobalContext, PyramidPooling, conv_bn_relu, decoder_convolution, detail_branch, resize
 from .quantiser import Quantiser
 from .resnet import DEPTHS, ResNet
 from .vgg import Vgg16
@@ -51,6 +52,10 @@ class Preset:
     """Channels that the backbone's features add at each of these strides."""
     decoder_kernel: str = "dense"
     """The decoder's convolutions: ``dense`` 3×3, ``depthwise`` 5×5 and 1×1, or ``branches`` (see ``pyramid``)."""
+    trunk_divisor: int = 1
+    """2 lets the backbone see the image at half its size, after ICNet (H. Zhao et al., ECCV 2018)."""
+    detail_width: int = 0
+    """Channels of a thin branch on the full image that gives the stride-4 features; 0 for none."""
     align_corners: bool = False
     """How everything is resized, the logits to the input too."""
     mean: tuple[float, ...] = ()
@@ -86,7 +91,18 @@ def _light(backbone: str) -> Preset:
     )
 
 
+def _embedded(backbone: str, widths: tuple[int, ...], laterals: tuple[int, ...], pyramid: int, fuse: int) -> Preset:
+    """Trunk at stride 32, which needs no dilated convolution, and a decoder over strides 16 and 8 to 4."""
+    return Preset(
+        backbone, pyramid, fuse, 64, output_stride=32, fuse_kernel=1,
+        decoder_strides=(16, 8, 4), decoder_widths=widths, lateral_widths=laterals,
+    )  # fmt: skip
+
+
 PRESETS = {
+    "pspnet_fast": _embedded("lite0", (64, 48, 24), (32, 24, 12), pyramid=48, fuse=96),
+    "pspnet_balanced": _embedded("lite2", (96, 64, 48), (48, 32, 24), pyramid=64, fuse=128),
+    "pspnet_accurate": _embedded("lite2", (128, 96, 48), (64, 48, 24), pyramid=96, fuse=160),
     "pspnet_lite0": _light("lite0"),
     "pspnet_lite1": _light("lite1"),
     "pspnet_lite2": _light("lite2"),
@@ -100,10 +116,6 @@ PRESETS = {
 IMPORTED = "pspnet_imported"
 """What a network that no preset describes is called: it exists only as an imported checkpoint, with all its fields."""
 _IMPORTED = Preset("graph", 512, 512, 0)
-
-
-_FEATURE_AT = {4: 0, 8: 1, 16: 2}
-"""Stride → its place among a backbone's features."""
 
 
 class PSPNet(nn.Module):
@@ -141,8 +153,10 @@ class PSPNet(nn.Module):
             self.pyramid = GlobalContext(channels[-1], shape.pyramid_width * len(shape.bins))
         self.fuse = conv_bn_relu(self.pyramid.channels, shape.fuse_width, shape.fuse_kernel)
         width = shape.fuse_width
+        if shape.detail_width:
+            self.detail = detail_branch(shape.in_channels, shape.detail_width)
         for stride, wide, lateral in self._decoder_steps():
-            self.add_module(f"lateral{stride}", conv_bn_relu(channels[_FEATURE_AT[stride]], lateral, 1))
+            self.add_module(f"lateral{stride}", conv_bn_relu(self._channels_at(stride), lateral, 1))
             self.add_module(f"fuse{stride}", decoder_convolution(width + lateral, wide, shape.decoder_kernel))
             width = wide
         self.neck: NodeGraph | None = None
@@ -176,13 +190,13 @@ class PSPNet(nn.Module):
         if self.neck is not None:
             return self.neck.stride_of[-1]
         steps = self._decoder_steps()
-        return steps[-1][0] if steps else self.backbone.output_stride
+        return steps[-1][0] if steps else self.backbone.output_stride * self.shape.trunk_divisor
 
     @property
     def size_multiple(self) -> int:
         """Input sides divisible by this give exact AveragePool in every bin."""
         bins = self.shape.bins if self.shape.context == "pyramid" else (1,)
-        return math.lcm(*bins) * self.backbone.output_stride
+        return math.lcm(*bins) * self.backbone.output_stride * self.shape.trunk_divisor
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalised RGB ``float [N, C, H, W]`` → logits ``float [N, classes, ⌈H/s⌉, ⌈W/s⌉]``.
@@ -190,7 +204,7 @@ class PSPNet(nn.Module):
         ``s`` is ``logits_stride``.
         """
         with self._precision():
-            return self._decode(self.backbone(x))
+            return self._decode(self._features(x))
 
     def forward_with_aux(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The logits and the aux head's logits (at its features' stride), for the training loss.
@@ -198,7 +212,7 @@ class PSPNet(nn.Module):
         A network without an aux head gives its logits twice.
         """
         with self._precision():
-            features = self.backbone(x)
+            features = self._features(x)
             logits = self._decode(features)
             return logits, logits if self.aux_head is None else self.aux_head(features[-2])
 
@@ -242,13 +256,28 @@ class PSPNet(nn.Module):
         shape = self.shape
         return list(zip(shape.decoder_strides, shape.decoder_widths, shape.lateral_widths))
 
+    def _features(self, x: Tensor) -> list[Tensor]:
+        """What the decoder and the aux head read, shallow first; the last is the deepest."""
+        trunk = F.avg_pool2d(x, 2) if self.shape.trunk_divisor == 2 else x
+        features = self.backbone(trunk)
+        return [self.detail(x), *features] if self.shape.detail_width else features
+
+    def _place_of(self, stride: int) -> int:
+        """Where the features of a stride are among ``_features``."""
+        first = 4 if self.shape.detail_width else 4 * self.shape.trunk_divisor
+        return (stride // first).bit_length() - 1
+
+    def _channels_at(self, stride: int) -> int:
+        detail = [self.shape.detail_width] if self.shape.detail_width else []
+        return [*detail, *self.backbone.channels][self._place_of(stride)]
+
     def _precision(self) -> AbstractContextManager[object]:
         return nullcontext() if self.quantiser is None else self.quantiser.pairs(self.never_quantised())
 
     def _decode(self, features: list[Tensor]) -> Tensor:
         x = self.fuse(self.pyramid(features[-1]))
         for stride, _, _ in self._decoder_steps():
-            feature = features[_FEATURE_AT[stride]]
+            feature = features[self._place_of(stride)]
             lateral = getattr(self, f"lateral{stride}")(feature)
             x = getattr(self, f"fuse{stride}")(torch.cat([_resize_like(x, feature), lateral], dim=1))
         if self.neck is not None:

@@ -6,6 +6,7 @@ Source: H. Zhao et al., Pyramid Scene Parsing Network, CVPR 2017.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 
 import numpy as np
 import torch
@@ -33,6 +34,15 @@ def decoder_convolution(inputs: int, outputs: int, kind: str) -> nn.Sequential:
     )
 
 
+def detail_branch(inputs: int, width: int) -> nn.Sequential:
+    """Three plain convolutions to ``width`` channels at stride 4, for what is too small for a trunk at half size."""
+    layers: list[nn.Module] = []
+    for outputs, stride in ((width // 2, 2), (width, 2), (width, 1)):
+        layers += [nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
+        inputs = outputs
+    return nn.Sequential(*layers)
+
+
 def resize(x: Tensor, size_hw: tuple[int, int], align_corners: bool = False) -> Tensor:
     """Bilinear resize to a size given in Python integers, so no shape node is exported."""
     if (int(x.shape[-2]), int(x.shape[-1])) == size_hw:
@@ -49,19 +59,21 @@ def bin_pool(x: Tensor, bins: int) -> Tensor:
     height, width = int(x.shape[-2]), int(x.shape[-1])
     if height % bins == 0 and width % bins == 0:
         return F.avg_pool2d(x, (height // bins, width // bins))
-    rows = _pooling_matrix(height, bins).to(x)
-    columns = _pooling_matrix(width, bins).to(x)
+    rows, columns = (_pooling_matrix(size, bins, x.dtype, x.device) for size in (height, width))
     return torch.matmul(torch.matmul(rows, x), columns.t())
 
 
-def _pooling_matrix(size: int, bins: int) -> Tensor:
-    """``float [bins, size]``: row b averages the cells ``floor(b·size/bins)`` to ``ceil((b+1)·size/bins)``."""
+# Kept, because a copy to a GPU in every forward pass makes the processor wait, and cannot be part of a CUDA graph.
+@cache
+def _pooling_matrix(size: int, bins: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """``[bins, size]``: row b averages the cells ``floor(b·size/bins)`` to ``ceil((b+1)·size/bins)``."""
     # Filled in numpy, because the exporter would record each assignment to a tensor as nodes.
     matrix = np.zeros((bins, size), np.float32)
     for row in range(bins):
         start, stop = row * size // bins, -(-(row + 1) * size // bins)
         matrix[row, start:stop] = 1 / (stop - start)
-    return torch.from_numpy(matrix)
+    with torch.inference_mode(False):  # Or the backward pass of a later training step could not use it.
+        return torch.from_numpy(matrix).to(device, dtype)
 
 
 def _pool_all(x: Tensor, bins: Iterable[int]) -> dict[int, Tensor]:

@@ -45,6 +45,7 @@ def train(
     device: str = "auto",
     accumulate: int = 1,
     workers: int | None = None,
+    cuda_graph: bool = False,
     validate_every: int = 5,
     samples: int = 4,
     loggers: Sequence[str] = (),
@@ -78,6 +79,7 @@ def train(
         device: ``auto``, ``cpu`` or ``cuda``.
         accumulate: gradient accumulation steps.
         workers: loader processes; None chooses by device.
+        cuda_graph: replay each step as one CUDA graph; only on a GPU.
         validate_every: epochs between validations.
         samples: images drawn beside labels and prediction at each validation.
         loggers: of ``tensorboard``, ``wandb`` and ``mlflow``.
@@ -142,6 +144,7 @@ def train(
                 world=world,
                 accumulate=accumulate,
                 workers=workers,
+                cuda_graph=cuda_graph,
                 validate_every=validate_every,
                 samples=samples,
                 loggers=loggers,

@@ -204,11 +204,11 @@ class _Keys(Sampler[tuple[int, int]]):
                 yield from (order[start + position] for position in self._positions)
 
 
-def normalised(frames: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+def normalised(frames: Tensor, mean: Sequence[float] | Tensor, std: Sequence[float] | Tensor) -> Tensor:
     """Frames ``uint8 [N, H, W, C]`` → normalized ``float [N, C, H, W]`` in channels-last memory.
 
     BGR becomes RGB; a single channel and a fourth stay where they are.
     """
     rgb = torch.cat([frames[..., :3].flip(-1), frames[..., 3:]], -1).float()
-    scaled = (rgb - torch.tensor(mean, device=frames.device)) / torch.tensor(std, device=frames.device)
+    scaled = (rgb - torch.as_tensor(mean, device=frames.device)) / torch.as_tensor(std, device=frames.device)
     return scaled.permute(0, 3, 1, 2)

@@ -71,17 +71,25 @@ def lovasz_loss(logits: Tensor, masks: Tensor, align_corners: bool = False, samp
     Source: M. Berman et al., The Lovász-Softmax loss, CVPR 2018.
     """
     full = _at_masks(logits, masks, align_corners)
-    known = (masks != IGNORE).flatten().nonzero()[:, 0]
-    if known.numel() > sample:
-        known = known[torch.randint(known.numel(), (sample,), device=known.device)]
-    labels = masks.flatten()[known]
-    probabilities = full.permute(0, 2, 3, 1).flatten(0, 2)[known].softmax(1)
-    losses = [_lovasz_of_class(probabilities[:, index], labels == index) for index in torch.unique(labels).tolist()]
-    return torch.stack(losses).mean() if losses else logits.sum() * 0
+    labels = masks.flatten()
+    pixels = torch.arange(labels.numel(), device=labels.device)
+    if labels.numel() > sample:
+        pixels = torch.randint(labels.numel(), (sample,), device=labels.device)
+    labels = labels[pixels]
+    probabilities = full.permute(0, 2, 3, 1).flatten(0, 2)[pixels].softmax(1)
+    # No size depends on the data: a GPU need not wait for the processor. An error of zero counts for nothing.
+    known = labels != IGNORE
+    losses, present = [], []
+    for index in range(logits.shape[1]):
+        positive = labels == index
+        losses.append(_lovasz_of_class(probabilities[:, index], positive, known))
+        present.append(positive.any())
+    occurs = torch.stack(present).float()
+    return (torch.stack(losses) * occurs).sum() / occurs.sum().clamp(min=1)
 
 
-def _lovasz_of_class(probabilities: Tensor, positive: Tensor) -> Tensor:
-    errors, order = (positive.float() - probabilities).abs().sort(descending=True)
+def _lovasz_of_class(probabilities: Tensor, positive: Tensor, known: Tensor) -> Tensor:
+    errors, order = ((positive.float() - probabilities).abs() * known).sort(descending=True)
     ordered = positive[order].float()
     # The Jaccard loss of the n worst pixels, whose growth is the weight of each.
     union = ordered.sum() + (1 - ordered).cumsum(0)
@@ -116,7 +124,8 @@ def cross_entropy(
 
 def labelled_weight(masks: Tensor, weights: Tensor) -> Tensor:
     """The sum of the class weights of all labelled pixels."""
-    return weights[masks[masks != IGNORE]].sum()
+    labelled = masks != IGNORE
+    return (weights[masks * labelled] * labelled).sum()
 
 
 def hard_cross_entropy(

@@ -67,6 +67,9 @@ class Recipe:
         3, "Channels of the frames: 1 (grey, thermal), 3 (BGR), or 4 (BGR and a fourth).", "Data", metavar="1|3|4"
     )
     crop_hw: tuple[int, int] = _option((288, 384), "Size of the training crops.", "Data", "crop", "HEIGHTxWIDTH")
+    size_hw: tuple[int, int] = _option(
+        (384, 480), "Frame size at validation; export the network at this size.", "Data", "size", "HEIGHTxWIDTH"
+    )
     scales: tuple[float, float] = _option((0.7, 2.0), "Range of random scale factors.", "Data", metavar="LOW HIGH")
     rotate: float = _option(
         0.0, "Largest random rotation, in either direction.", "Data", metavar="DEGREES", minimum=0, maximum=180
@@ -136,8 +139,9 @@ class Recipe:
                 raise OptionError(f"{getattr(self, name):g} is too small", "give a value above 0", parameter=name)
         if self.channels not in _CHANNELS:
             raise OptionError(f"{self.channels} is not possible", "choose 1, 3 or 4", parameter="channels")
-        if min(self.crop_hw) < 1:
-            raise OptionError(f"{_shown(self.crop_hw)} is not a size", "give at least 1x1", parameter="crop_hw")
+        for name in ("crop_hw", "size_hw"):
+            if min(getattr(self, name)) < 1:
+                raise OptionError(f"{_shown(getattr(self, name))} is not a size", "give at least 1x1", parameter=name)
 
     def facts(self) -> dict[str, Any]:
         """As JSON values."""

@@ -33,11 +33,13 @@ class WeightAverage:
         """Move the average towards ``model``; the first updates move it faster, so that the start is forgotten."""
         self._updates += 1
         share = 1 - min(self._decay, self._updates / (self._updates + 10))
-        for average, value in zip(self.model.state_dict().values(), model.state_dict().values()):
-            if average.is_floating_point():
-                average.lerp_(value, share)
-            else:
-                average.copy_(value)
+        pairs = list(zip(self.model.state_dict().values(), model.state_dict().values()))
+        # All at once: hundreds of small operations would keep a GPU waiting.
+        moving = [pair for pair in pairs if pair[0].is_floating_point()]
+        torch._foreach_lerp_([average for average, _ in moving], [value for _, value in moving], share)
+        counting = [pair for pair in pairs if not pair[0].is_floating_point()]
+        if counting:
+            torch._foreach_copy_([average for average, _ in counting], [value for _, value in counting])
 
     def state(self) -> dict[str, object]:
         """What ``restore`` needs."""

@@ -14,6 +14,7 @@ from ..model.batchnorm import tolerate_single_values
 from ..model.checkpoint import Checkpoint
 from ..model.pspnet import PSPNet
 from .batches import Sample, SoftLabels, TrainingSamples, choose_workers, micro_batches, normalised
+from .captured import CapturedStep
 from .distributed import ALONE, DistributedNetwork, World
 from .freezing import freeze_weights, set_training_mode
 from .loss import class_weights
@@ -39,6 +40,7 @@ class Run:
         world: the processes that compute together.
         accumulate: how many micro-batches a process computes per step.
         workers: loader processes; None chooses by device.
+        cuda_graph: replay each step as a CUDA graph; see ``captured``.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Run:
         world: World = ALONE,
         accumulate: int = 1,
         workers: int | None = 1,
+        cuda_graph: bool = False,
     ) -> None:
         self._recipe, self._world, self._accumulate = recipe, world, accumulate
         self.model = model.to(world.device).to(memory_format=torch.channels_last)
@@ -72,9 +75,11 @@ class Run:
         if recipe.class_weights:
             weights = class_weights(class_frequencies(training_set))
         self._objective = Objective(recipe, model, weights.to(world.device))
-        self._optimizer = _optimizer(model, recipe)
+        self._optimizer = _optimizer(model, recipe, cuda_graph)
         self._scaler = torch.amp.GradScaler(world.device.type, enabled=recipe.autocast == "fp16")
         self.average = WeightAverage(model, recipe.average_decay)
+        self._mean, self._std = (torch.tensor(values, device=world.device) for values in (model.mean, model.std))
+        self._captured = CapturedStep(self._compute_and_update, self._forget_gradients) if cuda_graph else None
         self._network = DistributedNetwork(model, world, synchronize_batchnorm="batchnorm" not in recipe.freeze)
 
     def learning_rate(self) -> float:
@@ -106,28 +111,43 @@ class Run:
         warmup = round(self._recipe.warmup_epochs * self.steps_per_epoch)
         factor = warmup_poly(step, self.steps_per_epoch * self._recipe.epochs, warmup)
         for group in self._optimizer.param_groups:
-            group["lr"] = group["base"] * factor
-        self._optimizer.zero_grad(set_to_none=True)
+            if isinstance(group["lr"], torch.Tensor):
+                group["lr"].fill_(group["base"] * factor)
+            else:
+                group["lr"] = group["base"] * factor
+        if self._captured is not None:
+            value = _finite_loss(float(self._captured(samples[0])), step)
+        else:
+            value = self._update(samples, step)
+        self.average.update(self.model)
+        return value
+
+    def _update(self, samples: Sequence[Sample], step: int) -> float:
+        self._forget_gradients()
         totals = self._world.total(self._objective.totals(samples))
         local = sum(
             self._add_gradient(sample, totals, last=number + 1 == len(samples)) for number, sample in enumerate(samples)
         )
-        value = float(self._world.total(torch.as_tensor(local)))
-        if not np.isfinite(value):
-            raise ModelError(
-                f"the loss became {value} at step {step}", "lower the learning rate and resume from last.pt"
-            )
+        value = _finite_loss(float(self._world.total(torch.as_tensor(local))), step)
         self._scaler.step(self._optimizer)
         self._scaler.update()
-        self.average.update(self.model)
         return value
+
+    def _compute_and_update(self, sample: Sample) -> torch.Tensor:
+        loss = self._add_gradient(sample, self._objective.totals([sample]), last=True)
+        self._optimizer.step()
+        return loss
+
+    def _forget_gradients(self) -> None:
+        self._optimizer.zero_grad(set_to_none=True)
 
     def _add_gradient(self, sample: Sample, totals: torch.Tensor, last: bool) -> torch.Tensor:
         cast, device = self._recipe.autocast, self._world.device
         fraction = 1 / (self._accumulate * self._world.size)
         with self._network.accumulation(last):
-            x = normalised(sample[0], self.model.mean, self.model.std)
-            with torch.autocast(device.type, _CASTS[cast], enabled=cast != "none"):
+            x = normalised(sample[0], self._mean, self._std)
+            # Casts that are kept between steps would be missing from a captured one.
+            with torch.autocast(device.type, _CASTS[cast], enabled=cast != "none", cache_enabled=not self._captured):
                 logits, aux_logits = self._network(x)
             loss = self._objective.loss(logits, aux_logits, sample, totals, fraction)
             # DistributedDataParallel averages over processes, and these are parts of a sum.
@@ -148,15 +168,28 @@ class Run:
         assert saved.training is not None
         self.model.load_state_dict(saved.model.state_dict())
         self._optimizer.load_state_dict(saved.training["optimizer"])
+        for group in self._optimizer.param_groups:
+            if isinstance(group["lr"], torch.Tensor):
+                group["lr"] = group["lr"].to(self._world.device)
         self.average.restore(saved.training["average"])
         self._scaler.load_state_dict(saved.training["scaler"])
 
 
-def _optimizer(model: PSPNet, recipe: Recipe) -> torch.optim.Optimizer:
+def _finite_loss(value: float, step: int) -> float:
+    if not np.isfinite(value):
+        raise ModelError(f"the loss became {value} at step {step}", "lower the learning rate and resume from last.pt")
+    return value
+
+
+def _optimizer(model: PSPNet, recipe: Recipe, captures: bool) -> torch.optim.Optimizer:
+    """The recipe's optimizer; one that is captured reads its learning rate from the GPU's memory."""
     groups = _parameter_groups(model, recipe)
+    if captures:
+        for group in groups:
+            group["lr"] = torch.tensor(group["lr"], device=next(model.parameters()).device)
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, momentum=_MOMENTUM)
-    return torch.optim.AdamW(groups)
+    return torch.optim.AdamW(groups, capturable=captures)
 
 
 def _parameter_groups(model: PSPNet, recipe: Recipe) -> list[dict[str, Any]]:

@@ -65,6 +65,7 @@ def run_training(
     world: World = ALONE,
     accumulate: int = 1,
     workers: int | None = 1,
+    cuda_graph: bool = False,
     validate_every: int = 5,
     samples: int = 0,
     loggers: Sequence[str] = (),
@@ -89,6 +90,7 @@ def run_training(
         world: the processes that compute the run together; see ``distributed.joined``.
         accumulate: micro-batches per step in each process, to need less memory.
         workers: loader processes; None chooses by device.
+        cuda_graph: replay each step as one CUDA graph, which makes small networks train faster on a large GPU.
         validate_every: epochs between validations.
         samples: images drawn beside their labels and the prediction into ``folder/samples`` at each validation.
         loggers: of ``tensorboard``, ``wandb`` and ``mlflow``.
@@ -99,6 +101,8 @@ def run_training(
         ModelError: a checkpoint that cannot be read, or a loss that is not finite.
     """
     _check(recipe, training_set, validation_set, world, accumulate)
+    if cuda_graph:
+        _check_cuda_graph(recipe, world, accumulate)
     listener = listener or Listener()
     torch.manual_seed(recipe.seed)
     label_set = training_set.label_set
@@ -122,7 +126,7 @@ def run_training(
             teacher, training_set, folder / "teacher", recipe.distil_scale, world,
             lambda done: listener.teacher(done, images),
         )  # fmt: skip
-    run = Run(recipe, model, training_set, scenes, soft, world, accumulate, workers)
+    run = Run(recipe, model, training_set, scenes, soft, world, accumulate, workers, cuda_graph)
     trained_on = tuple(dict.fromkeys((*start.trained_on, label_set.name)))
     validates, pixels = validation_set is not None, training_set.pixels
     files = RunFiles(folder, recipe, label_set, validates, teacher_sha256, trained_on, pixels)
@@ -151,7 +155,7 @@ def run_training(
             averaged = run.average.model
             # Without SyncBatchNorm each process has its own statistics; the first one's are kept.
             world.broadcast(averaged)
-            matrix = _validated(averaged, validation_set, world, listener) if due else None
+            matrix = _validated(averaged, validation_set, world, listener, recipe.size_hw) if due else None
             row = EpochResult.measured(epoch + 1, loss, matrix, run.learning_rate(), time.monotonic() - began)
             best = files.add(row)
             stop = bool(recipe.patience and row.validated and files.epochs_since_best() >= recipe.patience)
@@ -159,7 +163,7 @@ def run_training(
                 files.write(run, best, last or stop, matrix)
                 if due and samples:
                     seen = training_set if validation_set is None else validation_set
-                    write_samples(averaged, seen, samples, epoch + 1, folder / "samples", world.device)
+                    write_samples(averaged, seen, samples, epoch + 1, folder / "samples", world.device, recipe.size_hw)
             logger.epoch(row)
             listener.epoch(row, best and validation_set is not None)
             if stop:
@@ -190,6 +194,19 @@ def _check(
         raise OptionError("fp16 training requires a GPU", "give --autocast bf16 or none on a CPU")
     if recipe.autocast == "bf16" and world.device.type == "cuda" and not torch.cuda.is_bf16_supported(False):
         raise OptionError("this GPU does not support bfloat16", "give --autocast fp16 or none")
+
+
+def _check_cuda_graph(recipe: Recipe, world: World, accumulate: int) -> None:
+    """Refuse what a captured step cannot do: wait for the processor, or for another process."""
+    reason = None
+    if world.device.type != "cuda":
+        reason = "there is no GPU"
+    elif world.size > 1 or accumulate > 1:
+        reason = "the batch is computed in several parts"
+    elif recipe.autocast == "fp16" or recipe.ohem or recipe.qat:
+        reason = "fp16's scaler, OHEM and quantization-aware training read values back in every step"
+    if reason:
+        raise OptionError(f"a step cannot be a CUDA graph: {reason}", "leave it out", parameter="cuda_graph")
 
 
 def _batchnorm_warnings(recipe: Recipe, world: World, accumulate: int) -> list[str]:
@@ -241,11 +258,13 @@ def _header(
     )
 
 
-def _validated(model: PSPNet, dataset: Dataset | None, world: World, listener: Listener) -> ConfusionMatrix | None:
+def _validated(
+    model: PSPNet, dataset: Dataset | None, world: World, listener: Listener, size_hw: tuple[int, int]
+) -> ConfusionMatrix | None:
     if dataset is None:
         return None
     images = len(dataset)
-    return validate(model, dataset, world, lambda done: listener.validation(done, images))
+    return validate(model, dataset, world, lambda done: listener.validation(done, images), size_hw)
 
 
 def _result(files: RunFiles, classes: Sequence[str], folder: Path, stopped_early: bool) -> TrainingResult:

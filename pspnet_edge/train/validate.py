@@ -20,7 +20,7 @@ from ..model.pspnet import PSPNet
 from .batches import normalised
 from .distributed import ALONE, World
 
-INPUT_HW = (384, 480)
+DEFAULT_SIZE_HW = (384, 480)
 """Size at which validation feeds the network, the size it is exported at."""
 
 _GAP = 4
@@ -29,7 +29,11 @@ CAPTION_HEIGHT = 20
 
 
 def validate(
-    model: PSPNet, dataset: Dataset, world: World = ALONE, on_image: Callable[[int], None] = lambda done: None
+    model: PSPNet,
+    dataset: Dataset,
+    world: World = ALONE,
+    on_image: Callable[[int], None] = lambda done: None,
+    size_hw: tuple[int, int] = DEFAULT_SIZE_HW,
 ) -> ConfusionMatrix:
     """The confusion matrix of a model in PyTorch over a data set, at the labels' own size.
 
@@ -38,28 +42,36 @@ def validate(
     matrix = ConfusionMatrix(len(dataset.label_set))
     for index in range(world.rank, len(dataset), world.size):
         image, mask = dataset[index]
-        matrix.add(mask, prediction(model, image, world.device))
+        matrix.add(mask, prediction(model, image, world.device, size_hw))
         on_image(min(index + world.size, len(dataset)))
     matrix.counts[:] = world.total(torch.from_numpy(matrix.counts)).cpu().numpy()
     return matrix
 
 
-def prediction(model: PSPNet, image: Image, device: torch.device) -> Mask:
+def prediction(model: PSPNet, image: Image, device: torch.device, size_hw: tuple[int, int] = DEFAULT_SIZE_HW) -> Mask:
     """The classes of an image ``uint8 [H, W, 3]`` at its own size, ``uint8 [H, W]``."""
     with torch.inference_mode():
         # OpenCV drops the axis of a single channel.
-        frames = torch.from_numpy(frame_at(image, INPUT_HW).reshape(1, *INPUT_HW, image.shape[2])).to(device)
+        frames = torch.from_numpy(frame_at(image, size_hw).reshape(1, *size_hw, image.shape[2])).to(device)
         logits = model(normalised(frames, model.mean, model.std))
         full = F.interpolate(logits, size=image.shape[:2], mode="bilinear", align_corners=model.align_corners)
         return np.asarray(full.argmax(1)[0].to(torch.uint8).cpu().numpy())
 
 
-def write_samples(model: PSPNet, dataset: Dataset, count: int, epoch: int, folder: Path, device: torch.device) -> None:
+def write_samples(
+    model: PSPNet,
+    dataset: Dataset,
+    count: int,
+    epoch: int,
+    folder: Path,
+    device: torch.device,
+    size_hw: tuple[int, int] = DEFAULT_SIZE_HW,
+) -> None:
     """Write ``count`` images spread over a data set, each beside its labels and the prediction, as JPEG files."""
     for index in np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int).tolist():
         image, mask = dataset[index]
         path = folder / f"epoch{epoch:03d}_{Path(dataset.name(index)).stem}.jpg"
-        predicted = prediction(model, image, device)
+        predicted = prediction(model, image, device, size_hw)
         matrix = ConfusionMatrix(len(dataset.label_set))
         matrix.add(mask, predicted)
         captions = (dataset.name(index), "labels", f"prediction, epoch {epoch}, mIoU {matrix.miou():.3f}")
