@@ -200,6 +200,9 @@ class _Editor:
         shape, name = list(self._view.shape(self.source.output)), self.source.output
         if self._view.dtype(name) in _INTEGERS:
             self.kind = "class ids"
+            found = self._scores_behind(name)
+            if found is not None:
+                return self._append_argmax(*found)
             self._append_ids(name, shape)
             return None
         if len(shape) == 3 and self.batch == 1:
@@ -233,9 +236,7 @@ class _Editor:
             name = maker.input[0]  # the largest stays the largest
         if not same:
             name = self._resize(name, [self.batch, scores, self.height, self.width], "linear")
-        ids = self._add("ArgMax", [name], self._after, axis=1, keepdims=0)
-        self._add("Cast", [ids], self._after, output="masks", to=TensorProto.UINT8)
-        return scores
+        return self._append_argmax(name, scores)
 
     def finish(self, name: str, label_set: LabelSet, facts: dict[str, Any]) -> ModelFile:
         """The whole graph, under our names."""
@@ -254,9 +255,28 @@ class _Editor:
         )
         proto = helper.make_model(graph, opset_imports=self.proto.opset_import, ir_version=8)
         proto.producer_name = "pspnet-edge"
+        _use_half_pixel(proto)
         unshare_weights(proto.graph)
         name_by_place(proto.graph)
         return model_file(onnx.shape_inference.infer_shapes(proto), name[:200], label_set, {"adapted": facts})
+
+    def _append_argmax(self, name: str, scores: int) -> int:
+        ids = self._add("ArgMax", [name], self._after, axis=1, keepdims=0)
+        self._add("Cast", [ids], self._after, output="masks", to=TensorProto.UINT8)
+        return scores
+
+    def _scores_behind(self, name: str) -> tuple[str, int] | None:
+        """The full-size scores that class ids are the ArgMax of, and how many; None where they are not."""
+        maker = self._view.producer(name)
+        while maker is not None and maker.op_type in ("Cast", "Squeeze", "Reshape"):
+            maker = self._view.producer(maker.input[0])
+        if maker is None or maker.op_type != "ArgMax" or attribute(maker, "axis", 0) != 1:
+            return None
+        shape = self._view.shape(maker.input[0])
+        full = (self.batch, self.height, self.width)
+        if len(shape) != 4 or (shape[0], *shape[2:]) != full or attribute(maker, "select_last_index", 0):
+            return None
+        return maker.input[0], shape[1]
 
     def _append_ids(self, name: str, shape: list[int]) -> None:
         sizes = [size for size in shape if size != 1] if len(shape) > 3 else shape[-2:]
@@ -326,6 +346,16 @@ class _Editor:
         name = output or f"pspnet_edge/{kind.lower()}_{self._count}"
         nodes.append(helper.make_node(kind, inputs, [name], name, **attributes))
         return name
+
+
+def _use_half_pixel(proto: onnx.ModelProto) -> None:
+    """Rename ``pytorch_half_pixel``, which is the same but for outputs of a single pixel, and which fewer know."""
+    view = GraphView(onnx.shape_inference.infer_shapes(proto, data_prop=True))
+    for node in proto.graph.node:
+        several = min(view.shape(node.output[0])[2:], default=0) > 1 if node.op_type == "Resize" else False
+        for entry in node.attribute:
+            if several and entry.name == "coordinate_transformation_mode" and entry.s == b"pytorch_half_pixel":
+                entry.s = b"half_pixel"
 
 
 def _bgr(channels: Sequence[int]) -> list[int]:
