@@ -334,3 +334,96 @@ def test_mmsegmentation_itself(
             expected, ours = theirs.decode_head(features), imported.model.forward_with_aux(x)
             assert float((ours[0] - expected).abs().max()) <= TOLERANCE
             assert float((ours[1] - theirs.auxiliary_head(features)).abs().max()) <= TOLERANCE
+
+
+D32 = {"dilations": (1, 1, 2, 4), "strides": (1, 2, 2, 2), "contract_dilation": True}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("without_operators")
+@pytest.mark.parametrize(
+    ("kind", "settings", "name", "stated"),
+    [
+        ("ResNetV1c", {"depth": 50, **D32}, "a.pth", True),
+        ("ResNet", {"depth": 18, **D32}, "pspnet_r18b-d32_512x1024_80k_cityscapes.pth", False),
+        ("ResNetV1c", {"depth": 18}, "a.pth", True),
+        ("ResNetV1c", {"depth": 18, "dilations": (1, 1, 1, 2), "strides": (1, 2, 2, 1)}, "a.pth", True),
+        ("ResNet", {"depth": 50, "style": "caffe", **D32}, "a.pth", True),
+        (
+            "MobileNetV2",
+            {"strides": (1, 2, 2, 1, 1, 1, 1), "dilations": (1, 1, 1, 2, 2, 4, 4), "out_indices": (1, 2, 4, 6)},
+            "a.pth",
+            False,
+        ),
+    ],
+)
+def test_the_configuration_of_mmsegmentation_decides(
+    kind: str,
+    settings: dict[str, Any],
+    name: str,
+    stated: bool,
+    tmp_path: Path,
+    randomise_norms: Callable[[nn.Module], None],
+) -> None:
+    reason = "mmsegmentation is not installed: pip install --no-deps mmsegmentation mmcv-lite==2.1.0 mmengine"
+    pytest.importorskip("mmseg", reason=reason)
+    backbones = pytest.importorskip("mmseg.models.backbones", reason=reason)
+    heads = pytest.importorskip("mmseg.models.decode_heads", reason=reason)
+    torch.manual_seed(0)
+    last = {"MobileNetV2": 320}.get(kind, 2048 if settings.get("depth") == 50 else 512)
+    common = {"num_classes": 5, "align_corners": False, "norm_cfg": {"type": "BN"}}
+    theirs = nn.Module()
+    theirs.backbone = getattr(backbones, kind)(**settings)
+    theirs.decode_head = heads.PSPHead(in_channels=last, in_index=3, channels=32, pool_scales=(1, 2, 3, 6), **common)
+    randomise_norms(theirs.eval())
+    backbone = ", ".join(f"{key}={value!r}" for key, value in {"type": kind, **settings}.items())
+    text = f"model = dict(backbone=dict({backbone}), decode_head=dict(type='PSPHead', align_corners=False))"
+    torch.save({"meta": {"cfg": text} if stated else {}, "state_dict": theirs.state_dict()}, tmp_path / name)
+    imported = import_checkpoint(tmp_path / name)
+    for size_hw in SIZES:
+        x = torch.randn(1, 3, *size_hw)
+        with torch.inference_mode():
+            expected = theirs.decode_head(theirs.backbone(x))
+            assert float((imported.model(x) - expected).abs().max()) <= TOLERANCE
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "mobilenetv2"])
+def test_csails_two_files_are_one_network(
+    arch: str, tmp_path: Path, randomise_norms: Callable[[nn.Module], None]
+) -> None:
+    models = pytest.importorskip("mit_semseg.models.models", reason="pip install --no-deps mit-semseg")
+    torch.manual_seed(0)
+    if arch == "mobilenetv2":
+        encoder = models.MobileNetV2Dilated(models.mobilenet.mobilenetv2(pretrained=False), dilate_scale=8)
+    else:
+        encoder = models.ResnetDilated(models.resnet.resnet18(pretrained=False), dilate_scale=8)
+    width = 320 if arch == "mobilenetv2" else 512
+    decoder = models.ModelBuilder.build_decoder(arch="ppm_deepsup", fc_dim=width, num_class=7)
+    for part, name in ((encoder, "encoder"), (decoder, "decoder")):
+        randomise_norms(part.eval())
+        torch.save(part.state_dict(), tmp_path / f"{name}_epoch_20.pth")
+    imported = import_checkpoint(tmp_path / "encoder_epoch_20.pth")
+    assert imported.format == "csail"
+    for size_hw in SIZES:
+        x = torch.randn(1, 3, *size_hw)
+        with torch.inference_mode():
+            expected = decoder(encoder(x, return_feature_maps=True))
+            logarithms = expected["logits"] if isinstance(expected, dict) else expected[0]
+            ours = imported.model(x).log_softmax(1)
+            assert float((ours - logarithms.log_softmax(1)).abs().max()) <= TOLERANCE
+
+
+@pytest.mark.parametrize(("stride", "align"), [(16, False), (8, True)])
+def test_paddlesegs_yaml_decides(stride: int, align: bool, tmp_path: Path) -> None:
+    pytest.importorskip("yaml")
+    tensors = Tensors()
+    with torch.inference_mode():
+        paddleseg((2, 2, 2, 2), bottleneck=False)(tensors, torch.zeros(1, 3, *SIZES[0]))
+    save_like_paddle(tensors.state, tmp_path / "model.pdparams")
+    text = f"model: {{type: PSPNet, align_corners: {align}, backbone: {{type: ResNet18_vd, output_stride: {stride}}}}}"
+    normalize = "val_dataset: {transforms: [{type: Normalize, mean: [0.485, 0.456, 0.406], std: [0.2, 0.2, 0.2]}]}"
+    (tmp_path / "pspnet.yml").write_text(f"{text}\n{normalize}\n")
+    imported = import_checkpoint(tmp_path / "model.pdparams")
+    assert imported.remarks == ("read pspnet.yml",)
+    assert (imported.model.backbone.output_stride, imported.model.align_corners) == (stride, align)
+    assert imported.model.std == (51.0, 51.0, 51.0)
