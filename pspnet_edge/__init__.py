@@ -28,18 +28,24 @@ if TYPE_CHECKING:
         ImportedModel,
     )
     from .api.steps import benchmark, build_engine, calibrate, evaluate, export, import_checkpoint, open_engine
+    from .camera.loop import RunSummary
     from .camera.segmenter import Segmenter
     from .data.geometry import Geometry
+    from .deploy.calls import deploy, pack
+    from .deploy.install import Deployed
+    from .deploy.pack import Packed
     from .engine.engine import Engine, EngineInfo
     from .errors import (
         BuildError,
         CalibrationError,
         DataError,
+        DeployError,
         EngineError,
         MissingPackage,
         ModelError,
         OptionError,
         OutputError,
+        PackError,
         PspnetEdgeError,
         SourceError,
     )
@@ -56,6 +62,8 @@ __all__ = [
     "Calibration",
     "CalibrationError",
     "DataError",
+    "DeployError",
+    "Deployed",
     "Engine",
     "EngineError",
     "EngineInfo",
@@ -68,8 +76,11 @@ __all__ = [
     "ModelError",
     "OptionError",
     "OutputError",
+    "PackError",
+    "Packed",
     "PspnetEdgeError",
     "Recipe",
+    "RunSummary",
     "Segmenter",
     "SourceError",
     "TrainingResult",
@@ -77,10 +88,12 @@ __all__ = [
     "benchmark",
     "build_engine",
     "calibrate",
+    "deploy",
     "evaluate",
     "export",
     "import_checkpoint",
     "open_engine",
+    "pack",
     "train",
 ]
 
@@ -95,8 +108,12 @@ _RESULTS = (
 )
 _STEPS = ("benchmark", "build_engine", "calibrate", "evaluate", "export", "import_checkpoint", "open_engine")
 _PLACES = {
+    "RunSummary": ".camera.loop",
     "Segmenter": ".camera.segmenter",
     "Geometry": ".data.geometry",
+    "Deployed": ".deploy.install",
+    "Packed": ".deploy.pack",
+    "pack": ".deploy.calls",
     "Engine": ".engine.engine",
     "EngineInfo": ".engine.engine",
     "LabelSet": ".labels",
@@ -110,8 +127,8 @@ _PLACES = {
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name == "train":  # the package is its function too, because both have this name
-        return import_module(".train", __name__)
+    if name in ("train", "deploy"):  # the package is its function too, because both have this name
+        return import_module(f".{name}", __name__)
     value = getattr(import_module(_PLACES.get(name, ".errors"), __name__), name)
     globals()[name] = value
     return value

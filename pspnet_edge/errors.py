@@ -8,6 +8,8 @@ PspnetEdgeError
 ├── EngineError         an engine that cannot be opened or run
 ├── SourceError         a camera, video or folder that delivers no frames
 ├── OutputError         a place that cannot be written
+├── PackError           a pack that is damaged, altered, or signed by another key
+├── DeployError         a version that was not put to work, or a board that cannot be reached
 ├── OptionError         values of parameters that do not fit together
 └── MissingPackage      an optional package that is needed and not installed
 """
@@ -111,6 +113,14 @@ class OptionError(PspnetEdgeError):
     def __str__(self) -> str:
         sentence = super().__str__()
         return f"{self.parameter}: {sentence}" if self.parameter else sentence
+
+
+class PackError(PspnetEdgeError):
+    """A pack that is damaged, altered, or signed by another key."""
+
+
+class DeployError(PspnetEdgeError):
+    """A version that was not put to work, or a board that cannot be reached."""
 
 
 class MissingPackage(PspnetEdgeError):

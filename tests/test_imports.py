@@ -45,7 +45,7 @@ OUTSIDE = {
     "measure": {"cv2"},
     "estimate": {"onnx", "google"},
     "report": {"cv2"},
-    "deploy": set(),
+    "deploy": {"cv2"},
     "api": set(),
     "cli": {"typer", "rich"},
 }

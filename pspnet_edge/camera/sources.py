@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.files import pixels_of_files, read_image
+from ..data.files import is_litter, pixels_of_files, read_image
 from ..data.geometry import FLIPS, turned
 from ..data.image_file import DEFAULT_PIXELS
 from ..data.images import SUFFIXES, ImageFiles
@@ -331,7 +331,7 @@ class DemoSource:
 
 def _matching(pattern: Path) -> list[Path]:
     found = [Path(name) for name in sorted(glob.glob(str(pattern), recursive=True))]  # noqa: PTH207 (absolute too)
-    images = [path for path in found if path.suffix.lower() in SUFFIXES and path.is_file()]
+    images = [path for path in found if path.suffix.lower() in SUFFIXES and path.is_file() and not is_litter(path.name)]
     if not images:
         raise SourceError(f"no image is at {pattern}: give --input a video, a folder or glob of images, or demo")
     return images

@@ -13,7 +13,23 @@ from .. import __version__
 from ..errors import OptionError, PspnetEdgeError
 from ..log import native_lines_logged, redacted, set_verbosity, start_log
 from ..records import printable, to_json
-from . import adapt, benchmark, build, calibrate, data, doctor, evaluate, export, import_, models, run, selftest, train
+from . import (
+    adapt,
+    benchmark,
+    build,
+    calibrate,
+    data,
+    deploy,
+    doctor,
+    evaluate,
+    export,
+    import_,
+    models,
+    pack,
+    run,
+    selftest,
+    train,
+)
 from .arguments import asked_for_json, command_at, option_of
 
 app = typer.Typer(
@@ -36,6 +52,8 @@ for command in (
     evaluate,
     benchmark,
     run,
+    pack,
+    deploy,
     doctor,
     selftest,
 ):

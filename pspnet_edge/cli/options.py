@@ -17,7 +17,7 @@ EngineArgument = Annotated[
     str | None,
     typer.Argument(
         metavar="[ENGINE]",
-        help="An engine file, or a model (bundled name, .onnx, .pt), which is built first. Default: the bundled model.",
+        help="An engine file, or a model (bundled name, .onnx, .pt, .pspnet), built first. Default: the bundled model.",
     ),
 ]
 ModelOption = Annotated[
@@ -168,7 +168,7 @@ def labelled_name(name: str | None, root: Path | None) -> str | None:
     from ..data.recognize import recognized
     from ..errors import DataError
 
-    if name is not None or root is None or not root.is_dir():
+    if name is not None or root is None:
         return name
     try:
         return recognized(root)

@@ -36,6 +36,8 @@ Examples:
 
   pspnet-edge run --input demo --view web
 
+  pspnet-edge run --active --camera 0 --view web
+
   pspnet-edge run pspnet.engine --camera 0 --size 720x1280 --fps 30
 
   pspnet-edge run pspnet.engine drive.mp4 --record overlay.mp4
@@ -173,6 +175,14 @@ def run(
             rich_help_panel=_ENGINE,
         ),
     ] = "auto",
+    active: Annotated[
+        bool,
+        typer.Option(
+            "--active",
+            help="Run the version that `deploy` made active, as its pack says.",
+            rich_help_panel=_ENGINE,
+        ),
+    ] = False,
     # --- view
     view: Annotated[
         str,
@@ -279,6 +289,12 @@ def run(
     from ..camera.sources import Settings, open_sources
     from ..data.geometry import Geometry, roi_from_text
 
+    if active:
+        inputs = ([engine] if engine is not None else []) + (inputs or [])
+        _refuse(context, _FOR_ENGINE_TO_BUILD, "describes an engine to build, and --active takes the deployed one")
+        engine, wanted = _active_version(context)
+        fit, roi = wanted.get("fit", fit), wanted.get("roi", roi)
+        tiles, flip = wanted.get("tiles", tiles), wanted.get("flip", flip)
     engine, places = _split_arguments(engine, inputs or [], place or [])
     if engine is not None and not names_model(engine):
         _refuse(context, _FOR_ENGINE_TO_BUILD, f"describes an engine to build, and {engine} is built already")
@@ -427,6 +443,17 @@ class _Outputs:
         words += [f"{counted(folder.written, what)} in {folder.folder}" for what, folder in self._folders]
         words += [str(self._stats)] if self._stats is not None else []
         return ", ".join(words)
+
+
+def _active_version(context: typer.Context) -> tuple[str, dict[str, Any]]:
+    """The engine of the active version, and what its pack says of how it is run, where the command line is silent."""
+    from ..deploy.store import Store
+
+    store = Store()
+    engine = store.active_engine()
+    wanted = store.facts(engine.parent.name)["run"]
+    say(f"running {engine.parent.name}")
+    return str(engine), {name: value for name, value in wanted.items() if not _is_given(context, name)}
 
 
 def tell_formats(sources: Sequence[Source]) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DataError
+from ..inputs import check_folder
 from .files import is_litter
 from .layout import IMAGE_FOLDERS, IMAGE_SUFFIXES, MASK_FOLDERS, layout_of
 
@@ -35,8 +36,7 @@ def recognized(root: Path) -> str:
     Raises:
         DataError: it is not a folder, or none of these; an export of a labelling tool is named with its command.
     """
-    if not root.is_dir():
-        raise DataError(f"the data root {root} is not a folder", "give --root the folder of your data set")
+    check_folder(root, "data set", DataError, "give --root the folder of your data set")
     try:
         if (root / "classes.txt").exists() or (root / "classes.json").exists():
             return "folder"

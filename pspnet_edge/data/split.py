@@ -11,6 +11,7 @@ from typing import Any
 
 from ..artifact import write_bytes
 from ..errors import DataError, OptionError, OutputError
+from ..inputs import check_folder
 from .folder import list_of, opened_layout
 from .layout import Layout
 
@@ -71,6 +72,7 @@ def split_folder(
             "choose shares above 0 with a sum below 1",
             parameter="val",
         )
+    check_folder(root, "data set", DataError, "give the folder that holds images and masks")
     layout = opened_layout(root)
     _ensure_free(root, layout, overwrite)
     entries = {key: _entry(layout, key) for key in layout.images}

@@ -205,7 +205,9 @@ def _in_precision(
 ) -> tuple[ModelFile, dict[str, Any]]:
     """The FP32 or the Q/DQ graph, and what the sidecar says about how it was made."""
     if gate is not None and precision != "int8":
-        raise OptionError(f"--max-drop limits what INT8 loses, and the engine is {precision}: give --precision int8")
+        raise OptionError(
+            f"it limits what INT8 loses, and the engine is {precision}", "ask for int8", parameter="max_drop"
+        )
     if precision != "int8":
         return source, {"int8_mac_fraction": 0.0, "calibration_sha256": None}
     if table_path is None:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import bundled
-from ..artifact import ensure_writable, sha256_of
-from ..errors import ModelError
+from ..artifact import ensure_writable, sha256_of, write_bytes
+from ..errors import ModelError, PackError
 from ..lazy import require
+from ..pack_file import MODEL, TABLE, read_pack
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Model:
 
 
 def prepare_model(name: str | os.PathLike[str] | None, size_hw: tuple[int, int] | None = None) -> Model:
-    """Take a bundled name or an ``.onnx`` file as it is; export a ``.pt`` file into the user's cache.
+    """Take a bundled name or an ``.onnx`` file as it is; export a ``.pt``, unpack a ``.pspnet`` into the user's cache.
 
     Args:
         name: a bundled name or a path; None is the default bundled model.
@@ -41,6 +42,9 @@ def prepare_model(name: str | os.PathLike[str] | None, size_hw: tuple[int, int] 
     path = Path(text)
     if path.suffix == ".pt":
         return _exported(path, bundled.name_of(path), table_beside(path), size_hw)
+    if path.suffix.lower() == ".pspnet":
+        model = _unpacked(path)
+        return model if size_hw is None else _at_size(model, model.path.with_suffix(".pt"), size_hw)
     from ..graph.onnx_file import read_model
 
     read_model(path)
@@ -84,6 +88,22 @@ def _exported(checkpoint: Path, name: str, table: Path | None, size_hw: tuple[in
         ensure_writable(path, sidecar=True)
         export_checkpoint(checkpoint, path, size_hw=size_hw or DEFAULT_SIZE_HW)
     return Model(name, path, table or table_beside(path))
+
+
+def _unpacked(path: Path) -> Model:
+    """The model and table of a pack, written into the user's cache under the pack's SHA-256."""
+    from ..graph.onnx_file import read_model
+
+    pack = read_pack(path)
+    folder = cache_folder() / "packs" / pack.version
+    model, table = folder / f"{pack.name}.onnx", folder / f"{pack.name}.calib.json"
+    for part, place in ((TABLE, table), (MODEL, model)):
+        if pack.has(part) and not (place.is_file() and sha256_of(place) == pack.manifest["parts"][part]["sha256"]):
+            write_bytes(place, pack.read(part))
+    found = read_model(model).label_set
+    if found != pack.label_set:
+        raise PackError(f"the pack {path} names other classes than its model has", "recreate it")
+    return Model(pack.name, model, table if pack.has(TABLE) else None)
 
 
 find_model = prepare_model

@@ -37,7 +37,7 @@ class Tried:
     name: str
     precision: str
     latency_ms: float
-    """Median of one batch, in the engine alone."""
+    """Median of one batch, without preparing frames."""
     kept: bool = False
     """Whether it is the one that was kept."""
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from ..errors import CalibrationError
-from .calibration_table import CalibrationTable
+from .calibration_table import LEARNED, CalibrationTable
 from .equalize import Stretch, stretches
 from .onnx_file import ModelFile
 from .rounding import rounded
@@ -145,7 +145,9 @@ def int8_model(model: ModelFile, table: CalibrationTable, *, keep: Iterable[str]
     for tensor in shortcuts.values():
         if tensor in table.amax:  # tables of format 2 have no range for it
             placer.activation_pair(tensor)
-    for node in (*view.of_kind("Add"), *_pooled_maps(view)):
+    # Training with --qat pools what it has not rounded yet.
+    pools = [] if table.method == LEARNED else _pooled_maps(view)
+    for node in (*view.of_kind("Add"), *pools):
         node.input[:] = [placer.pairs.get(name, name) for name in node.input]
     placer.insert()
     return model.with_proto(proto)

@@ -157,16 +157,21 @@ class NodeGraph(nn.Module):
         return [values[place] for place in self._outputs]
 
     def input_convolutions(self) -> Iterator[nn.Conv2d]:
-        """The convolutions that read the input.
+        """The convolutions that read the input, with nothing before them that mixes its channels.
 
         Raises:
             ModelError: something else reads it too.
         """
+        untouched = {0}
         for place, node in enumerate(self._nodes):
-            if 0 in node.get("of", ()):
-                if node["op"] != "conv":
-                    raise ModelError("the first operation of this backbone is not a convolution: it cannot be exported")
+            if untouched.isdisjoint(node.get("of", ())):
+                continue
+            if node["op"] in ("pad", "max_pool", "average_pool"):
+                untouched.add(place)
+            elif node["op"] == "conv" and node.get("groups", 1) == 1:
                 yield self.nodes[str(place)]  # type: ignore[misc]
+            else:
+                raise ModelError("the first operation of this backbone is not a convolution: it cannot be exported")
 
     def _compute(self, place: int, node: Node, parts: list[Tensor]) -> Tensor:
         op = node["op"]

@@ -33,7 +33,7 @@ def needed_gpu() -> Gpu:
     """The GPU; skips the check where there is none."""
     gpu = find_gpu()
     if gpu is None:
-        raise Skipped("there is no NVIDIA GPU here that CUDA can use")
+        raise Skipped("CUDA finds no NVIDIA GPU on this machine")
     return gpu
 
 

@@ -54,7 +54,7 @@ def check_kernels_on_gpu() -> Answer:
         forms["shipped PTX"] = shipped_ptx()
     if find_nvcc() is not None:
         forms["machine code by nvcc"] = compiled_kernels(capability)
-    require(bool(forms), f"no kernels ship for compute capability {capability}, and there is no nvcc")
+    require(bool(forms), f"no kernels ship for compute capability {capability}, and nvcc is missing")
     with device():  # keeps the context, which would be made again for every mask
         compared = sum(_compare(partial(masks_on_gpu, image)) for image in forms.values())
     return Answer(f"{compared} masks are those of the ONNX graph, bit by bit ({', '.join(forms)})", {"masks": compared})

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
@@ -133,3 +134,14 @@ def test_one_may_begin_without_a_source_that_is_not_there_yet() -> None:
     with pytest.raises(SourceError, match="does not answer"):
         source.reopen()
     source.close()
+
+
+@pytest.mark.parametrize("place", [".", "*"])
+def test_what_other_systems_leave_in_folders_is_passed_over(tmp_path: Path, place: str) -> None:
+    """AppleDouble files, thumbnails and a FIFO beside images, one of them in capitals and one not in ASCII."""
+    for name in ("a.JPG", "bäume ü.png"):
+        cv2.imencode(name[-4:], np.full((8, 8, 3), 90, np.uint8))[1].tofile(tmp_path / name)
+    for name in ("._a.JPG", "Thumbs.db", ".DS_Store", "desktop.ini"):
+        (tmp_path / name).write_bytes(b"not an image")
+    os.mkfifo(tmp_path / "camera.png")
+    assert len(frames_of(tmp_path / place if place == "*" else tmp_path)) == 2

@@ -301,3 +301,34 @@ def test_a_geometry_that_cannot_be_is_one_sentence(
     assert sentence in done.stderr
     assert options[0] in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_csi_camera_runs_on_software_elements(engine: Path, tmp_path: Path) -> None:
+    """The board's pipelines, from the command line to the reader process: small frames alone, then whole ones."""
+    debian = "/usr/lib/python3/dist-packages"
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(f"import sys; sys.path.append({debian!r})\n")
+    variables = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), str(site)])}
+    check = "from pspnet_edge.camera.gstreamer import binding_has; raise SystemExit(not binding_has('videotestsrc'))"
+    if subprocess.run([sys.executable, "-c", check], env={**os.environ, **variables}).returncode:
+        pytest.skip("no GStreamer for this Python: apt-get install python3-gi gir1.2-gstreamer-1.0")
+    formats = []
+    for options in (
+        ("--metrics-port", 0),
+        ("--record", tmp_path / "v.mp4"),
+        ("--flip", "90", "--save-masks", tmp_path / "m"),
+    ):
+        run = start(
+            engine, "--input", "csi://0", "--size", "480x640", "--frames", 5, "--view", "none", *options, "--json",
+            **variables, PSPNET_EDGE_VIDEO="software",
+        )  # fmt: skip
+        out, error = run.communicate(timeout=60)
+        assert run.returncode == 0, error
+        facts = json.loads(out)
+        assert facts["frames"] == 5
+        formats.append(facts["sources"][0]["format"])
+    assert "scaled by the video engines" in formats[0], "only figures are served: no whole frame is made"
+    assert formats[1].startswith("640x480")
+    assert formats[2].startswith("480x640")
+    assert ids_of(tmp_path / "m" / "00000000.png").shape == (640, 480)

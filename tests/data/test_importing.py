@@ -16,7 +16,7 @@ from pspnet_edge.cli.main import app
 from pspnet_edge.data.check import check_dataset
 from pspnet_edge.data.datasets import open_dataset
 from pspnet_edge.data.importing import import_dataset, shapes
-from pspnet_edge.data.importing.shape_formats import yaml_names
+from pspnet_edge.data.importing.yolo import yaml_names
 from pspnet_edge.data.recognize import recognized
 from pspnet_edge.errors import DataError, OptionError, OutputError
 
@@ -375,3 +375,27 @@ def test_labelme_circles_and_points_have_their_radius(has_pillow: bool, monkeypa
     assert (mask == 2).sum() == pytest.approx(np.pi * 5.5**2, rel=0.2)
     with pytest.raises(ValueError, match="is not an area"):
         shapes.fill_labelme(mask, "polygon", shapes.as_points([[1, 1], [2, 2]]), 3)
+
+
+def test_an_import_that_comes_to_nothing_leaves_nothing_and_names_the_archive(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "export.zip", "w") as archive:
+        archive.writestr("readme.txt", "x")
+    with pytest.raises(DataError) as caught:
+        import_dataset(tmp_path / "export.zip", tmp_path / "own")
+    assert str(tmp_path / "export.zip") in str(caught.value)
+    assert ".unpacked" not in str(caught.value)
+    assert not (tmp_path / "own").exists()
+
+
+@pytest.mark.parametrize("options", [{"ignore_id": 70_000}, {"train_share": float("nan")}, {"mapping": "car"}])
+def test_options_without_sense_are_one_sentence(options: dict[str, object], tmp_path: Path) -> None:
+    exports.coco(tmp_path / "export")
+    with pytest.raises(OptionError):
+        import_dataset(tmp_path / "export", tmp_path / "own", **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("source", ["x" * 300, "nowhere", "file.txt"])
+def test_a_source_that_is_not_there_is_one_sentence(source: str, tmp_path: Path) -> None:
+    (tmp_path / "file.txt").write_text("x")
+    with pytest.raises(DataError):
+        import_dataset(tmp_path / source, tmp_path / "own")

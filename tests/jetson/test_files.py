@@ -77,7 +77,7 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "fault",
-    [("WatchdogSec=30", "WatchdogSec=soon"), ("Restart=always", "Restart=ever"), ("ProtectHome=", "ProtectHouse=")],
+    [("WatchdogSec=60", "WatchdogSec=soon"), ("Restart=always", "Restart=ever"), ("ProtectHome=", "ProtectHouse=")],
 )
 def test_systemd_finds_a_fault_in_the_unit(tmp_path: Path, fault: tuple[str, str]) -> None:
     assert "pspnet-edge.service:" in verify(tmp_path, fault).stderr
@@ -85,7 +85,7 @@ def test_systemd_finds_a_fault_in_the_unit(tmp_path: Path, fault: tuple[str, str
 
 def test_the_unit_is_watched_and_restarted() -> None:
     unit = (JETSON / "pspnet-edge.service").read_text(encoding="utf-8").splitlines()
-    assert {"Type=notify", "WatchdogSec=30", "Restart=always", "NoNewPrivileges=true", "ProtectSystem=strict"} <= set(
+    assert {"Type=notify", "WatchdogSec=60", "Restart=always", "NoNewPrivileges=true", "ProtectSystem=strict"} <= set(
         unit
     )
     assert any(line.startswith("ExecStart=") and line.endswith(" --watchdog") for line in unit)
@@ -133,7 +133,7 @@ def commands_in(path: Path) -> list[list[str]]:
 
 
 FILES = [
-    *(ROOT / "docs" / name for name in ("jetson.md", "doctor.md", "tensorrt.md")),
+    *(ROOT / "docs" / name for name in ("deploy.md", "jetson.md", "doctor.md", "tensorrt.md")),
     *(JETSON / name for name in ("Dockerfile", "pspnet-edge.service", "pspnet-edge.env", "setup.sh")),
 ]
 

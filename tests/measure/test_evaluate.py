@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from pspnet_edge.data.datasets import SceneSet
-from pspnet_edge.data.geometry import frame_at
+from pspnet_edge.data.geometry import Geometry, frame_at
 from pspnet_edge.engine.engine import Engine, EngineInfo
 from pspnet_edge.errors import DataError, OptionError
 from pspnet_edge.labels import CAMVID, IGNORE, LabelSet
@@ -226,3 +226,34 @@ def test_under_torchrun_one_process_says_what_is_wrong(folder: Path) -> None:
     assert done.returncode == 1
     assert "3.png" in json.loads(done.stdout)["error"]
     assert done.stderr.count("pspnet-edge: ") == 1
+
+
+class Wide:
+    """Pictures of another shape than the engine, in blocks whose blue is their class, each block far from a seam."""
+
+    label_set = CAMVID
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        rows, columns = np.indices((71, 163)) // 20
+        label = ((rows + columns + index) % 2).astype(np.uint8)
+        return np.repeat(label[..., None], 3, axis=2), label
+
+    def image(self, index: int) -> np.ndarray:
+        return self[index][0]
+
+    def name(self, index: int) -> str:
+        return str(index)
+
+
+@pytest.mark.parametrize("geometry", [Geometry(tiles=True), Geometry("letterbox"), Geometry("crop"), Geometry()])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_every_geometry_is_compared_at_the_labels_own_pixels(geometry: Geometry, batch: int) -> None:
+    facts = evaluate_engine(engine(batch), Wide(), geometry=geometry)
+    assert facts["images"] == 2
+    if geometry.tiles:
+        assert facts["miou"] == 1.0, "tiles see every pixel at its own scale"
+    else:
+        assert 0.5 < facts["miou"] < 1.0, "a smaller picture mixes classes along the blocks' edges, and no more"

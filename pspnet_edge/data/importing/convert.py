@@ -7,7 +7,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...artifact import write_bytes, write_json
+from ...artifact import find_target, write_bytes, write_json
 from ...errors import DataError, OptionError, OutputError
+from ...inputs import check_file, check_folder
 from ...labels import LabelSet
 from ..class_list import read_class_list
 from ..exif import SWAPS_SIDES, orientation_of, turned
@@ -28,7 +29,10 @@ from ..recognize import foreign_layout, recognized
 from ..split import assign, group_names
 from ..unpack import unpack_all
 from .class_map import ClassMap, class_map, parse_map
+from .coco import read_coco
 from .colour_list import read_colour_list, read_names
+from .label_studio import read_label_studio
+from .labelme import read_labelme
 from .mask_formats import (
     read_ade20k,
     read_camvid,
@@ -41,8 +45,9 @@ from .mask_formats import (
     read_roboflow,
     read_voc,
 )  # fmt: skip
-from .shape_formats import read_coco, read_label_studio, read_labelme, read_supervisely, read_yolo
 from .source import Dropped, Item, ReadOptions, Source
+from .supervisely import read_supervisely
+from .yolo import read_yolo
 
 READERS: dict[str, Callable[[Path, ReadOptions], Source]] = {
     "cvat": read_cvat,
@@ -136,24 +141,69 @@ def import_dataset(
         raise OptionError(
             f"a share of {train_share} to train on", "choose a number between 0 and 1", parameter="train_share"
         )
-    if not source.exists():
-        raise DataError(f"{source} does not exist", "give the folder or archive that the labelling tool exported")
+    if ignore_id is not None and not 0 <= ignore_id < 1 << 16:
+        raise OptionError(f"id {ignore_id} to ignore", "choose one from 0 to 65535", parameter="ignore_id")
+    fix = "give the folder or archive that the labelling tool exported"
+    try:
+        check_folder(source, "label export", DataError, fix)
+    except DataError:
+        check_file(source, "label export", DataError, fix)
+    if images is not None:
+        check_folder(images, "image folder", DataError, "give --images the folder of the images")
+    find_target(output / REPORT)
     if output.resolve() == source.resolve() or source.resolve() in output.resolve().parents:
         raise OutputError(f"{output} is in the source {source}", "choose another folder")
     pairs = parse_map(mapping)
     options = ReadOptions(images, _class_list(classes) if classes else None, ignore_id)
     request = [str(source.resolve()), format, str(images), str(classes), pairs, ignore_id, train_share, seed]
     _prepare(output, hashlib.sha256(json.dumps(request).encode()).hexdigest(), overwrite)
-    with _unpacked(source, output, progress) as root:
-        root, format = _recognized(root, format)
-        opened = READERS[format](root, options)
-        if not opened.items:
-            raise DataError(f"{source} holds no labelled image in the format {format}" + _first(opened.dropped))
-        mapped = class_map(opened, pairs, ignore_id)
-        written = _write_pairs(opened, mapped, output, progress)
+    try:
+        return _import(source, output, format, options, pairs, train_share, seed, progress)
+    except (DataError, OptionError):
+        _leave_nothing(output)
+        raise
+
+
+def _import(
+    source: Path,
+    output: Path,
+    format: str,
+    options: ReadOptions,
+    pairs: dict[str, str],
+    train_share: float | None,
+    seed: int,
+    progress: Progress,
+) -> Imported:
+    with _unpacked(source, output, progress) as unpacked:
+        try:
+            root, format = _recognized(unpacked, format)
+            opened = READERS[format](root, options)
+            if not opened.items:
+                raise DataError(f"{source} holds no labelled image in the format {format}" + _first(opened.dropped))
+            mapped = class_map(opened, pairs, options.ignore_id)
+            written = _write_pairs(opened, mapped, output, progress)
+        except DataError as error:
+            # An archive is called by its name, not by where it was unpacked.
+            raise DataError(_renamed(error.problem, unpacked, source), error.fix, error.command) from error
+    opened.dropped = [
+        Dropped(_renamed(entry.item, unpacked, source), _renamed(entry.reason, unpacked, source))
+        for entry in opened.dropped
+    ]
     if not written:
         raise DataError(f"no image of {source} could be converted" + _first(opened.dropped))
     return _finish(output, format, opened, mapped.label_set, written, train_share, seed)
+
+
+def _renamed(text: str, unpacked: Path, source: Path) -> str:
+    return text if unpacked == source else text.replace(str(unpacked), str(source))
+
+
+def _leave_nothing(output: Path) -> None:
+    """Remove what an import that came to nothing has made."""
+    if not (output / "images").is_dir():
+        (output / _STATE).unlink(missing_ok=True)
+        with suppress(OSError):
+            output.rmdir()
 
 
 def _class_list(path: Path):  # type: ignore[no-untyped-def]

@@ -1,4 +1,4 @@
-"""A plan built in a process of its own: a builder that crashes, hangs or eats the memory ends that process alone.
+"""A plan built in a separate process: a builder that crashes, hangs or takes all memory ends only that process.
 
 The child gets a folder with the graph and the choices, sends its progress and its log as lines of JSON through a pipe,
 and leaves the plan in the folder. It offers itself first to the kernel's out-of-memory killer.
@@ -52,7 +52,7 @@ def build_in_child(
     report: Report = lambda done, note: None,
     limit_s: float = LIMIT_S,
 ) -> Plan:
-    """``builder.build_plan`` in a process of its own.
+    """``builder.build_plan`` in a separate process.
 
     Args:
         runtime, model, precision, options, cache, report: as for ``build_plan``.
@@ -120,7 +120,7 @@ class _Child:
                 why = self._reason_to_end(end, limit_s)
                 time.sleep(_POLL_S if self._process.poll() is None else 0)
         finally:
-            # Also when this process is interrupted: nothing goes on building behind its back.
+            # Also when this process is interrupted: nothing keeps building unseen.
             self._end()
         if self._broken is not None:
             raise self._broken

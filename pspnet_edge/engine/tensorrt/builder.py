@@ -1,6 +1,6 @@
 """A graph becomes a TensorRT plan.
 
-What differs between versions is in ``versions.py``. TensorRT-RTX builds on a processor alone, which is how this file is
+What differs between versions is in ``versions.py``. TensorRT-RTX builds without a GPU, which is how this file is
 tested; TensorRT itself measures on the GPU that it builds for.
 """
 

@@ -24,7 +24,7 @@ class HostKernels:
         headers: folder that ``tail.h`` is read from; another than the package's own is for tests.
 
     Raises:
-        BuildError: there is no g++, or it refuses the source.
+        BuildError: g++ is missing or refuses the source.
     """
 
     def __init__(self, headers: Path = _SOURCE.parent) -> None:

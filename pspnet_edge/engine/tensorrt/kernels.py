@@ -35,7 +35,7 @@ def kernels_for(compute_capability: str) -> bytes:
     """The kernels for one GPU: shipped machine code, else nvcc's, else PTX.
 
     Raises:
-        BuildError: the GPU is older than Turing and there is no nvcc that knows it.
+        BuildError: the GPU is older than Turing and no nvcc here knows it.
     """
     cubin = shipped_cubin(compute_capability)
     if cubin is not None:
@@ -59,7 +59,7 @@ def compiled_kernels(compute_capability: str, source: Path = SOURCE) -> bytes:
     """The kernels as machine code for one GPU, such as ``8.7``, compiled here.
 
     Raises:
-        BuildError: there is no nvcc, or it does not know that GPU.
+        BuildError: nvcc is missing or does not know that GPU.
     """
     nvcc = find_nvcc()
     if nvcc is None:

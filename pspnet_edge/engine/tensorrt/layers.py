@@ -1,6 +1,6 @@
 """Reading the builder's layer dump: in which precision each convolution of the graph is computed.
 
-TensorRT names a type in three ways: ``Int8``, ``Half`` and ``Float`` alone; inside a format, as in ``Row major linear
+TensorRT names a type in three ways: only ``Int8``, ``Half`` or ``Float``; inside a format, as in ``Row major linear
 FP32`` or ``Thirty-two wide channel vectorized row major Int8 format``; and, for layers that its compiler generates,
 ``Datatype: Half`` beside a format. A dump is text in the log and JSON in the engine inspector.
 """

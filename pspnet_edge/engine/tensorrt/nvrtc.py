@@ -22,7 +22,7 @@ class Nvrtc:
 
     def __init__(self, library: str) -> None:
         try:
-            # Its second half, which it would look for on the system's library path alone.
+            # Its second half, which it would look for only on the system's library path.
             for built_ins in Path(library).parent.glob("libnvrtc-builtins.so*"):
                 ctypes.CDLL(str(built_ins))
             self._library: Any = ctypes.CDLL(library)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from . import typed
 
 _EXPORT = "export the model again with `pspnet-edge export CHECKPOINT`"
-_MENDS = (
+_FIXES = (
     ("zero point", "TensorRT takes only symmetric int8: quantize with `pspnet-edge build --precision int8`"),
     ("type Int32 but must have type", "a bias must not be quantized: leave it in floating point"),
     ("coefficients must all be positive", "a scale is zero or negative: calibrate again with `pspnet-edge calibrate`"),
@@ -39,7 +39,7 @@ def parse_graph(api: Api, network: typed.INetworkDefinition, model: ModelFile, l
     if error is None:
         raise BuildError(f"{api.name} cannot parse the model and does not say why: {_EXPORT}")
     reason = str(error.desc())
-    raise BuildError(f"{api.name} refuses {_node(model, error.node())} ({_short(reason)}): {_mend(reason)}")
+    raise BuildError(f"{api.name} refuses {_node(model, error.node())} ({_short(reason)}): {_fix(reason)}")
 
 
 def _node(model: ModelFile, index: int) -> str:
@@ -54,5 +54,5 @@ def _short(reason: str) -> str:
     return text if len(text) < 200 else f"{text[:200]}…"
 
 
-def _mend(reason: str) -> str:
-    return next((mend for pattern, mend in _MENDS if re.search(pattern, reason)), _EXPORT)
+def _fix(reason: str) -> str:
+    return next((fix for pattern, fix in _FIXES if re.search(pattern, reason)), _EXPORT)

@@ -54,7 +54,7 @@ class Runner:
         channels: of a frame.
 
     Raises:
-        EngineError: the buffers cannot be had; everything is freed, the executor and the memory too.
+        EngineError: the buffers are unavailable; everything is freed, the executor and the memory too.
     """
 
     output_is_reused = True
@@ -139,7 +139,9 @@ class Runner:
             try:
                 self._held.close()
             except Exception as error:
-                raise EngineError(f"the GPU failed while it was freed ({error}): restart if it goes on") from error
+                raise EngineError(
+                    f"the GPU failed while it was freed ({error}): restart if it happens again"
+                ) from error
 
     def _enqueue(self, slot: _Slot) -> None:
         """The first run warms up, the second is recorded, all later ones are replayed."""

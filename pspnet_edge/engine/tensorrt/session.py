@@ -84,7 +84,7 @@ class TensorRtExecutor:
             # The core belongs to the runtime that loads a plan; the plan does not say which it was built for.
             self._runtime.DLA_core = dla_core
         if facts["tensorrt"].get("version_compatible"):
-            # Such a plan brings code of its own along. The sidecar's fingerprint says that it is the one we built.
+            # Such a plan contains code. The sidecar's fingerprint says that it is the one we built.
             self._runtime.engine_host_code_allowed = True
         engine: typed.ICudaEngine | None = self._runtime.deserialize_cuda_engine(path.read_bytes())
         if engine is None:

@@ -134,7 +134,7 @@ def set_compute_capability(api: Api, config: typed.IBuilderConfig, capability: s
     if name not in known:
         choices = ", ".join(f"{key[2:-1]}.{key[-1]}" for key in known if key.startswith("SM"))
         raise BuildError(f"{api.name} does not build for compute capability {capability}: choose one of {choices}")
-    rtx_config: Any = config  # tensorrt-stubs describe TensorRT alone
+    rtx_config: Any = config  # tensorrt-stubs describe only TensorRT
     # Without the count, the capability that follows is ignored and nothing says so.
     rtx_config.num_compute_capabilities = 1
     rtx_config.set_compute_capability(known[name], 0)
@@ -160,7 +160,7 @@ def check_dla(api: Api, builder: typed.Builder, core: int, precision: str) -> No
         raise BuildError(f"{api.name} has no way to build for DLA: leave --dla out")
     if builder.num_DLA_cores <= core:
         raise BuildError(
-            f"there is no DLA core {core} here ({builder.num_DLA_cores} in all; Orin Nano and Thor have none): "
+            f"DLA core {core} does not exist here ({builder.num_DLA_cores} in all; Orin Nano and Thor have none): "
             "leave --dla out"
         )
     if precision != "fp16":

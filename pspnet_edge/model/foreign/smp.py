@@ -46,6 +46,19 @@ _FAMILIES = (
     ("encoder.layer1.0.conv2.conv.weight", ("timm-sk",)),
     ("encoder.stage0.rbr_conv.0.conv.weight", ("mobileone",)),
 )
+_TIMM_FAMILIES = (
+    ("conv_stem.weight", ("mobilenet", "efficientnet", "tf_", "ghostnet", "mnasnet", "fbnet", "lcnet", "tinynet")),
+    ("conv1.weight", ("resnet", "resnext", "seresne", "res2ne", "wide_resnet", "skresne", "ecaresnet", "dla", "hrnet")),
+    ("conv1.0.weight", ("resnet", "resnext", "seresnet", "ecaresnet", "resnest")),
+    ("stem.conv.weight", ("regnet", "gernet", "rexnet", "repvgg")),
+    ("features_0.weight", ("vgg",)),
+    ("features_conv0.weight", ("densenet",)),
+)
+_UNTRACED = (
+    ("encoder.patch_embed1.proj.weight", "a Mix Transformer (mit_b0 to mit_b5)"),
+    ("encoder.model.blocks.0.attn.qkv.weight", "a Vision Transformer (tu-vit)"),
+    ("encoder.model.layers_0.blocks.0.attn.qkv.weight", "a Swin Transformer (tu-swin)"),
+)
 _LONGEST_SEARCH_S = 120.0
 # timm has over a thousand networks; these are looked at before all others.
 _COMMON = (
@@ -134,6 +147,12 @@ def _from_package(
             "pip install segmentation-models-pytorch"
         )
     package = require("segmentation_models_pytorch", "import an encoder of it")
+    untraced = next((what for key, what in _UNTRACED if key in weights), None)
+    if untraced:
+        raise ModelError(
+            f"the encoder in {weights.path} is {untraced}, which cannot be imported: export the network to ONNX where "
+            "it was trained, and use `pspnet-edge adapt`"
+        )
     wanted = settings.get("encoder_depth")
     depths = (int(wanted),) if wanted in _DEPTHS else _DEPTHS
     shapes = {key: tuple(weights.tensor_shape(key)) for key in weights if key.startswith("encoder.")}
@@ -158,7 +177,9 @@ def _from_package(
     if not wanted and len(_depths_of(package, name, shapes, read, module)) > 1:
         assumed.append(f"encoder_depth={depth}")
     if not encoder:
-        assumed.append(f"encoder {name}, by its tensors")
+        twin = _twin(package, name, depth, shapes)
+        also = f"; {twin} has the same and pads otherwise: --encoder {twin}" if twin else ""
+        assumed.append(f"encoder {name} by its tensors{also}")
     channels = _input_channels(module)
     return name, trace(module.eval(), "encoder.", channels, name)
 
@@ -166,7 +187,7 @@ def _from_package(
 def _candidates(package: Any, weights: ForeignWeights) -> Iterator[str]:
     every = list(package.encoders.get_encoder_names())
     if any(key.startswith("encoder.model.") for key in weights):
-        yield from _of_timm()
+        yield from _of_timm(weights)
         return
     for key, beginnings in _FAMILIES:
         if key in weights:
@@ -175,15 +196,26 @@ def _candidates(package: Any, weights: ForeignWeights) -> Iterator[str]:
     yield from every
 
 
-def _of_timm() -> Iterator[str]:
+def _of_timm(weights: ForeignWeights) -> Iterator[str]:
+    """Names of timm's networks: the common ones of the family first, then all of it, then the others."""
     import timm
 
     end = time.monotonic() + _LONGEST_SEARCH_S
-    seen = set(_COMMON)
-    yield from (f"tu-{name}" for name in _COMMON)
-    for name in timm.list_models():
-        if name not in seen and time.monotonic() < end:
-            yield f"tu-{name}"
+    beginnings = next((names for key, names in _TIMM_FAMILIES if f"encoder.model.{key}" in weights), ("",))
+    every = [*_COMMON, *(name for name in timm.list_models() if name not in _COMMON)]
+    for name in (*[n for n in every if n.startswith(beginnings)], *[n for n in every if not n.startswith(beginnings)]):
+        if time.monotonic() > end:
+            return
+        yield f"tu-{name}"
+
+
+def _twin(package: Any, name: str, depth: int, shapes: Mapping[str, tuple[int, ...]]) -> str | None:
+    """Another network of timm with the same tensors that computes something else: TensorFlow's pads otherwise."""
+    if not name.startswith("tu-"):
+        return None
+    other = f"tu-{name[6:]}" if name.startswith("tu-tf_") else f"tu-tf_{name[3:]}"
+    module = _made(package, other, depth, 3)
+    return other if module is not None and _agreement(module, shapes) else None
 
 
 def _fitting(

@@ -37,6 +37,8 @@ _HARMLESS = re.compile(
     r"confmat|accuracy|train_iou|val_iou|lpips|vgg_loss)([._].*)?)$",
     re.IGNORECASE,
 )
+# Counts that synchronized BatchNorms of CSAIL's code keep beside the statistics.
+_COUNTS = ("._tmp_running_mean", "._tmp_running_var", "._running_iter")
 _SMALL = 16
 
 
@@ -114,7 +116,11 @@ def _states(content: Mapping[Any, Any], keys: tuple[str, ...]) -> dict[str, Mapp
 
 def _tensors(state: Mapping[Any, Any]) -> dict[str, Tensor]:
     """Tensors and arrays as float32 or integers; Paddle also writes (name, array)."""
-    return {str(key): tensor for key, value in state.items() if (tensor := _tensor(value)) is not None}
+    return {
+        str(key): tensor
+        for key, value in state.items()
+        if not str(key).endswith(_COUNTS) and (tensor := _tensor(value)) is not None
+    }
 
 
 def _tensor(value: object) -> Tensor | None:

@@ -1,4 +1,4 @@
-"""Building in a process of its own, with the real TensorRT-RTX and with children that misbehave."""
+"""Building in a separate process, with the real TensorRT-RTX and with children that misbehave."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def unknown(graph: onnx.ModelProto) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "node", "mend"),
+    ("damage", "node", "fix"),
     [
         (asymmetric, "div_0.q .QuantizeLinear.", "only symmetric int8"),
         (zero_scale, "div_0.q .QuantizeLinear.", "calibrate again with `pspnet-edge calibrate`"),
@@ -117,14 +117,14 @@ def unknown(graph: onnx.ModelProto) -> None:
         (unknown, "relu_0 .Abacus.", "this version lacks that operator"),
     ],
 )
-def test_what_the_parser_refuses_names_the_node_and_a_mend(
-    damage: Callable[[onnx.ModelProto], None], node: str, mend: str, int8: ModelFile, tmp_path: Path
+def test_what_the_parser_refuses_names_the_node_and_a_fix(
+    damage: Callable[[onnx.ModelProto], None], node: str, fix: str, int8: ModelFile, tmp_path: Path
 ) -> None:
     graph = onnx.ModelProto()
     graph.CopyFrom(int8.graph)
     damage(graph)
     damaged = ModelFile(graph, int8.preset, int8.label_set)
-    with pytest.raises(BuildError, match=f"refuses node {node}.*{mend}") as caught:
+    with pytest.raises(BuildError, match=f"refuses node {node}.*{fix}") as caught:
         build_plan("tensorrt-rtx", damaged, "fp32", BuildOptions(), cache=tmp_path)
     assert "\n" not in str(caught.value)
 

@@ -215,7 +215,7 @@ def test_dla_lists_what_falls_back_and_is_refused_where_it_is_not(fp32: ModelFil
     assert stand_in.flags() == {"FP16", "GPU_FALLBACK"}
     assert stand_in.builder.create_network.call_args[0] == (0,)
     for version, cores, precision, message in (
-        ("10.3.0", 0, "fp16", "no DLA core 1 here"),
+        ("10.3.0", 0, "fp16", "DLA core 1 does not exist here"),
         ("8.6.1", 2, "fp32", "build with --precision fp16"),
         ("11.4", 2, "fp16", "no way to build for DLA"),
     ):

@@ -1,0 +1,241 @@
+"""``pspnet-edge deploy``: pack → the active version of this board, or of many."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .options import RuntimeOption
+from .output import JsonFlag, progress, result, say
+
+if TYPE_CHECKING:
+    from ..deploy.fleet import Orders
+    from ..deploy.install import Demands, Deployed
+    from ..deploy.service import Service
+    from ..deploy.store import Store
+
+_BOARDS = "Other boards"
+_EXAMPLES = """
+Examples:
+
+  pspnet-edge deploy mine.pspnet --min-fps 25
+
+  pspnet-edge deploy mine.pspnet --to me@board1 --to me@board2:2222 --canary 1
+
+  pspnet-edge deploy --rollback
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("deploy", epilog=_EXAMPLES)(deploy)
+
+
+def deploy(
+    pack: Annotated[Path | None, typer.Argument(metavar="[PACK]", help="A .pspnet of `pack`.")] = None,
+    home: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where versions are. Default: $PSPNET_EDGE_HOME, ~/.local/share/pspnet-edge."),
+    ] = None,
+    precision: Annotated[str, typer.Option(metavar="auto|fp32|fp16|int8", help="auto: the pack's first.")] = "auto",
+    runtime: RuntimeOption = "auto",
+    key: Annotated[
+        Path | None, typer.Option(metavar="PUBLIC", help="Refuse packs that are not signed with this key.")
+    ] = None,
+    min_fps: Annotated[float, typer.Option(min=0, metavar="N", help="Refuse a version that is slower.")] = 0.0,
+    measure: Annotated[float, typer.Option(min=0.1, max=600, metavar="S", help="How long speed is measured.")] = 3.0,
+    keep: Annotated[int, typer.Option(min=2, max=1000, metavar="N", help="Versions that stay.")] = 3,
+    allow_new_classes: Annotated[
+        bool, typer.Option("--allow-new-classes", help="Replace a version that has other classes.")
+    ] = False,
+    service: Annotated[
+        str, typer.Option(metavar="UNIT", help="systemd unit to restart, where there is one; none for no unit.")
+    ] = "pspnet-edge",
+    health: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Answers 200 while healthy, such as http://127.0.0.1:8080/healthz."),
+    ] = None,
+    watch: Annotated[
+        float, typer.Option(min=0, max=3600, metavar="S", help="How long the service is watched before it is accepted.")
+    ] = 60.0,
+    source: Annotated[
+        str | None,
+        typer.Option("--from", metavar="URL|DIR", help="Take a signed pack from there, if it is new. Needs --key."),
+    ] = None,
+    to: Annotated[
+        list[str] | None,
+        typer.Option(metavar="USER@HOST[:PORT]", help="A board that ssh reaches. Repeatable.", rich_help_panel=_BOARDS),
+    ] = None,
+    fleet: Annotated[
+        Path | None, typer.Option(metavar="FILE.toml", help="A list of boards.", rich_help_panel=_BOARDS)
+    ] = None,
+    canary: Annotated[
+        int, typer.Option(min=0, metavar="N", help="So many boards go first, alone.", rich_help_panel=_BOARDS)
+    ] = 0,
+    continue_on_error: Annotated[
+        bool,
+        typer.Option("--continue-on-error", help="Also begin boards after one has failed.", rich_help_panel=_BOARDS),
+    ] = False,
+    install: Annotated[
+        bool,
+        typer.Option("--install", help="Install the toolkit there from --wheelhouse first.", rich_help_panel=_BOARDS),
+    ] = False,
+    wheelhouse: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Wheels of the toolkit and what it needs; no internet there.", rich_help_panel=_BOARDS
+        ),
+    ] = None,
+    ssh_config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Instead of ~/.ssh/config.", rich_help_panel=_BOARDS)
+    ] = None,
+    list_versions: Annotated[bool, typer.Option("--list", help="Show the versions that are here.")] = False,
+    rollback: Annotated[bool, typer.Option("--rollback", help="Make the version before active again.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Build, check and switch to a pack; go back by itself where it is worse.
+
+    Preflight, build, golden frames, speed, switch by one rename, restart, watch. Killed at any moment, the version
+    before or the new one is active. Exit status 1 where the pack is refused or rolled back.
+    """
+    from ..deploy.fleet import Orders
+    from ..deploy.install import Demands, deploy_pack, roll_back
+    from ..deploy.signature import check_signature
+    from ..deploy.store import Store
+    from ..pack_file import read_pack
+
+    _check_usage(pack, source, list_versions, rollback)
+    if to or fleet is not None:
+        if list_versions or source is not None:
+            raise typer.BadParameter("it is for this board: leave out --to and --fleet", param_hint="--list, --from")
+        if install != (wheelhouse is not None):
+            raise typer.BadParameter("--install and --wheelhouse DIR go together", param_hint="--install")
+        arguments = ["--rollback"] if rollback else _remote_demands(precision, runtime, min_fps, measure, keep, watch)
+        arguments += ["--service", service] + (["--health", health] if health else [])
+        arguments += ["--allow-new-classes"] if allow_new_classes and not rollback else []
+        arguments += ["--home", str(home)] if home is not None else []
+        if key is not None and pack is not None:
+            check_signature(read_pack(pack), key)
+        orders = Orders(tuple(arguments), pack, canary, continue_on_error, wheelhouse, ssh_config)
+        _deploy_to_boards(to or [], fleet, orders, as_json)
+        return
+    if canary or continue_on_error or install or wheelhouse is not None:
+        raise typer.BadParameter("it is for other boards: give --to or --fleet", param_hint="--canary")
+    store = Store(home)
+    if list_versions:
+        _list(store, as_json)
+        return
+    runs = _service(service, health)
+    if rollback:
+        _show(roll_back(store, service=runs, say=say), as_json)
+        return
+    demands = Demands(
+        precision=precision,
+        runtime=runtime,
+        public_key=key,
+        min_fps=min_fps,
+        measure_s=measure,
+        watch_s=watch,
+        keep=keep,
+        allow_new_classes=allow_new_classes,
+    )
+    if pack is not None:
+        _show(deploy_pack(pack, store, demands, service=runs, progress=progress, say=say), as_json)
+    elif source is not None:
+        _update(source, store, demands, runs, as_json)
+
+
+def _check_usage(pack: Path | None, source: str | None, list_versions: bool, rollback: bool) -> None:
+    if (pack is not None) + (source is not None) + list_versions + rollback != 1:
+        raise typer.BadParameter("give one of PACK, --from, --list and --rollback", param_hint="PACK")
+
+
+def _update(source: str, store: Store, demands: Demands, runs: Service | None, as_json: bool) -> None:
+    """Deploy what a source offers, once: a pack that was refused is not tried again before it changes."""
+    from ..deploy.install import deploy_pack, describe
+    from ..deploy.update import find_offer, remember
+    from ..errors import OptionError, PspnetEdgeError
+
+    if demands.public_key is None:
+        raise OptionError("--from takes signed packs only", "give the maker's public key with --key")
+    offer = find_offer(source, store, progress)
+    if offer is None:
+        say(f"nothing new at {source}")
+        _show(describe(store), as_json)
+        return
+    try:
+        deployed = deploy_pack(offer.path, store, demands, service=runs, progress=progress, say=say)
+    except PspnetEdgeError as error:
+        remember(store, offer, str(error))
+        raise
+    remember(store, offer, None)
+    _show(deployed, as_json)
+
+
+def _remote_demands(precision: str, runtime: str, min_fps: float, measure: float, keep: int, watch: float) -> list[str]:
+    """What a board is told, spelled as on its own command line."""
+    words = ["--precision", precision, "--runtime", runtime, "--min-fps", str(min_fps)]
+    return [*words, "--measure", str(measure), "--keep", str(keep), "--watch", str(watch)]
+
+
+def _deploy_to_boards(to: list[str], fleet: Path | None, orders: Orders, as_json: bool) -> None:
+    from ..deploy.fleet import read_fleet, run_fleet, summary_of, table_of
+    from ..deploy.remote import parse_target
+
+    targets = [parse_target(text) for text in to] + (read_fleet(fleet) if fleet is not None else [])
+    results = run_fleet(targets, orders, lambda board, line: say(f"{board}: {line}"))
+    result(summary_of(results), as_json, table_of(results))
+    if any(each.state in ("failed", "skipped") for each in results):
+        failed = [each.board for each in results if each.state == "failed"]
+        say(f"pspnet-edge: failed on {', '.join(failed)}")
+        raise typer.Exit(1)
+
+
+def _service(unit: str, health: str | None) -> Service | None:
+    """The unit where systemd knows it; None, with a word about it, where it does not."""
+    from ..deploy.service import SystemdService
+    from ..errors import OptionError
+
+    if health is not None and not health.startswith(("http://", "https://")):
+        raise OptionError(f"{health!r} is not an address", "give one that begins with http://", parameter="health")
+    if unit == "none":
+        return None
+    found = SystemdService(unit, health)
+    if found.exists:
+        return found
+    say(f"no service {unit} is here: nothing is restarted or watched")
+    return None
+
+
+def _show(deployed: Deployed, as_json: bool) -> None:
+    facts = deployed.to_dict()
+    facts["boards"] = [dict(facts)]
+    before = f", before it {deployed.before}" if deployed.before else ""
+    summary = (
+        f"{deployed.version} is {deployed.state.replace('_', ' ')}: agreement {deployed.agreement:.2%}, "
+        f"{deployed.fps:.1f} FPS{before}"
+    )
+    result(facts, as_json, summary)
+
+
+def _list(store: Store, as_json: bool) -> None:
+    from ..errors import DeployError
+
+    active, previous = store.active(), store.previous()
+    rows: list[dict[str, Any]] = []
+    for version in store.versions():
+        state = "active" if version == active else "previous" if version == previous else "installed"
+        try:
+            facts = {name: value for name, value in store.facts(version).items() if name != "kind"}
+        except DeployError as error:
+            facts = {"version": version, "problem": error.problem}
+            state = "damaged"
+        rows.append({**facts, "state": state})
+    lines = [
+        f"{row['state']:<10}{row['version']}"
+        + (f"  {row['fps']:.1f} FPS, agreement {row['agreement']:.2%}" if "fps" in row else "")
+        for row in rows
+    ]
+    result({"home": str(store.home), "active": active, "versions": rows}, as_json, "\n".join(lines) or "no versions")

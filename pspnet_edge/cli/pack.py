@@ -1,0 +1,156 @@
+"""``pspnet-edge pack``: model → one file for boards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .options import RuntimeOption
+from .output import JsonFlag, progress, result, say
+
+if TYPE_CHECKING:
+    from ..deploy.pack import Pictures
+    from ..engine.build import Gate
+
+_EXAMPLES = """
+Examples:
+
+  pspnet-edge pack mine.onnx -o mine.pspnet --dataset folder --root data --split val --max-drop 0.01
+
+  pspnet-edge pack mine.onnx -o mine.pspnet --images photos --licence LICENSE --sign pack_key
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("pack", epilog=_EXAMPLES)(pack)
+
+
+def pack(
+    model: Annotated[
+        str | None, typer.Argument(metavar="[MODEL]", help="A bundled name, .onnx or .pt; left out, the default.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Default: the model's name with .pspnet.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Of the model on the board.")] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(metavar="HEIGHTxWIDTH", help="Input size. Another than the model's own needs its .pt and torch."),
+    ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Table for int8. Default: MODEL.calib.json beside the model.")
+    ] = None,
+    precision: Annotated[
+        str, typer.Option(metavar="auto|int8,fp16,fp32", help="To build on a board, the preferred first.")
+    ] = "auto",
+    runtime: RuntimeOption = "auto",
+    max_drop: Annotated[
+        float | None,
+        typer.Option(metavar="F", help="The mIoU that int8 may lose; what stays unquantized travels with the pack."),
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Labelled set: golden frames, mIoU, and what --max-drop needs.")
+    ] = None,
+    root: Annotated[Path | None, typer.Option(metavar="DIR", help="Its folder.")] = None,
+    split: Annotated[str, typer.Option(help="Of the data set, for golden frames and mIoU.")] = "test",
+    gate_split: Annotated[str, typer.Option(help="Of the data set, for --max-drop.")] = "val",
+    images: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Images without labels for golden frames and --max-drop.")
+    ] = None,
+    golden: Annotated[int, typer.Option(min=1, max=32, metavar="N", help="Golden frames.")] = 6,
+    miou: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, metavar="F", help="Measured elsewhere; left out, measured on --dataset."),
+    ] = None,
+    margin: Annotated[
+        float,
+        typer.Option(min=0, max=1, metavar="F", help="How much less a board's masks may agree with FP32's than here."),
+    ] = 0.02,
+    min_agreement: Annotated[
+        float, typer.Option(min=0, max=1, metavar="F", help="Agreement with FP32 below which no pack is made.")
+    ] = 0.8,
+    licence: Annotated[
+        Path | None,
+        typer.Option("--licence", "--license", metavar="FILE", help="Text file. Default: MODEL.md beside it."),
+    ] = None,
+    fit: Annotated[str | None, typer.Option(metavar="HOW", help="How the board runs it: as of `run`.")] = None,
+    roi: Annotated[str | None, typer.Option(metavar="X,Y,W,H", help="As of `run`.")] = None,
+    tiles: Annotated[bool, typer.Option("--tiles", help="As of `run`.")] = False,
+    flip: Annotated[str | None, typer.Option(metavar="TURN", help="As of `run`.")] = None,
+    sign: Annotated[Path | None, typer.Option(metavar="KEY", help="Sign with this Ed25519 key of ssh-keygen.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Put a model and all that a board needs into one file for `deploy`.
+
+    In it: ONNX, calibration table with what --max-drop keeps out of INT8, classes, licence, mIoU, and golden frames
+    with the masks that they gave here. Equal inputs give equal bytes.
+    """
+    from ..deploy.pack import Contents, make_pack
+    from ..engine.model import prepare_model
+    from ..errors import OptionError
+    from .options import parse_size
+
+    source = prepare_model(model, parse_size(size) if size else None)
+    if dataset is not None and images is not None:
+        raise OptionError("--dataset and --images were given", "give one of them")
+    contents = Contents(
+        name=name,
+        calibration=calibration,
+        precisions=[entry.strip() for entry in precision.split(",")],
+        licence=licence,
+        pictures=_pictures(source.path, dataset, root, split, images),
+        golden=golden,
+        miou=miou,
+        gate=None if max_drop is None else _gate(max_drop, dataset, root, gate_split, images),
+        margin=margin,
+        least_agreement=min_agreement,
+        run=_run_options(fit, roi, tiles, flip),
+    )
+    path = output or Path(f"{name or source.name}.pspnet")
+    packed = make_pack(source, path, contents, runtime=runtime, key=sign, progress=progress)
+    if not packed.has_licence:
+        say("no licence is in the pack: add one with --licence FILE")
+    agreement = ", ".join(f"{each} {share:.2%}" for each, share in packed.agreement_with_fp32.items())
+    words = [f"{path}: {packed.name}, {packed.pack_bytes / 1e6:.1f} MB, {packed.golden} golden frames"]
+    words += [f"agreement with FP32: {agreement}"]
+    words += [f"unquantized: {', '.join(packed.kept_float)}"] if packed.kept_float else []
+    words += [f"mIoU {packed.miou:.4f}"] if packed.miou is not None else []
+    result(packed.to_dict(), as_json, "; ".join(words))
+
+
+def _pictures(model: Path, dataset: str | None, root: Path | None, split: str, images: Path | None) -> Pictures | None:
+    from ..data.datasets import open_dataset
+    from ..data.images import ImageFiles
+    from ..deploy.pack import Pictures
+    from ..errors import OptionError
+    from ..graph.onnx_file import read_model
+    from ..pixels import PixelFormat
+
+    pixels = PixelFormat(channels=read_model(model).channels)
+    if dataset is not None:
+        return Pictures(open_dataset(dataset, root, split, pixels), dataset, split)
+    if root is not None:
+        raise OptionError("--root was given without --dataset", "name the data set, or give --images DIR")
+    return None if images is None else Pictures(ImageFiles(images, pixels), f"images in {images.name}")
+
+
+def _gate(max_drop: float, dataset: str | None, root: Path | None, split: str, images: Path | None) -> Gate:
+    from ..engine.build import Gate
+    from .build import gate_images
+
+    measured_on, name = gate_images(dataset, images if dataset is None else root, split)
+    return Gate(max_drop, measured_on, name)
+
+
+def _run_options(fit: str | None, roi: str | None, tiles: bool, flip: str | None) -> dict[str, Any]:
+    from ..data.geometry import FLIPS, Geometry, roi_from_text
+    from ..errors import OptionError
+
+    Geometry(fit or "stretch", roi_from_text(roi), tiles)  # refuses what `run` would
+    if flip is not None and flip not in FLIPS:
+        raise OptionError(f"unknown turn {flip!r}", f"choose one of {', '.join(FLIPS)}", parameter="flip")
+    given = {"fit": fit, "roi": roi, "flip": None if flip == "none" else flip}
+    return {name: value for name, value in given.items() if value is not None} | ({"tiles": True} if tiles else {})

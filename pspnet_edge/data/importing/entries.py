@@ -1,0 +1,110 @@
+"""What the readers of JSON formats share: documents, bitmaps in text, and entries that are dropped one by one."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import DataError
+from ..files import files_below
+from ..reading import read_text
+from ..recognize import json_head
+from .source import (
+    Source,
+)
+
+_JSON_LIMIT_BYTES = 4 << 30
+
+
+def documents_below(root: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Every JSON object in the files below a folder, with its file."""
+    for path in json_files(root):
+        content = load_json(path)
+        if isinstance(content, dict):
+            yield path, content
+
+
+def json_files(root: Path) -> list[Path]:
+    """The JSON files below a folder."""
+    if root.is_file():
+        return [root]
+    return [
+        path for path in files_below(root) if path.suffix.lower() == ".json" and json_head(path).lstrip()[:1] in "[{"
+    ]
+
+
+def load_json(path: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        DataError: it is not whole JSON.
+    """
+    try:
+        return json.loads(read_text(path, _JSON_LIMIT_BYTES))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not whole JSON ({error})", "export it again") from error
+
+
+def dictionaries(values: Any) -> list[dict[str, Any]]:
+    """The dictionaries in a list; nothing where there is no list."""
+    return [value for value in values if isinstance(value, dict)] if isinstance(values, list) else []
+
+
+def number_or_zero(value: Any) -> float:
+    """A number, or 0 for anything else."""
+    return float(value) if isinstance(value, (int, float)) else 0.0
+
+
+def from_base64(text: Any) -> bytes:
+    """The bytes of base64 text.
+
+    Raises:
+        ValueError: it is not base64.
+    """
+    if not isinstance(text, str):
+        raise ValueError("its bitmap is not base64 text")
+    try:
+        return base64.b64decode(text, validate=False)
+    except binascii.Error as error:
+        raise ValueError(f"its bitmap is not base64 ({error})") from error
+
+
+def decode_bitmap(encoded: bytes) -> NDArray[np.bool_]:
+    """The set pixels of a small PNG: grey above 0, or opaque ones."""
+    decoded = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED) if encoded else None
+    if decoded is None:
+        raise ValueError("its bitmap is not a PNG")
+    if decoded.ndim == 3:
+        decoded = decoded[..., 3] if decoded.shape[2] == 4 else decoded.max(axis=2)
+    return np.asarray(decoded > 0)
+
+
+def place_bitmap(mask: NDArray[Any], bitmap: NDArray[np.bool_], corner: NDArray[Any], value: int) -> None:
+    """Write a value where a bitmap is set whose top left pixel lies at ``corner`` (x, y).
+
+    Raises:
+        ValueError: it begins outside of the mask.
+    """
+    x, y = int(corner[0]), int(corner[1])
+    if x < 0 or y < 0 or x >= mask.shape[1] or y >= mask.shape[0]:
+        raise ValueError(f"its bitmap begins at {x}, {y}, outside of the image")
+    part = mask[y : y + bitmap.shape[0], x : x + bitmap.shape[1]]
+    part[bitmap[: part.shape[0], : part.shape[1]]] = value
+
+
+def attempt(source: Source, what: object, work: Callable[[], Any]) -> Any:
+    """Do something with one entry of the source; what is wrong with it drops it and nothing else."""
+    try:
+        return work()
+    except (ValueError, TypeError, KeyError, IndexError, OverflowError, zlib.error, cv2.error, DataError) as error:
+        source.drop(what, str(error).split("\n")[0])
+        return None

@@ -1,0 +1,124 @@
+"""YOLO's text files of polygons."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import DataError
+from ..files import files_below
+from ..reading import read_text
+from .colour_list import read_names
+from .entries import attempt
+from .shapes import as_points, fill_inclusive
+from .source import (
+    Ids,
+    ImageIndex,
+    Item,
+    ReadOptions,
+    Source,
+    empty_mask,
+    id_of,
+    item_name,
+    size_of_image,
+    split_of_path,
+    with_background,
+)
+
+
+def read_yolo(root: Path, options: ReadOptions) -> Source:
+    """YOLO polygons: one text file per image, ``class x y x y …`` in shares of the image's size."""
+    listing = next(
+        (path for name in ("data.yaml", "data.yml", "dataset.yaml") if (path := root / name).is_file()), None
+    )
+    if options.classes:
+        names = list(options.classes.names)
+    elif listing is not None:
+        names = yaml_names(read_text(listing))
+    elif (root / "classes.txt").is_file():
+        names = read_names(root / "classes.txt")
+    else:
+        names = []
+    if not names:
+        raise DataError(f"{root} does not name its classes", "restore data.yaml, or give --classes FILE")
+    source = Source("yolo", with_background(names))
+    images = ImageIndex([place for place in (options.images, root) if place])
+    not_labels = {
+        "classes.txt",
+        "train.txt",
+        "val.txt",
+        "test.txt",
+        "readme.txt",
+        "readme.roboflow.txt",
+        "readme.dataset.txt",
+    }
+    for path in files_below(root):
+        if path.suffix.lower() != ".txt" or path.name.lower() in not_labels or path.parent == root:
+            continue
+        image = images.find(path.stem, path.parent) or images.find(f"{path.stem}.jpg", path.parent)
+        if image is None:
+            source.drop(path, "its image is not there")
+            continue
+        draw = partial(_draw_yolo, source, names, image, path)
+        split = split_of_path(image, root)
+        source.items.append(Item(item_name(image, root, options.images), image, image.suffix, draw, split))
+    return source
+
+
+def _draw_yolo(source: Source, names: list[str], image: Path, path: Path) -> Ids:
+    height, width = size_of_image(image)
+    mask = empty_mask(height, width, str(path))
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        cells, what = line.split(), f"line {number} of {path}"
+        if not cells:
+            continue
+        if len(cells) < 7 or len(cells) % 2 == 0 or not cells[0].isdigit():
+            boxes = "it is a box, and a box is not an area" if len(cells) == 5 else "it is not `class x y x y …`"
+            source.drop(what, boxes)
+        elif int(cells[0]) >= len(names) or (value := id_of(source.names, names[int(cells[0])])) is None:
+            source.drop(what, f"its class {cells[0]} is not among the {len(names)} names")
+        else:
+            attempt(source, what, partial(_fill_yolo, mask, cells[1:], value))
+    return mask
+
+
+def _fill_yolo(mask: NDArray[Any], cells: list[str], value: int) -> None:
+    points = as_points([float(cell) for cell in cells]) * (mask.shape[1], mask.shape[0])
+    # Converters write contours, whose corners are pixels of the object.
+    limit = np.array([mask.shape[1] - 1, mask.shape[0] - 1])
+    fill_inclusive(mask, [np.minimum(points, limit)], value)
+
+
+def yaml_names(text: str) -> list[str]:
+    """The class names of a YOLO ``data.yaml``: a list or numbered entries, in line or below each other."""
+    lines = text.splitlines()
+    for position, line in enumerate(lines):
+        if not re.match(r"names\s*:", line):
+            continue
+        rest = line.partition(":")[2].partition("#")[0].strip()
+        if rest:
+            block = rest
+            for more in lines[position + 1 :]:
+                if block.count("[") <= block.count("]") and block.count("{") <= block.count("}"):
+                    break
+                block += " " + more.strip()
+            return [_bare(re.sub(r"^\s*\d+\s*:", "", cell)) for cell in block.strip("[]{} ").split(",") if cell.strip()]
+        names = []
+        for more in lines[position + 1 :]:
+            match = re.match(r"\s*(?:-|\d+\s*:)\s*(.+)", more)
+            if not match:
+                if more.strip() and not more.strip().startswith("#"):
+                    break
+                continue
+            names.append(_bare(match[1].partition(" #")[0]))
+        return names
+    return []
+
+
+def _bare(text: str) -> str:
+    return text.strip().strip("'\"").strip()

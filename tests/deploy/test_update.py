@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import functools
+import http.server
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pspnet_edge.deploy.signature import sign
+from pspnet_edge.deploy.store import Store
+from pspnet_edge.deploy.update import Offer, find_offer, remember
+from pspnet_edge.errors import DeployError, OptionError
+from pspnet_edge.pack_file import manifest_bytes, write_pack
+
+from .conftest import Board, Refusal, parts_of
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """A folder and the address at which a real server offers it."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield folder, f"http://127.0.0.1:{server.server_port}/road.pspnet"
+        server.shutdown()
+
+
+def test_a_new_pack_is_offered_once(served: tuple[Path, str], pack_path: Path, tmp_path: Path) -> None:
+    folder, address = served
+    shutil.copy(pack_path, folder / "road.pspnet")
+    store = Store(tmp_path / "home")
+    offer = find_offer(address, store)
+    assert offer is not None
+    assert offer.path.read_bytes() == pack_path.read_bytes()
+    remember(store, offer, "too slow")
+    assert find_offer(address, store) is None
+    assert not offer.path.exists()
+
+
+def test_the_newest_pack_of_a_folder_is_offered(pack_path: Path, next_pack_path: Path, tmp_path: Path) -> None:
+    store = Store(tmp_path / "home")
+    with pytest.raises(DeployError, match=r"no \.pspnet"):
+        find_offer(str(tmp_path), store)
+    shutil.copyfile(pack_path, tmp_path / "a.pspnet")
+    first = find_offer(str(tmp_path), store)
+    assert isinstance(first, Offer)
+    remember(store, first, None)
+    assert find_offer(str(tmp_path), store) is None
+    shutil.copyfile(next_pack_path, tmp_path / "b.pspnet")
+    second = find_offer(str(tmp_path), store)
+    assert second is not None
+    assert second.path.name == "b.pspnet"
+
+
+@pytest.mark.parametrize("address", ["http://example.org/a.pspnet", "ftp://example.org/a", "file:///etc/passwd"])
+def test_only_https_is_fetched(address: str, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="https"):
+        find_offer(address, Store(tmp_path / "home"))
+
+
+def test_a_server_that_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(DeployError, match="does not answer"):
+        find_offer("http://127.0.0.1:9/a.pspnet", Store(tmp_path / "home"))
+
+
+def test_a_signed_pack_is_fetched_and_deployed(
+    served: tuple[Path, str], pack_path: Path, board: Board, refusal: Refusal, tmp_path: Path
+) -> None:
+    folder, address = served
+    key = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    shutil.copy(pack_path, folder / "road.pspnet")
+    assert "--key" in refusal(board.deploy("--from", address))
+    assert "is not signed" in refusal(board.deploy("--from", address, "--key", f"{key}.pub"))
+    manifest, parts = parts_of(pack_path)
+    write_pack(folder / "road.pspnet", manifest, parts, sign(manifest_bytes(manifest, parts), key))
+    assert board.facts("--from", address, "--key", f"{key}.pub")["state"] == "active"
+    assert "nothing new" in board.deploy("--from", address, "--key", f"{key}.pub").stderr
