@@ -29,6 +29,8 @@ NEWEST_ONLY = "max-buffers=1 drop=true sync=false"
 """Settings of an appsink that keeps one buffer, the newest, and does not wait for its time."""
 _LEAKY = "queue max-size-buffers=1 leaky=downstream"
 _QUEUE = "queue max-size-buffers=1"
+_SLICE_S = 0.2
+"""How long a failure of the pipeline may go unnoticed."""
 _WHOLE, _ENGINE = "whole", "engine"
 """Names of the appsinks of the binding's pipelines. OpenCV accepts only an unnamed one, or one named ``appsink…``."""
 
@@ -232,6 +234,7 @@ class GstDevice:
     def __init__(self, pipeline: str, stall_s: float, settings: Mapping[str, Any] | None = None) -> None:
         self._gst = load_gst()
         self._stall_s = stall_s
+        self._failure: Any = None
         self.conversions = 0
         """Frames of full size that were converted to BGR here."""
         try:
@@ -289,7 +292,17 @@ class GstDevice:
         return None
 
     def _pulled(self, sink: Any, wait_s: float) -> Any:
-        return sink.emit("try-pull-sample", int(wait_s * 1e9))
+        """The next sample; None when the time is up, the stream has ended or the pipeline has failed."""
+        deadline = time.monotonic() + wait_s
+        while (left := deadline - time.monotonic()) > 0:
+            sample = sink.emit("try-pull-sample", int(min(left, _SLICE_S) * 1e9))
+            if sample is not None:
+                return sample
+            # An appsink does not wake when an element before it fails.
+            self._failure = self._failure or self._pipeline.get_bus().pop_filtered(self._gst.MessageType.ERROR)
+            if self._failure is not None or sink.get_property("eos"):
+                return None
+        return None
 
     def _converted(self, sample: Any) -> NDArray[np.uint8] | None:
         self.conversions += 1
@@ -310,5 +323,4 @@ class GstDevice:
             buffer.unmap(mapped)
 
     def _reason(self) -> str:
-        message = self._pipeline.get_bus().pop_filtered(self._gst.MessageType.ERROR)
-        return "no frame came" if message is None else str(message.parse_error()[0].message).rstrip(".")
+        return "no frame came" if self._failure is None else str(self._failure.parse_error()[0].message).rstrip(".")

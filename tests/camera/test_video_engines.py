@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -246,3 +248,43 @@ pipeline.set_state(gst.State.NULL)
 
     with av.open(str(tmp_path / "v.mp4")) as video:
         assert sum(1 for _ in video.decode(video=0)) == 30
+
+
+def test_a_stream_that_is_not_there_is_known_at_once(system: None) -> None:
+    """And not after the whole of --stall, or the loop would not be back within two seconds of the server."""
+    code = """
+import time
+from pspnet_edge.camera.gstreamer import GstDevice, Outputs, binding_pipeline, in_software, rtsp_source
+from pspnet_edge.errors import SourceError
+start = time.perf_counter()
+try:
+    GstDevice(in_software(binding_pipeline(rtsp_source(), Outputs())), 20, {"location": "rtsp://127.0.0.1:9/live"})
+except SourceError as error:
+    print(time.perf_counter() - start < 10, error)
+"""
+    done = debian.run(code)
+    assert done.stdout.startswith("True GStreamer: "), done.stdout + done.stderr
+
+
+def test_an_rtsp_camera_through_the_boards_graph(system: None, tmp_path: Path) -> None:
+    """A real server, with GStreamer's own client and the decoder's twin: whole and small frames."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = Path(__file__).with_name("rtsp_server.py")
+    code = """
+import sys
+from pspnet_edge.camera.devices import Wanted, open_device
+device = open_device(Wanted("stream", sys.argv[1], engine_hw=(96, 128), stall_s=8))
+assert type(device).__name__ == "GstDevice", type(device)
+frames = [device.read() for _ in range(10)]
+print({frame.shape for frame in frames}, device.prepared.shape)
+"""
+    with subprocess.Popen(
+        [debian.PYTHON, str(server), str(port), "user=admin:p@ss"], stdout=subprocess.PIPE, text=True
+    ) as camera:
+        assert camera.stdout is not None
+        assert camera.stdout.readline() == "listening\n"
+        done = debian.run(code, f"rtsp://admin:p%40ss@127.0.0.1:{port}/live", **SOFTWARE)
+        camera.kill()
+    assert done.stdout == "{(240, 320, 3)} (96, 128, 3)\n", done.stderr
