@@ -72,11 +72,21 @@ def build_in_child(
             "cache": str(cache),
             "preset": model.preset,
             "label_set": model.label_set.facts(),
-            "log_level": _log.getEffectiveLevel(),
+            "log_level": _heard_level(),
         }
         (folder / _REQUEST).write_text(json.dumps(request), encoding="utf-8")
         facts = _Child(folder, report).result(limit_s)
         return Plan((folder / _PLAN).read_bytes(), facts)
+
+
+def _heard_level() -> int:
+    """The lowest level that reaches a handler: the child does not send what would not be shown."""
+    levels: list[int] = []
+    logger: logging.Logger | None = _log
+    while logger is not None:
+        levels += [handler.level for handler in logger.handlers]
+        logger = logger.parent if logger.propagate else None
+    return max(_log.getEffectiveLevel(), min(levels, default=logging.WARNING))
 
 
 class _Child:
