@@ -20,6 +20,8 @@ Examples:
   pspnet-edge pack mine.onnx -o mine.pspnet --dataset folder --root data --split val --max-drop 0.01
 
   pspnet-edge pack mine.onnx -o mine.pspnet --images photos --licence LICENSE --sign pack_key
+
+  pspnet-edge pack mine.onnx --for triton -o repo
 """
 
 
@@ -81,6 +83,15 @@ def pack(
     tiles: Annotated[bool, typer.Option("--tiles", help="As of `run`.")] = False,
     flip: Annotated[str | None, typer.Option(metavar="TURN", help="As of `run`.")] = None,
     sign: Annotated[Path | None, typer.Option(metavar="KEY", help="Sign with this Ed25519 key of ssh-keygen.")] = None,
+    purpose: Annotated[
+        str, typer.Option("--for", metavar="board|triton", help="triton: a model repository for the Triton server.")
+    ] = "board",
+    triton_backend: Annotated[
+        str,
+        typer.Option(metavar="auto|python|tensorrt|onnxruntime", help="auto: TensorRT on a GPU, else python."),
+    ] = "auto",
+    instances: Annotated[int, typer.Option(min=1, max=64, metavar="N", help="Triton: how many run at once.")] = 1,
+    max_batch: Annotated[int, typer.Option(min=1, max=256, metavar="N", help="Triton: frames gathered.")] = 8,
     as_json: JsonFlag = False,
 ) -> None:
     """Put a model and all that a board needs into one file for `deploy`.
@@ -94,6 +105,25 @@ def pack(
     from .options import parse_size
 
     source = prepare_model(model, parse_size(size) if size else None)
+    if purpose == "triton":
+        from ..deploy.triton import write_repository
+
+        served = write_repository(
+            source,
+            output or Path("repo"),
+            name=name,
+            backend=triton_backend,
+            precision=precision,
+            runtime=runtime,
+            calibration=calibration,
+            instances=instances,
+            max_batch=max_batch,
+        )
+        served_as = f"{served.repository}: {served.name}, {served.precision}, Triton backend {served.backend}"
+        result(served.to_dict(), as_json, f"{served_as}; tritonserver --model-repository {served.repository}")
+        return
+    if purpose != "board":
+        raise OptionError(f"unknown purpose {purpose!r}", "choose board or triton", parameter="purpose")
     if dataset is not None and images is not None:
         raise OptionError("--dataset and --images were given", "give one of them")
     contents = Contents(

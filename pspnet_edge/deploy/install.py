@@ -30,19 +30,8 @@ from .service import Service, watch
 from .signature import check_signature
 from .store import Store
 
-_PREFLIGHT = (
-    "jetpack",
-    "python",
-    "gpu",
-    "numpy",
-    "opencv",
-    "tensorrt",
-    "pycuda",
-    "runtimes",
-    "memory",
-    "disk",
-    "cache",
-)
+_NOT_NEEDED = frozenset({"torch", "gstreamer", "power_mode", "clocks", "display", "camera", "argus", "engine"})
+"""Checks of the doctor that say nothing about building and running an engine."""
 _ROOM_FACTOR = 4
 """Free disk that a version needs, in sizes of its pack: the pack, the engine, and what is written while it is built."""
 _LEAST_ROOM_BYTES = 64 << 20
@@ -228,11 +217,13 @@ def _refuse_other_classes(pack: PackFile, store: Store, demands: Demands) -> Non
 
 def _preflight(system: System, store: Store, pack_bytes: int) -> None:
     """Refuse where the doctor finds what keeps this machine from running, or the disk has no room."""
-    for name in _PREFLIGHT:
-        found = CHECKS[name](system, Wanted())
+    for name, check in CHECKS.items():
+        if name in _NOT_NEEDED:
+            continue
+        found = check(system, Wanted())
         for verdict in [found] if isinstance(found, Verdict) else found:
             if verdict.state == "block":
-                raise DeployError(f"preflight: {verdict.says}", "fix it", verdict.mend or "pspnet-edge doctor")
+                raise DeployError(f"preflight: {verdict.says}", "fix it", verdict.command or "pspnet-edge doctor")
     needed, free = _ROOM_FACTOR * pack_bytes + _LEAST_ROOM_BYTES, system.free_bytes(str(store.home))
     if free < needed:
         raise DeployError(
@@ -354,7 +345,7 @@ def _ensure_speed(fps: float, demands: Demands) -> None:
 def _watch(store: Store, service: Service, before: str | None, demands: Demands, progress: Progress, say: Say) -> None:
     """Restart the service and watch it; go back to the version before where it is not healthy."""
     version = store.active()
-    say(f"restarting {service.name} and watching it for {demands.watch_s:.0f} s")
+    say(f"restarting {service.name}; it is watched for {demands.watch_s:.0f} s")
     try:
         service.restart()
         with progress("watch", round(demands.watch_s)) as advance:

@@ -61,8 +61,10 @@ def test_an_unsigned_pack_and_a_file_that_is_not_a_key_are_refused(
     for wrong in (key, rsa.with_suffix(".pub"), signed.parent / "absent"):
         with pytest.raises(PackError):
             check_signature(read_pack(signed), wrong)
+    other_text = tmp_path / "text"
+    other_text.write_text("not a key")
     with pytest.raises(PackError, match="does not sign"):
-        sign(b"x", key.with_suffix(".pub"))
+        sign(b"x", other_text)
 
 
 def test_deploy_writes_nothing_where_the_signature_is_wrong(
