@@ -12,6 +12,7 @@ from .output import JsonFlag, progress, result, say
 
 if TYPE_CHECKING:
     from ..data.check import Findings
+    from ..labels import LabelSet
 
 Root = Annotated[Path, typer.Option("--root", metavar="DIR", help="Folder of the data set.")]
 OptionalRoot = Annotated[
@@ -249,13 +250,13 @@ def _set_and_root(folder: str | None, root: Path | None) -> tuple[str | None, Pa
     return None, place
 
 
-def _label_set(name: str, root: Path):  # type: ignore[no-untyped-def]
+def _label_set(name: str, root: Path) -> LabelSet | None:
     from .. import labels
     from ..data.folder import classes_of
     from ..errors import DataError
 
     if name != "folder":
-        return getattr(labels, name.upper(), None)
+        return {"camvid": labels.CAMVID, "voc": labels.VOC, "cityscapes": labels.CITYSCAPES}[name]
     try:
         return classes_of(root).label_set
     except DataError:

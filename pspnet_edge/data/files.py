@@ -104,7 +104,7 @@ class FileSet:
             raise DataError(size_problem(*self.pairs[index], image_hw, mask_hw))
 
     def repeated(self) -> list[Path]:
-        """The images that stand in more than one pair, and the masks of more than one image."""
+        """The images that are in more than one pair, and the masks of more than one image."""
         images = Counter(image for image, _ in self.pairs)
         masks = Counter(mask for _, mask in dict.fromkeys(self.pairs))
         return [path for counts in (images, masks) for path, count in counts.items() if count > 1]

@@ -3,7 +3,7 @@
 ::
 
     root/
-      classes.txt            one class per line, in id order: `road` or `road, 128, 64, 128`; `ignore` is no class
+      classes.txt            one class per line, in id order: `road` or `road, 128, 64, 128`; `ignore` is not a class
       images/0001.jpg        any name and any depth of folders
       masks/0001.png         the same path with .png (or .bmp, .tif, …): ids, or colours of classes.txt; 255 = ignore
       train.txt, val.txt     optional: the images of a split, one per line

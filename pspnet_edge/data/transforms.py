@@ -1,4 +1,4 @@
-"""Augmentation of (image, mask) pairs. Every random choice comes from the generator given, so a pair can be remade."""
+"""Augmentation of (image, mask) pairs. Every random choice comes from a given generator, so a pair can be recreated."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from .conftest import HEIGHT, WIDTH, indexed_png, some_ids, write_grey, write_im
 
 
 class Voc:
-    """Where things stand in the folder VOC2012."""
+    """Where things are in the folder VOC2012."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -106,7 +106,7 @@ def test_a_broken_data_set_is_one_sentence_in_use_and_one_defect_when_checked(
     assert ": " in message
     assert "\n" not in message
     assert [message] == list(dict.fromkeys(defect.problem for defect in findings.defects))
-    assert capfd.readouterr().err == ""  # OpenCV prints no warnings of its own
+    assert capfd.readouterr().err == ""  # OpenCV prints no warnings itself
 
 
 def _use(voc_root: Path) -> None:

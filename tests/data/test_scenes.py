@@ -46,4 +46,4 @@ def test_splits_share_no_street() -> None:
     assert not streets[0] & streets[1]
     assert not streets[0] & streets[2]
     assert not streets[1] & streets[2]
-    assert "street0000" not in streets[0] | streets[1] | streets[2], "the demo drives a street of its own"
+    assert "street0000" not in streets[0] | streets[1] | streets[2], "the demo drives its own street"

@@ -118,7 +118,7 @@ def test_a_turned_window_keeps_image_mask_and_probabilities_together(turned: flo
 
 
 def test_a_window_turns_clockwise_about_its_centre() -> None:
-    """By 90 degrees, what stands to the right of the centre comes to the top of the crop."""
+    """By 90 degrees, what is to the right of the centre comes to the top of the crop."""
     mask = np.zeros((101, 101), np.uint8)
     mask[50, 80] = 1
     mask[50, 50] = 2

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,15 +16,12 @@ from ...artifact import find_target, write_bytes, write_json
 from ...errors import DataError, OptionError, OutputError
 from ...inputs import check_file, check_folder
 from ...labels import LabelSet
-from ..class_list import read_class_list
+from ..class_list import ClassList, read_class_list
 from ..exif import SWAPS_SIDES, orientation_of, turned
-from ..files import is_litter
 from ..image_file import decode, read_encoded
 from ..png import indexed_png
 from ..progress import Progress, silent
-from ..recognize import foreign_layout, recognized
 from ..split import assign, group_names
-from ..unpack import unpack_all
 from .class_map import ClassMap, class_map, parse_map
 from .coco import read_coco
 from .colour_list import read_colour_list, read_names
@@ -45,6 +39,7 @@ from .mask_formats import (
     read_roboflow,
     read_voc,
 )  # fmt: skip
+from .place import REPORT, STATE, leave_nothing, prepare_output, recognize_format, unpacked_source
 from .source import Dropped, Item, ReadOptions, Source
 from .supervisely import read_supervisely
 from .yolo import read_yolo
@@ -67,9 +62,6 @@ READERS: dict[str, Callable[[Path, ReadOptions], Source]] = {
     "folder": read_folder,
 }
 FORMATS = tuple(READERS)
-REPORT = "import.json"
-_STATE = ".import.partial.json"
-_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 
 
 @dataclass(frozen=True)
@@ -156,11 +148,11 @@ def import_dataset(
     pairs = parse_map(mapping)
     options = ReadOptions(images, _class_list(classes) if classes else None, ignore_id)
     request = [str(source.resolve()), format, str(images), str(classes), pairs, ignore_id, train_share, seed]
-    _prepare(output, hashlib.sha256(json.dumps(request).encode()).hexdigest(), overwrite)
+    prepare_output(output, hashlib.sha256(json.dumps(request).encode()).hexdigest(), overwrite)
     try:
         return _import(source, output, format, options, pairs, train_share, seed, progress)
     except (DataError, OptionError):
-        _leave_nothing(output)
+        leave_nothing(output)
         raise
 
 
@@ -174,9 +166,9 @@ def _import(
     seed: int,
     progress: Progress,
 ) -> Imported:
-    with _unpacked(source, output, progress) as unpacked:
+    with unpacked_source(source, output, progress) as unpacked:
         try:
-            root, format = _recognized(unpacked, format)
+            root, format = recognize_format(unpacked, format, FORMATS)
             opened = READERS[format](root, options)
             if not opened.items:
                 raise DataError(f"{source} holds no labelled image in the format {format}" + _first(opened.dropped))
@@ -198,18 +190,8 @@ def _renamed(text: str, unpacked: Path, source: Path) -> str:
     return text if unpacked == source else text.replace(str(unpacked), str(source))
 
 
-def _leave_nothing(output: Path) -> None:
-    """Remove what an import that came to nothing has made."""
-    if not (output / "images").is_dir():
-        (output / _STATE).unlink(missing_ok=True)
-        with suppress(OSError):
-            output.rmdir()
-
-
-def _class_list(path: Path):  # type: ignore[no-untyped-def]
+def _class_list(path: Path) -> ClassList:
     """A list of classes of any form, with colours where it has them."""
-    from ..class_list import ClassList
-
     if path.suffix.lower() == ".json" or path.name == "classes.txt":
         return read_class_list(path)
     try:
@@ -221,95 +203,6 @@ def _class_list(path: Path):  # type: ignore[no-untyped-def]
     except DataError:
         return ClassList(tuple(read_names(path)), None)
     return ClassList(tuple(name for name, _ in entries), tuple(colour for _, colour in entries))
-
-
-def _prepare(output: Path, request: str, overwrite: bool) -> None:
-    """Make the output folder, or see that it holds an import that may be resumed or replaced."""
-    if output.exists() and not output.is_dir():
-        raise OutputError(f"{output} is a file", "give -o the name of a folder")
-    there = [entry.name for entry in output.iterdir() if not is_litter(entry.name)] if output.is_dir() else []
-    state = output / _STATE
-    try:
-        resumes = state.is_file() and json.loads(state.read_text(encoding="utf-8")).get("request") == request
-    except (OSError, ValueError, AttributeError):
-        resumes = False
-    if there and not resumes:
-        ours = (output / REPORT).is_file() or state.is_file()
-        if not (overwrite and ours):
-            fix = "give --overwrite to replace it, or choose another folder" if ours else "choose a new folder"
-            what = (
-                "an import already"
-                if (output / REPORT).is_file()
-                else "files already"
-                if not ours
-                else "another import"
-            )
-            raise OutputError(f"{output} holds {what} ({', '.join(sorted(there)[:4])})", fix)
-        for name in ("images", "masks"):
-            shutil.rmtree(output / name, ignore_errors=True)
-        for name in ("classes.txt", "train.txt", "val.txt", "test.txt", REPORT):
-            (output / name).unlink(missing_ok=True)
-    write_json(state, {"request": request})
-
-
-@contextmanager
-def _unpacked(source: Path, output: Path, progress: Progress) -> Iterator[Path]:
-    if source.is_dir():
-        yield source
-        return
-    if source.suffix.lower() == ".json":
-        yield source.parent
-        return
-    if not source.name.lower().endswith(_ARCHIVES):
-        raise DataError(f"{source} is neither a folder nor a .zip or .tar archive", "give what the tool exported")
-    with tempfile.TemporaryDirectory(prefix=".unpacked.", dir=output) as scratch:
-        unpack_all(source, Path(scratch), progress)
-        yield Path(scratch)
-
-
-def _recognized(root: Path, format: str) -> tuple[Path, str]:
-    """The folder that holds the export, perhaps one below, and its format."""
-    for folder in _down(root):
-        if format != "auto":
-            if folder == root or foreign_layout(folder) is not None:
-                found = foreign_layout(folder)
-                if (found is not None and found.format == format) or not _only_folder(folder):
-                    return folder, format
-            continue
-        found = foreign_layout(folder)
-        if found is not None and not _is_own(folder):
-            return folder, found.format
-        try:
-            name = recognized(folder)
-        except DataError:
-            continue
-        return folder, name if name in READERS else "folder"
-    if format != "auto":
-        return root, format
-    there = ", ".join(sorted(entry.name for entry in root.iterdir() if not is_litter(entry.name))[:8])
-    raise DataError(
-        f"the format of {root} is not recognized (it has {there or 'nothing'})",
-        f"give --format with one of {', '.join(FORMATS)}",
-    )
-
-
-def _is_own(folder: Path) -> bool:
-    return (folder / "classes.txt").is_file() and (folder / "images").is_dir() and (folder / "masks").is_dir()
-
-
-def _down(root: Path) -> Iterator[Path]:
-    """The folder, and what is in it as long as that is a single folder."""
-    for _ in range(4):
-        yield root
-        inner = _only_folder(root)
-        if inner is None:
-            return
-        root = inner
-
-
-def _only_folder(root: Path) -> Path | None:
-    entries = [entry for entry in root.iterdir() if not is_litter(entry.name)]
-    return entries[0] if len(entries) == 1 and entries[0].is_dir() else None
 
 
 def _write_pairs(source: Source, mapped: ClassMap, output: Path, progress: Progress) -> list[Item]:
@@ -371,7 +264,7 @@ def _finish(
     sizes = {split: len(entries) for split, entries in splits.items()}
     imported = Imported(output, format, len(written), label_set.classes, sizes, tuple(source.dropped), output / REPORT)
     write_json(output / REPORT, imported.to_dict())
-    (output / _STATE).unlink(missing_ok=True)
+    (output / STATE).unlink(missing_ok=True)
     return imported
 
 

@@ -1,0 +1,123 @@
+"""Where an import reads and writes: archives, folders in folders, and the output with its state."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from ...artifact import write_json
+from ...errors import DataError, OutputError
+from ..files import is_litter
+from ..progress import Progress
+from ..recognize import foreign_layout, recognized
+from ..unpack import unpack_all
+
+REPORT = "import.json"
+STATE = ".import.partial.json"
+_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
+
+
+def prepare_output(output: Path, request: str, overwrite: bool) -> None:
+    """Make the output folder, or see that it holds an import that may be resumed or replaced.
+
+    Raises:
+        OutputError: it holds something else.
+    """
+    if output.exists() and not output.is_dir():
+        raise OutputError(f"{output} is a file", "give -o the name of a folder")
+    there = [entry.name for entry in output.iterdir() if not is_litter(entry.name)] if output.is_dir() else []
+    state = output / STATE
+    try:
+        resumes = state.is_file() and json.loads(state.read_text(encoding="utf-8")).get("request") == request
+    except (OSError, ValueError, AttributeError):
+        resumes = False
+    if there and not resumes:
+        ours = (output / REPORT).is_file() or state.is_file()
+        if not (overwrite and ours):
+            fix = "give --overwrite to replace it, or choose another folder" if ours else "choose a new folder"
+            what = (
+                "an import already"
+                if (output / REPORT).is_file()
+                else "files already"
+                if not ours
+                else "another import"
+            )
+            raise OutputError(f"{output} holds {what} ({', '.join(sorted(there)[:4])})", fix)
+        for name in ("images", "masks"):
+            shutil.rmtree(output / name, ignore_errors=True)
+        for name in ("classes.txt", "train.txt", "val.txt", "test.txt", REPORT):
+            (output / name).unlink(missing_ok=True)
+    write_json(state, {"request": request})
+
+
+@contextmanager
+def unpacked_source(source: Path, output: Path, progress: Progress) -> Iterator[Path]:
+    """The folder of a source: itself, or where an archive is unpacked for as long as it is needed."""
+    if source.is_dir():
+        yield source
+        return
+    if source.suffix.lower() == ".json":
+        yield source.parent
+        return
+    if not source.name.lower().endswith(_ARCHIVES):
+        raise DataError(f"{source} is neither a folder nor a .zip or .tar archive", "give what the tool exported")
+    with tempfile.TemporaryDirectory(prefix=".unpacked.", dir=output) as scratch:
+        unpack_all(source, Path(scratch), progress)
+        yield Path(scratch)
+
+
+def recognize_format(root: Path, format: str, formats: Sequence[str]) -> tuple[Path, str]:
+    """The folder that holds the export, perhaps one below, and its format."""
+    for folder in _down(root):
+        if format != "auto":
+            if folder == root or foreign_layout(folder) is not None:
+                found = foreign_layout(folder)
+                if (found is not None and found.format == format) or not _only_folder(folder):
+                    return folder, format
+            continue
+        found = foreign_layout(folder)
+        if found is not None and not _is_own(folder):
+            return folder, found.format
+        try:
+            name = recognized(folder)
+        except DataError:
+            continue
+        return folder, name if name in formats else "folder"
+    if format != "auto":
+        return root, format
+    there = ", ".join(sorted(entry.name for entry in root.iterdir() if not is_litter(entry.name))[:8])
+    raise DataError(
+        f"the format of {root} is not recognized (it has {there or 'nothing'})",
+        f"give --format with one of {', '.join(formats)}",
+    )
+
+
+def _is_own(folder: Path) -> bool:
+    return (folder / "classes.txt").is_file() and (folder / "images").is_dir() and (folder / "masks").is_dir()
+
+
+def _down(root: Path) -> Iterator[Path]:
+    """The folder, and what is in it as long as that is a single folder."""
+    for _ in range(4):
+        yield root
+        inner = _only_folder(root)
+        if inner is None:
+            return
+        root = inner
+
+
+def _only_folder(root: Path) -> Path | None:
+    entries = [entry for entry in root.iterdir() if not is_litter(entry.name)]
+    return entries[0] if len(entries) == 1 and entries[0].is_dir() else None
+
+
+def leave_nothing(output: Path) -> None:
+    """Remove what an import that came to nothing has made."""
+    if not (output / "images").is_dir():
+        (output / STATE).unlink(missing_ok=True)
+        with suppress(OSError):
+            output.rmdir()
