@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from .api.planning import plan
     from .api.results import (
         BenchmarkReport,
         BenchmarkRow,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
         PspnetEdgeError,
         SourceError,
     )
+    from .estimate.plan import Candidate, Plan
     from .labels import LabelSet
     from .train.api import train
     from .train.recipe import Recipe
@@ -61,6 +63,7 @@ __all__ = [
     "BuiltEngine",
     "Calibration",
     "CalibrationError",
+    "Candidate",
     "DataError",
     "DeployError",
     "Deployed",
@@ -78,6 +81,7 @@ __all__ = [
     "OutputError",
     "PackError",
     "Packed",
+    "Plan",
     "PspnetEdgeError",
     "Recipe",
     "RunSummary",
@@ -94,6 +98,7 @@ __all__ = [
     "import_checkpoint",
     "open_engine",
     "pack",
+    "plan",
     "train",
 ]
 
@@ -114,6 +119,9 @@ _PLACES = {
     "Deployed": ".deploy.install",
     "Packed": ".deploy.pack",
     "pack": ".deploy.calls",
+    "Candidate": ".estimate.plan",
+    "Plan": ".estimate.plan",
+    "plan": ".api.planning",
     "Engine": ".engine.engine",
     "EngineInfo": ".engine.engine",
     "LabelSet": ".labels",

@@ -93,6 +93,40 @@ def fused_kernels(graph: onnx.ModelProto, *, int8: bool) -> tuple[Kernel, ...]:
     return _Fusion(onnx.shape_inference.infer_shapes(graph, data_prop=True), int8).kernels()
 
 
+_BINS = 36
+"""Pixels of the pyramid's finest pooled map, 6×6. Pooled maps keep their size when the input's changes."""
+
+
+def scaled_kernels(
+    kernels: tuple[Kernel, ...], own_hw: tuple[int, int], size_hw: tuple[int, int]
+) -> tuple[Kernel, ...]:
+    """The kernels of a PSPNet at another input size, without exporting it: maps grow with the input's area.
+
+    Args:
+        kernels: at ``own_hw``, where every map but the pooled ones has more than 36 pixels.
+        own_hw: input height and width that they are of.
+        size_hw: the wanted height and width.
+    """
+    area = size_hw[0] * size_hw[1] / (own_hw[0] * own_hw[1])
+    return tuple(
+        replace(
+            kernel,
+            reads=tuple(_scaled(tensor, kernel.batch, area) for tensor in kernel.reads),
+            writes=_scaled(kernel.writes, kernel.batch, area),
+            macs=kernel.macs if _is_pooled(kernel.writes, kernel.batch) else round(kernel.macs * area),
+        )
+        for kernel in kernels
+    )
+
+
+def _is_pooled(tensor: Stored, batch: int) -> bool:
+    return tensor.channels > 0 and tensor.elements <= _BINS * tensor.channels * batch
+
+
+def _scaled(tensor: Stored, batch: int, area: float) -> Stored:
+    return tensor if _is_pooled(tensor, batch) else replace(tensor, elements=round(tensor.elements * area))
+
+
 class _Fusion:
     """One pass over the nodes; tensors are called by the name of what really holds their values."""
 

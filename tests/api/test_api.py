@@ -35,7 +35,7 @@ def test_the_package_says_that_it_is_typed() -> None:
 def examples() -> list[doctest.DocTest]:
     finder = doctest.DocTestFinder(exclude_empty=True)
     found = finder.find(pspnet_edge, "pspnet_edge", module=False, extraglobs={})
-    for name in ("api.steps", "camera.segmenter", "log", "records", "train.api", "deploy.calls"):
+    for name in ("api.planning", "api.steps", "camera.segmenter", "log", "records", "train.api", "deploy.calls"):
         module = importlib.import_module(f"pspnet_edge.{name}")
         found += finder.find(module, f"pspnet_edge.{name}")
     unique = {test.name: test for test in found if test.examples and test.name.startswith("pspnet_edge")}
