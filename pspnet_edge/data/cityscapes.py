@@ -42,7 +42,9 @@ def cityscapes(root: Path, split: str) -> FileSet:
     note = f"masks are read from *{_LABEL_IDS_END}, whose 34 ids become the 19 classes"
     if converted:
         note += f"; only {converted} of {len(images)} images have *{_TRAIN_IDS_END}"
-    if not any(path.is_file() for path in label_ids):
+    # Without any labels the images still calibrate; labels of another kind are a mistake.
+    labelled = (root / "gtFine").is_dir() or (root / "gtCoarse").is_dir()
+    if labelled and not any(path.is_file() for path in label_ids):
         raise DataError(_no_labels(root, images[0]))
     return FileSet(CITYSCAPES, tuple(zip(images, label_ids)), id_table=CLASS_OF_LABEL_ID, note=note)
 

@@ -54,7 +54,7 @@ def test_camvid_from_a_data_root(tmp_path: Path, camvid_root: Path) -> None:
     [
         (("camvid", "--lists", "."), "give --root, not --lists"),
         (("voc", "--lists", "."), "cannot be read"),
-        (("cityscapes", "--root", "absent"), "is not a folder"),
+        (("cityscapes", "--root", "absent"), "there is no data set absent"),
     ],
 )
 def test_what_cannot_be_made_is_one_sentence(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
