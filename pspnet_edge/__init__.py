@@ -51,12 +51,14 @@ if TYPE_CHECKING:
         SourceError,
     )
     from .estimate.plan import Candidate, Plan
+    from .graph.adapt import Adapted, Preprocessing, adapt
     from .labels import LabelSet
     from .train.api import train
     from .train.recipe import Recipe
     from .train.training import TrainingResult
 
 __all__ = [
+    "Adapted",
     "BenchmarkReport",
     "BenchmarkRow",
     "BuildError",
@@ -82,6 +84,7 @@ __all__ = [
     "PackError",
     "Packed",
     "Plan",
+    "Preprocessing",
     "PspnetEdgeError",
     "Recipe",
     "RunSummary",
@@ -89,6 +92,7 @@ __all__ = [
     "SourceError",
     "TrainingResult",
     "__version__",
+    "adapt",
     "benchmark",
     "build_engine",
     "calibrate",
@@ -124,7 +128,10 @@ _PLACES = {
     "plan": ".api.planning",
     "Engine": ".engine.engine",
     "EngineInfo": ".engine.engine",
+    "Adapted": ".graph.adapt",
     "LabelSet": ".labels",
+    "Preprocessing": ".graph.adapt",
+    "adapt": ".graph.adapt",
     "Recipe": ".train.recipe",
     "TrainingResult": ".train.training",
     **dict.fromkeys(_RESULTS, ".api.results"),

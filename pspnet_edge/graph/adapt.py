@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -81,8 +82,8 @@ class Adapted:
 
 
 def adapt(
-    model: Path,
-    output: Path,
+    model: str | os.PathLike[str],
+    output: str | os.PathLike[str] | None,
     classes: Sequence[str] | LabelSet | int,
     *,
     preprocessing: Preprocessing | None = None,
@@ -93,10 +94,18 @@ def adapt(
 ) -> Adapted:
     """Write another program's network as a model of this package.
 
+    >>> import pspnet_edge
+    >>> try:
+    ...     adapted = pspnet_edge.adapt("segformer.onnx", "road.onnx", ["road", "car", "sky"])
+    ...     print(adapted.path, adapted.agreement)
+    ... except pspnet_edge.ModelError as error:
+    ...     print(error.problem)
+    there is no model segformer.onnx
+
     Args:
         model: an ONNX file of a float network, ``[N, C, H, W]`` or ``[N, H, W, C]``, whose output are scores of the
             classes (logits or probabilities) at any stride, one score, or class ids.
-        output: where the model goes.
+        output: where the model goes; None is its name with ``.adapted.onnx``.
         classes: names in the order of the scores, or how many there are.
         preprocessing: what the network wants done to a picture.
         size_hw: height and width where the network takes any.
@@ -110,6 +119,8 @@ def adapt(
     """
     if not 0 < threshold < 1:
         raise OptionError(f"{threshold} is not a probability", "give one between 0 and 1", parameter="threshold")
+    model = Path(model)
+    output = model.with_suffix(".adapted.onnx") if output is None else Path(output)
     ensure_writable(output, sidecar=True)
     wanted = preprocessing or Preprocessing()
     source = read_foreign(model, size_hw=size_hw, output=output_name, layout=layout)

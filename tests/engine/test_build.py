@@ -77,6 +77,31 @@ def test_an_engine_that_cannot_be_used_says_why_and_how_to_mend_it(tmp_path: Pat
     assert "pspnet-edge build" in str(caught.value)
 
 
+@pytest.mark.parametrize("runtime", CPU_RUNTIMES)
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (
+            {"shape_nhw": [1, 2, 3]},
+            r"input of .* is frames uint8 \[1, 384, 480, 3\] and its sidecar says uint8 \[1, 2",
+        ),
+        ({"channels": 4}, "its sidecar says"),
+        ({"shape_nhw": [1, 0, 3]}, "is damaged"),
+        ({"shape_nhw": [1, 2**63, 3]}, "is damaged"),
+        ({"precision": "\ud800"}, "damaged|cannot be read"),
+    ],
+)
+def test_an_engine_that_is_not_what_its_sidecar_says_is_refused_when_it_is_opened(
+    tmp_path: Path, runtime: str, changed: dict, message: str
+) -> None:
+    path = tmp_path / "e.engine"
+    build_engine(None, "fp32", runtime, path)
+    edited(path, **changed)
+    with pytest.raises(EngineError, match=message) as caught:
+        open_engine(str(path))
+    assert "\n" not in str(caught.value)
+
+
 def test_what_cannot_be_built_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "junk.onnx").write_bytes(b"junk")
     (tmp_path / "empty.onnx").write_bytes(b"")
