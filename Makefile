@@ -5,7 +5,7 @@ CAMVID ?= ../shared/data/camvid
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: install demo test check zoo speed report clean
+.PHONY: install demo test check zoo speed report release deploy-demo clean
 
 install: $(VENV)/.installed
 
@@ -53,6 +53,18 @@ speed: $(VENV)/.installed
 # FPS against mIoU of the bundled model on CamVid: reports/camvid/report.html, and benchmarks/results/report.{json,md,png}.
 report: $(VENV)/.installed
 	$(BIN)/python benchmarks/camvid.py --camvid $(CAMVID) -o reports/camvid
+
+# Wheel and sdist in dist/, reproducible, checked, with an SBOM; the wheel alone runs the demo in a clean venv.
+release: $(VENV)/.python
+	$(PIP) install 'build>=1.2' 'twine>=5' 'cyclonedx-bom>=4.6'
+	packaging/release.sh $(BIN)/python
+
+# From a clean clone to a deployed pack of the bundled model, with a folder of this machine as the board.
+deploy-demo: $(VENV)/.runtime
+	mkdir -p demo
+	$(BIN)/pspnet-edge pack -o demo/road.pspnet
+	$(BIN)/pspnet-edge deploy demo/road.pspnet --home demo/board --service none
+	PSPNET_EDGE_HOME=demo/board $(BIN)/pspnet-edge run --active --input demo --frames 50 --view none
 
 clean:
 	rm -rf $(VENV) demo runs

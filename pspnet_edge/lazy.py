@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
+import shlex
+from importlib import metadata
+from pathlib import Path
 from types import ModuleType
+from urllib.parse import unquote, urlsplit
 
 from .errors import MissingPackage
 
@@ -30,6 +35,8 @@ _EXTRA = {
     "tensorrt_rtx": "tensorrt-rtx",
 }
 
+_UNKNOWN_ORIGIN = "PATH-OF-CLONE-OR-WHEEL"
+
 
 def available(module: str) -> bool:
     """Whether ``module`` can be found, without importing it."""
@@ -47,7 +54,27 @@ def require(module: str, purpose: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         extra = _EXTRA.get(module)
-        package = f"'pspnet-edge[{extra}]'" if extra else module
+        command = install_command(extra) if extra else f"pip install {module}"
         raise MissingPackage(
-            f"{module} is needed to {purpose} and could not be imported ({error})", None, f"pip install {package}"
+            f"{module} is needed to {purpose} and could not be imported ({error})", None, command
         ) from error
+
+
+def install_command(extra: str) -> str:
+    """The command that adds an extra to this installation, from the clone or the wheel that it came from."""
+    place, editable = _origin()
+    return f"pip install {'-e ' if editable else ''}{shlex.quote(f'{place}[{extra}]')}"
+
+
+def _origin() -> tuple[str, bool]:
+    """Where pip took this package from and whether it points there; a placeholder where that is gone or unknown."""
+    clone = Path(__file__).resolve().parents[1]
+    if (clone / "pyproject.toml").is_file():
+        return str(clone), True
+    try:
+        text = metadata.distribution("pspnet-edge").read_text("direct_url.json")
+        url = urlsplit(json.loads(text or "{}")["url"])
+    except (metadata.PackageNotFoundError, ValueError, KeyError, TypeError):
+        return _UNKNOWN_ORIGIN, False
+    place = Path(unquote(url.path))
+    return (str(place), False) if url.scheme == "file" and place.exists() else (_UNKNOWN_ORIGIN, False)

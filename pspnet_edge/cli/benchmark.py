@@ -63,6 +63,7 @@ def benchmark(
 ) -> None:
     """Measure latency, mIoU, size and memory side by side; write report.html, .md, .json and .png."""
     from ..artifact import ensure_writable
+    from ..lazy import install_command
     from ..report.compare import compare
     from ..report.measured import Wanted, forget_work, measured_report
     from ..report.render import PICTURES, can_draw, read_report, write_report
@@ -72,7 +73,7 @@ def benchmark(
         ensure_writable(output / f"report.{suffix}")
     if not can_draw():
         say(
-            "report.html and report.png need matplotlib and jinja2: pip install 'pspnet-edge[report]', "
+            f"report.html and report.png need matplotlib and jinja2: {install_command('report')}, "
             "or make them elsewhere with --from report.json"
         )
     if from_report is not None:

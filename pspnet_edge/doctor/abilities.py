@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..lazy import install_command
 from .system import System
 from .verdict import Verdict, Wanted, ok, warn
 
@@ -37,7 +38,7 @@ def check_report(system: System, wanted: Wanted) -> Verdict:
 def _can(system: System, what: str) -> Verdict:
     packages, extra = _NEEDS[what]
     facts = {package: system.probe(package) for package in packages}
-    command = f"pip install 'pspnet-edge[{extra}]'"
+    command = install_command(extra)
     broken = [package for package, fact in facts.items() if "error" in fact]
     if broken:
         return warn(f"cannot {what}: {' and '.join(broken)} cannot be imported ({facts[broken[0]]['error']})", command)

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from ..camera.v4l2 import ENCODER
+from ..lazy import install_command
 from .system import System
 from .verdict import Verdict, Wanted, block, ok, skip, warn
 
@@ -95,7 +96,7 @@ def _old_jetpack(system: System, jetson: Jetson) -> Verdict:
         f"{model} ends with JetPack {'5' if jetson.l4t >= (34,) else '4'} ({jetson.name}), whose TensorRT and Python "
         "are too old for this package: engines run on the processor, with a newer Python and ONNX Runtime",
         "pip3 install uv && uv venv --python 3.10 ~/pspnet-edge && uv pip install --python ~/pspnet-edge/bin/python "
-        "'pspnet-edge[onnxruntime,opencv,web]'",
+        + install_command("onnxruntime,opencv,web").rpartition("install ")[2].removeprefix("-e "),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from ..lazy import install_command
 from .board import find_jetson
 from .probe import CUDA_DRIVER
 from .system import System
@@ -143,7 +144,7 @@ def check_runtimes(system: System, wanted: Wanted) -> Verdict:
     if found:
         return ok(", ".join(found))
     says = f"no runtime imports: {', '.join(broken)}" if broken else "no runtime is installed"
-    return block(says, "pip install 'pspnet-edge[openvino]'")
+    return block(says, install_command("openvino"))
 
 
 def _no_opencv(system: System, facts: dict[str, Any]) -> Verdict:

@@ -10,6 +10,7 @@ from ..document import LABEL_SET, SHAPE_NHW, List, Number, Record, Text, check_v
 from ..errors import EngineError, ModelError, OptionError
 from ..inputs import check_file
 from ..labels import LabelSet
+from ..lazy import install_command
 from .backend import REBUILD, Backend
 from .engine import Engine, EngineInfo
 from .onnxruntime import OnnxRuntime
@@ -61,7 +62,7 @@ def choose_runtime(wanted: str) -> str:
     for backend in BACKENDS:
         if backend.is_preferred():
             return backend.name
-    raise OptionError("no runtime is installed: pip install 'pspnet-edge[openvino]' or 'pspnet-edge[onnxruntime]'")
+    raise OptionError("no runtime is installed", "install OpenVINO or ONNX Runtime", install_command("openvino"))
 
 
 def runtime_version(runtime: str) -> str:

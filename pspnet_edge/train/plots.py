@@ -11,7 +11,7 @@ import numpy as np
 
 from ..artifact import atomic_path
 from ..labels import LabelSet
-from ..lazy import available, require
+from ..lazy import available, install_command, require
 from ..metrics import ConfusionMatrix
 from .history import EpochResult, best_result
 
@@ -88,7 +88,7 @@ def draw_confusion_matrix(path: Path, matrix: ConfusionMatrix, classes: Sequence
 def _figure(size: tuple[float, float]) -> Any:
     """A matplotlib figure of ``size`` in inches, or None where matplotlib is not installed."""
     if not available("matplotlib"):
-        _log.warning("matplotlib is not installed, so no charts are drawn: pip install 'pspnet-edge[report]'")
+        _log.warning("matplotlib is not installed, so no charts are drawn: %s", install_command("report"))
         return None
     figure_module = require("matplotlib.figure", "draw charts")
     return figure_module.Figure(figsize=size, layout="constrained", dpi=110)

@@ -262,7 +262,7 @@ TROUBLES = {
         "has no CUDA",
         "pip uninstall -y torch",
     ),
-    "no runtime": Trouble("runtimes", "block", NO_TENSORRT, "no runtime is installed", "pspnet-edge[openvino]"),
+    "no runtime": Trouble("runtimes", "block", NO_TENSORRT, "no runtime is installed", "[openvino]"),
     "broken runtimes": Trouble(
         "runtimes", "block", package("tensorrt", {"error": "ImportError: x"}), "tensorrt (ImportError: x)", "openvino"
     ),
@@ -397,12 +397,12 @@ TROUBLES = {
     ),
     "no torch to train with": Trouble("train", "skip", package("timm", None), "cannot train: timm", "[train]"),
     "no torch to export with": Trouble(
-        "export", "skip", package("torch", None), "cannot export: torch not installed", "pspnet-edge[train]"
+        "export", "skip", package("torch", None), "cannot export: torch not installed", "[train]"
     ),
     "no server for the page": Trouble(
         "web", "warn", package("aiohttp", {"error": "ImportError: x"}), "cannot be imported (ImportError: x)", "[web]"
     ),
-    "no charts": Trouble("report", "skip", package("jinja2", None), "cannot write a report", "pspnet-edge[report]"),
+    "no charts": Trouble("report", "skip", package("jinja2", None), "cannot write a report", "[report]"),
     "stale engine": Trouble(
         "engine",
         "block",
