@@ -317,6 +317,7 @@ def import_checkpoint(
     format: str = "auto",
     label_set: str | None = None,
     class_names: Sequence[str] | None = None,
+    **options: object,
 ) -> ImportedModel:
     """Turn a PSPNet checkpoint of another project into one of this package.
 
@@ -334,6 +335,9 @@ def import_checkpoint(
         format: the project, as for the command line; ``auto`` recognizes it.
         label_set: ``camvid``, ``voc`` or ``cityscapes``: what it was trained for.
         class_names: its classes in the order of its logits, where neither file nor format says.
+        options: what weights do not show, as the command line has it: ``weights``, ``config``, ``mean``, ``std``,
+            ``scale``, ``colour``, ``threshold``, ``bins``, ``output_stride``, ``align_corners``, ``encoder`` or
+            ``decoder``; see ``model.foreign.importer.ImportOptions``.
 
     Raises:
         ModelError: a file that is damaged, unsafe or not understood.
@@ -354,6 +358,7 @@ def import_checkpoint(
         None if format == "auto" else format,
         label_set=None if label_set is None else find_label_set(label_set),
         class_names=class_names,
+        **options,
     )
     file = find_given(source, None).checkpoint
     origin = {"format": imported.format, "source": source.name, "source_sha256": sha256_of(file)}
