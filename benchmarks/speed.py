@@ -56,7 +56,7 @@ def main() -> None:
     ]
     facts = {"processor": processor(), "rounds": rounds, "frames_a_round": FRAMES, "rows": rows}
     write_json(ROOT / "benchmarks" / "results" / "speed.json", facts)
-    readme = ROOT / "README.md"
+    readme = ROOT / "docs/results.md"
     write_bytes(readme, with_section(readme.read_text(encoding="utf-8"), "speed", table(rows)).encode())
     print(table(rows))
 

@@ -1,4 +1,4 @@
-"""Remake everything that depends on the bundled weights: checkpoint, model, calibration table, card, README's table.
+"""Remake everything that depends on the bundled weights: checkpoint, model, calibration table, card, the tables of docs/results.md.
 
     python benchmarks/zoo.py --checkpoint runs/train/final.pt --camvid ../shared/data/camvid
 
@@ -47,7 +47,7 @@ def main() -> None:
     write_json(ROOT / "benchmarks" / "results" / "zoo.json", facts)
     write_bytes(bundled.card_path(name), card(name, facts).encode())
     picture(name, ROOT / "docs" / "images" / "demo.jpg")
-    readme = ROOT / "README.md"
+    readme = ROOT / "docs/results.md"
     write_bytes(readme, with_section(readme.read_text(encoding="utf-8"), "results", results_table(rows)).encode())
 
 
@@ -90,7 +90,7 @@ def pspnet_edge(*arguments: object) -> dict[str, Any]:
 
 
 def picture(name: str, target: Path) -> None:
-    """A frame of the demo drive as `run` draws it, for README."""
+    """A frame of the demo drive as `run` draws it, for docs/results.md."""
     import cv2
 
     with tempfile.TemporaryDirectory() as folder:
@@ -124,7 +124,7 @@ def with_section(text: str, name: str, content: str) -> str:
     """Replace what stands between the two markers of a section."""
     pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
     if not pattern.search(text):
-        raise SystemExit(f"README.md has no section between <!-- {name} --> and <!-- /{name} -->")
+        raise SystemExit(f"docs/results.md has no section between <!-- {name} --> and <!-- /{name} -->")
     return pattern.sub(lambda match: match[1] + content + "\n" + match[2], text)
 
 
