@@ -5,7 +5,7 @@ CAMVID ?= ../shared/data/camvid
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: install demo test check zoo speed report release deploy-demo clean
+.PHONY: install demo test check zoo speed report release deploy-demo clean docs
 
 install: $(VENV)/.installed
 
@@ -43,7 +43,15 @@ check: $(VENV)/.installed
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_imports.py
 
-# With CHECKPOINT=… replaces the bundled model and its table; measures them, and makes card and figures in README.
+# The documentation as a site in build/site; a broken link or an undocumented name is an error.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+
+$(VENV)/.docs: $(VENV)/.runtime
+	$(PIP) install -e '.[docs]'
+	touch $@
+
+# With CHECKPOINT=… replaces the bundled model and its table; measures them, and makes card and figures in docs/results.md.
 zoo: $(VENV)/.installed
 	$(BIN)/python benchmarks/zoo.py $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT)) --camvid $(CAMVID)
 
