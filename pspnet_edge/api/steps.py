@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from .. import bundled
 from ..artifact import ensure_writable, sha256_of
@@ -317,7 +318,7 @@ def import_checkpoint(
     format: str = "auto",
     label_set: str | None = None,
     class_names: Sequence[str] | None = None,
-    **options: object,
+    **options: Any,
 ) -> ImportedModel:
     """Turn a PSPNet checkpoint of another project into one of this package.
 
@@ -389,7 +390,7 @@ def _names_model(name: AnyPath) -> bool:
 
 
 def _row(row: dict[str, object]) -> BenchmarkRow:
-    from typing import Any, cast
+    from typing import cast
 
     values = cast("dict[str, Any]", row)
     height, width = str(values["size"]).split("x")
