@@ -21,7 +21,7 @@ $(VENV)/.runtime: $(VENV)/.python pyproject.toml
 	touch $@
 
 $(VENV)/.installed: $(VENV)/.runtime
-	$(PIP) install -e '.[openvino,onnxruntime,tensorrt-rtx,web,report,data,train,dev]'
+	$(PIP) install -e '.[openvino,onnxruntime,tensorrt-rtx,web,report,data,train,docs,dev]'
 	touch $@
 
 # Builds the INT8 engine, segments 150 frames of the procedural drive, leaves demo/overlay.mp4 and demo/report.json.
@@ -31,7 +31,9 @@ demo: $(VENV)/.runtime
 	$(BIN)/pspnet-edge run demo/pspnet_int8.engine --input demo --frames 150 --view none \
 	  --record demo/overlay.mp4 --json > demo/.report.json
 	mv demo/.report.json demo/report.json
-	@echo "see demo/overlay.mp4 and demo/report.json"
+	@$(BIN)/python -c "import json; r = json.load(open('demo/report.json')); \
+	  print(f\"{r['frames']} frames in {r['precision']} with {r['runtime']}: {r['fps']:.1f} FPS, {r['latency_ms']['p50']:.1f} ms per frame (p50)\")"
+	@echo "see demo/overlay.mp4 and demo/report.json; next: $(BIN)/pspnet-edge run --input demo --view web"
 
 # The fast tests; `make test SLOW=1` runs the slow ones too, as CI does.
 test: $(VENV)/.installed

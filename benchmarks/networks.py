@@ -300,7 +300,7 @@ def measure(options: argparse.Namespace) -> None:
                 files, known[name] = engines_of(name, Path(folder))
             for precision, path in files.items():
                 requests[name, precision] = core.compile_model(
-                    path.read_bytes(), "CPU", settings
+                    core.read_model(path.read_bytes()), "CPU", settings
                 ).create_infer_request()
         frames = [frame_at(SceneSet("test")[index * 20][0], SIZE_HW)[None] for index in range(3)]
         taken: dict[tuple[str, str], list[float]] = {key: [] for key in requests}
