@@ -36,7 +36,7 @@ def main() -> None:
     options = parser.parse_args()
     what = ("--size", SIZES, "--precision", PRECISIONS, "--runtime", RUNTIMES, "--estimate", BOARDS)
     data = ("--dataset", "camvid", "--root", options.camvid, "--split", "test")
-    how = ("--rounds", options.rounds, "--seconds", options.seconds, "-o", options.output)
+    how = ("--rounds", options.rounds, "--seconds", options.seconds, "-o", options.output, "--overwrite")
     start = time.monotonic()
     command = [sys.executable, "-m", "pspnet_edge", "benchmark", *map(str, (*what, *data, *how))]
     print("$ pspnet-edge", *command[3:], flush=True)

@@ -261,6 +261,7 @@ def benchmark(
     split: str = "test",
     rounds: int = 7,
     seconds: float = 1.0,
+    overwrite: bool = False,
     progress: Progress = silent,
 ) -> BenchmarkReport:
     """Measure latency, mIoU, size and memory side by side, and write the report into a folder.
@@ -272,7 +273,7 @@ def benchmark(
 
     Args:
         models: bundled names, ``.onnx``, ``.pt`` or engine files; none means the default bundled model.
-        output: folder of the report.
+        output: folder of the report; where it holds one already, the new one goes into ``output-2``.
         precisions: each model is built in each of them.
         sizes_hw: input sizes; none means the model's own. Others need its checkpoint and torch.
         runtimes: each model is built for each of them.
@@ -281,19 +282,19 @@ def benchmark(
         split: of the data set.
         rounds: how often each engine is timed, in turn with the others.
         seconds: how long an engine is timed in a round.
+        overwrite: replace a report in ``output`` instead.
         progress: shows how far it is.
 
     Raises:
         ModelError, CalibrationError, BuildError, EngineError, DataError, OptionError, OutputError: as the names say.
     """
     from ..report.measured import Wanted, forget_work, measured_report
+    from ..report.place import report_folder
     from ..report.render import PICTURES, write_report
 
     if rounds < 2 or not seconds > 0:
         raise OptionError("a benchmark needs at least two rounds of some time", "raise rounds and seconds")
-    folder = Path(output)
-    for suffix in ("json", "md", "html", "png"):
-        ensure_writable(folder / f"report.{suffix}")
+    folder = report_folder(Path(output), overwrite=overwrite)
     wanted = Wanted(
         models=[os.fspath(model) for model in models],
         precisions=precisions,

@@ -56,21 +56,29 @@ def benchmark(
         Path | None, typer.Option("--from", metavar="REPORT.json", help="Measure nothing: render this report again.")
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget what an interrupted benchmark had finished.")] = False,
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder of the report.")] = Path(
-        "report"
-    ),
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="DIR", help="Folder of the report. Default: report.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the report in --output; else a second goes into DIR-2.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Measure latency, mIoU, size and memory side by side; write report.html, .md, .json and .png."""
-    from ..artifact import ensure_writable
+    """Measure latency, mIoU, size and memory side by side; write report.html, .md, .json and .png.
+
+    --estimate without -o, --dataset, --root, --input, --against or --from measures nothing and answers at once.
+    """
     from ..lazy import install_command
     from ..report.compare import compare
     from ..report.measured import Wanted, forget_work, measured_report
+    from ..report.place import report_folder
     from ..report.render import PICTURES, can_draw, read_report, write_report
 
+    if estimate and not any((output, dataset, root, video, against, from_report)):
+        _estimate_only(models or [], _listed(precision), _listed(size), calibration, _listed(estimate), as_json)
+        return
     old = read_report(against) if against else None
-    for suffix in ("json", "md", "html", "png"):
-        ensure_writable(output / f"report.{suffix}")
+    output = report_folder(output or Path("report"), overwrite=overwrite, source=from_report, baseline=against, say=say)
     if not can_draw():
         say(
             f"report.html and report.png need matplotlib and jinja2: {install_command('report')}, "
@@ -107,6 +115,40 @@ def benchmark(
         raise typer.Exit(1)
 
 
+def _estimate_only(
+    models: list[str],
+    precisions: list[str],
+    sizes: list[str],
+    calibration: Path | None,
+    boards: list[str],
+    as_json: bool,
+) -> None:
+    from ..engine.build import check_precision
+    from ..engine.model import prepare_model
+    from ..graph.onnx_file import read_model
+    from ..report.document import estimates_of
+
+    for name in precisions:
+        check_precision(name)
+    found = []
+    for name in models or [""]:
+        for size in sizes or [""]:
+            model = prepare_model(name or None, parse_size(size) if size else None)
+            found.append((model, read_model(model.path).shape_nhw[1:]))
+    estimates = estimates_of(found, precisions or ["fp32", "fp16", "int8"], boards)
+    lines = [_estimate_line(entry) for entry in estimates]
+    lines.append("In brackets: within a factor of 1.5, as 49 of 50 published figures are (docs/estimate.md).")
+    lines.append("With -o DIR the same models are also measured on this machine.")
+    result({"rows": [], "pareto": [], "estimates": estimates, "files": []}, as_json, "\n".join(lines))
+
+
+def _estimate_line(entry: dict[str, Any]) -> str:
+    from ..report.tables import estimated_fps
+
+    what = f"{entry['model']} {entry['size']} {entry['precision']}"
+    return f"estimate, not measured: {entry['board_title']}, {what}: {estimated_fps(entry)} FPS"
+
+
 def _listed(values: list[str] | None) -> list[str]:
     """``["a,b", "c"]`` → ``["a", "b", "c"]``."""
     return [part.strip() for value in values or [] for part in value.split(",") if part.strip()]
@@ -125,7 +167,7 @@ def _summary(report: dict[str, Any], files: list[Path]) -> str:
             f"{row['id']:<50}{row['fps']:>8.1f}{latency['p50']:>9.2f}{latency['p99']:>9.2f}{loop:>10}{miou:>8}{change:>9}"
         )
     for entry in report["estimates"]:
-        lines.append(f"estimate, not measured: {entry['board_title']}, {entry['precision']}: {entry['fps']:.0f} FPS")
+        lines.append(_estimate_line(entry))
     if report["against"]:
         lines += [f"against {report['against']['old']}:", *report["against"]["lines"]]
     return "\n".join([*lines, *map(str, files)])

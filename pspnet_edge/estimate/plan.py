@@ -16,11 +16,9 @@ from ..graph.onnx_file import read_model
 from .boards import AMPERE, BLACKWELL, BOARDS, Board
 from .figures import Quality, Size, bundled_qualities
 from .kernels import Kernel, fused_kernels, read_graph, scaled_kernels
+from .predict import USUAL_ERROR
 from .roofline import FITTED, layer_times
 
-USUAL_ERROR = 1.5
-"""Factor between estimate and published figure within which 49 of 50 lie, whichever device or source is left out of the
-fit; ``benchmarks/estimate.py`` measures it (docs/estimate.md)."""
 _EQUAL_MIOU = 0.001
 """Of two candidates nearer than this the faster is taken."""
 _CAMERA_BYTES = 4 + 1

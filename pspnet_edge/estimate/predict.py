@@ -11,7 +11,11 @@ from .boards import BOARDS, Board
 from .kernels import fused_kernels, read_graph
 from .roofline import LayerTime, layer_times
 
-__all__ = ["BOARDS", "Board", "Estimate", "estimate"]
+__all__ = ["BOARDS", "USUAL_ERROR", "Board", "Estimate", "estimate"]
+
+USUAL_ERROR = 1.5
+"""Factor between estimate and published figure within which 49 of 50 lie, whichever device or source is left out of the
+fit; ``benchmarks/estimate.py`` measures it (docs/estimate.md)."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ class Estimate:
             "precision": self.precision,
             "latency_ms": round(self.latency_ms, 3),
             "fps": round(self.fps, 1),
+            "fps_low": round(self.fps / USUAL_ERROR, 1),
+            "fps_high": round(self.fps * USUAL_ERROR, 1),
             "bound_by": {name: round(share, 3) for name, share in self.bound_by.items()},
             "gmac": round(self.gmac, 3),
             "kernels": len(self.layers),

@@ -221,9 +221,13 @@ def exact_of(subject: Subject, subjects: Sequence[Subject]) -> Subject | None:
     exact = [
         other
         for other in subjects
-        if other.precision == "fp32" and (other.model, other.size_hw) == (subject.model, subject.size_hw)
+        if other.precision == "fp32" and (_family(other), other.size_hw) == (_family(subject), subject.size_hw)
     ]
     return next((other for other in exact if other.runtime == subject.runtime), exact[0] if exact else None)
+
+
+def _family(subject: Subject) -> str:
+    return subject.family or subject.model
 
 
 def _samples(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ class Subject:
     engine: Path
     source: Model | None
     """What it is built from; None when it was built before."""
+    family: str = ""
+    """The model's name where ``model`` tells apart two of that name; empty where they are the same."""
 
     @property
     def name(self) -> str:
@@ -63,6 +66,8 @@ def models_at_sizes(
     """
     models: list[tuple[Model, Size]] = []
     engines: list[Path] = []
+    given = [name for name in names if name not in bundled.names() and Path(name).suffix in (".onnx", ".pt")]
+    labels = distinct_names({name: (bundled.name_of(Path(name)), Path(name)) for name in given})
     for name in names or [bundled.DEFAULT]:
         path = Path(name)
         if name not in bundled.names() and path.is_file() and path.suffix not in (".onnx", ".pt"):
@@ -75,7 +80,7 @@ def models_at_sizes(
             found = find_model(name)
             own = read_model(found.path).shape_nhw[1:]
             checkpoint = found.path.with_suffix(".pt")
-        found = Model(found.name, found.path, calibration or found.table_path)
+        found = Model(labels.get(name, found.name), found.path, calibration or found.table_path)
         for size in sizes or [own or _EXPORT_SIZE]:
             model = found if size == own else _exported(found, checkpoint, size, work, store)
             models.append((model, size))
@@ -105,13 +110,54 @@ def subjects_of(
         info = read_info(path)
         name = str(info.facts.get("model", path.stem))
         subjects.append(Subject(name, info.precision, info.shape_nhw[1:], info.runtime, path, None))
+    subjects = _told_apart(subjects)
     names = [subject.name for subject in subjects]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        raise OptionError(
-            f"{repeated[0]} stands in the benchmark more than once: name each model, size and engine once"
-        )
+        raise OptionError(f"{repeated[0]} is in the benchmark more than once", "name each model, size and engine once")
     return subjects
+
+
+def distinct_names(named: dict[str, tuple[str, Path]]) -> dict[str, str]:
+    """Names of files, with as many folders before a name as tell it apart from the same name of another file.
+
+    ``runs/a/road.onnx`` and ``runs/b/road.onnx`` are ``a-road`` and ``b-road``.
+
+    Args:
+        named: of each key a name and the file.
+    """
+    found = {key: name for key, (name, _) in named.items()}
+    for depth in range(1, 1 + max((len(path.absolute().parts) for _, path in named.values()), default=0)):
+        files: dict[str, set[Path]] = {}
+        for key, name in found.items():
+            files.setdefault(name, set()).add(named[key][1].resolve())
+        clashing = {key for key, name in found.items() if len(files[name]) > 1}
+        if not clashing:
+            break
+        for key in clashing:
+            found[key] = "-".join((*_folders_before(*named[key])[-depth:], named[key][0]))
+    return found
+
+
+def _folders_before(name: str, path: Path) -> tuple[str, ...]:
+    folders = path.absolute().parent.parts[1:]
+    return folders[:-1] if folders and name.startswith(folders[-1]) and path.suffix == ".pt" else folders
+
+
+def _told_apart(subjects: Sequence[Subject]) -> list[Subject]:
+    """The subjects, engines that share their row's name with another renamed after their files."""
+    names = [subject.name for subject in subjects]
+    clashing = [s for s in subjects if s.source is None and names.count(s.name) > 1]
+    labels = distinct_names({str(s.engine): (s.engine.stem, s.engine) for s in clashing})
+    files = Counter(subject.engine.resolve() for subject in subjects if subject.source is None)
+    found = []
+    for subject in subjects:
+        label = labels.get(str(subject.engine)) if files[subject.engine.resolve()] == 1 else None
+        if label is not None and subject.source is None:
+            label = subject.engine.name if label == subject.model else label
+            subject = replace(subject, model=label, family=subject.model)
+        found.append(subject)
+    return found
 
 
 def build(subject: Subject, store: Store) -> dict[str, Any]:

@@ -47,7 +47,7 @@ _ROW = Record(
 )
 _ESTIMATE = Record(
     {"model": Text(1000), "precision": Text(50), "size": _SIZE, "board_title": Text(200), "fps": _FIGURE},
-    {"miou": Optional(_SHARE), "bound_by": Anything(), "is_estimate": Flag()},
+    {"fps_low": _FIGURE, "fps_high": _FIGURE, "miou": Optional(_SHARE), "bound_by": Anything(), "is_estimate": Flag()},
 )
 REPORT = Record(
     {

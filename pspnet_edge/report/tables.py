@@ -102,7 +102,7 @@ ESTIMATE_COLUMNS: Columns = [
     ("board (estimate)", lambda entry: entry["board_title"]),
     ("power mode", lambda entry: entry["power_mode"]),
     ("engine", lambda entry: f"{entry['model']} {entry['size'].replace('x', '×')} {entry['precision'].upper()}"),
-    ("FPS, estimated", lambda entry: f"{entry['fps']:.0f}"),
+    ("FPS, estimated", lambda entry: estimated_fps(entry)),
     ("ms, estimated", lambda entry: f"{entry['latency_ms']:.2f}"),
     ("bound by", lambda entry: ", ".join(f"{name} {share:.0%}" for name, share in entry["bound_by"].items())),
     ("mIoU measured here", lambda entry: percent(entry.get("miou"))),
@@ -183,6 +183,12 @@ def points(value: float | None) -> str:
         return "–"
     # Rounded first: a change of −0.000001 is no change.
     return f"{round(100 * value, 2) + 0.0:+.2f}".replace("-", "−")
+
+
+def estimated_fps(entry: dict[str, Any]) -> str:
+    """``264 (176–397)``; reports of 0.1 have no error bar."""
+    bar = f" ({entry['fps_low']:.0f}–{entry['fps_high']:.0f})" if "fps_low" in entry else ""
+    return f"{entry['fps']:.0f}{bar}"
 
 
 def _name(row: dict[str, Any], report: Report) -> str:

@@ -37,3 +37,14 @@ def test_usage(command_line, tmp_path: Path) -> None:
     text = command_line("benchmark", "--help").stdout
     for name in ("--precision", "--against", "--estimate", "--fresh", "--from"):
         assert name in text
+
+
+def test_an_estimate_alone_measures_nothing_and_has_an_error_bar(command_line, tmp_path: Path) -> None:
+    done = command_line("benchmark", "--estimate", "orin-nano", "--precision", "int8", "--json")
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert facts["rows"] == []
+    assert facts["files"] == []
+    (entry,) = facts["estimates"]
+    assert entry["fps_low"] < entry["fps"] < entry["fps_high"]
+    assert entry["fps_high"] / entry["fps"] == pytest.approx(1.5, rel=0.01)

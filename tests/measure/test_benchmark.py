@@ -191,7 +191,7 @@ def test_models_engines_and_sizes(tmp_path: Path) -> None:
         ("int8", "openvino", (384, 480)),
         ("fp32", "onnxruntime", (384, 480)),
     ]
-    with pytest.raises(OptionError, match="stands in the benchmark more than once"):
+    with pytest.raises(OptionError, match="is in the benchmark more than once"):
         subjects_of(models * 2, [], ["int8"], ["openvino"], tmp_path)
     alone = tmp_path / "alone.onnx"
     alone.write_bytes(bundled.onnx_path(bundled.DEFAULT).read_bytes())
