@@ -16,6 +16,7 @@ from pspnet_edge import bundled
 from pspnet_edge.artifact import write_json
 from pspnet_edge.data.calibration_list import read_list, shipped_list
 from pspnet_edge.data.datasets import open_dataset
+from pspnet_edge.data.subset import evenly_spaced
 from pspnet_edge.engine.backends import open_engine
 from pspnet_edge.engine.build import build_engine
 from pspnet_edge.engine.model import prepare_model
@@ -31,11 +32,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, required=True, help="folder of CamVid")
     parser.add_argument("--runtime", default="onnxruntime")
+    parser.add_argument("--images", type=int, help="calibrate on so many of the listed images only")
     options = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for size_hw in SIZES:
-            rows.append(measured(size_hw, options.root, options.runtime, Path(folder)))
+            rows.append(measured(size_hw, options.root, options.runtime, Path(folder), options.images))
             print(rows[-1], flush=True)
     write_json(ROOT / "benchmarks" / "results" / "table_sizes.json", {"runtime": options.runtime, "rows": rows})
     page = ROOT / "docs" / "int8.md"
@@ -48,13 +50,14 @@ def main() -> None:
     page.write_text(with_section(page.read_text(), "table_sizes", "\n".join(lines)))
 
 
-def measured(size_hw: tuple[int, int], root: Path, runtime: str, folder: Path) -> dict[str, object]:
+def measured(size_hw: tuple[int, int], root: Path, runtime: str, folder: Path, count: int | None) -> dict[str, object]:
     """mIoU on the validation split: FP32, and INT8 with either table."""
     size = f"{size_hw[0]}x{size_hw[1]}"
     model = prepare_model(bundled.DEFAULT, size_hw)
     listed = shipped_list("camvid")
     assert listed is not None
     images = read_list(listed).of(open_dataset("camvid", root, "train"))
+    images = images if count is None else evenly_spaced(images, count)
     table, _ = table_from_dataset(read_model(model.path), images, dataset="camvid train")
     own = folder / f"{size}.calib.json"
     write_table(own, table)
