@@ -28,7 +28,7 @@ class Inference:
         inbox: where frames come from.
         outbox: where shots go, on lane 0; finished at the end.
         geometry: how frames go into the engine.
-        limit: stop after so many frames; None never.
+        limit: stop after this number of frames; None never.
         overlaps: whether to keep two batches in flight where the engine can. More frames per second, each of them
             later: for files.
         clock: what times are measured with.

@@ -72,7 +72,7 @@ class Lanes(Generic[Item]):
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Nobody takes any more: wake both sides."""
+        """Nothing takes frames any more: wake both sides."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

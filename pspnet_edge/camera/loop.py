@@ -1,4 +1,4 @@
-"""The loop: capture, inference and output overlap, each on threads of their own.
+"""The loop: capture, inference and output overlap, each on separate threads.
 
     source 0 ──► feed ──► lane ─┐
     source 1 ──► feed ──► lane ─┴─► inference thread ──► lane ──► main thread: sinks

@@ -82,7 +82,7 @@ def classes_of(root: Path) -> ClassList:
     """The classes of the folder.
 
     Raises:
-        DataError: there is no list of classes, or two, or it is damaged.
+        DataError: the list of classes is missing, damaged, or there are two.
     """
     text, structured = root / "classes.txt", root / "classes.json"
     if text.exists() and structured.exists():

@@ -214,5 +214,5 @@ def _target(board: dict[str, Any], folder: Path) -> Target:
 
 
 def _toml() -> Any:
-    # Python 3.10 has none of its own.
+    # Python 3.10 has none.
     return require("tomllib" if available("tomllib") else "tomli", "read a fleet file")

@@ -1,4 +1,4 @@
-"""A process of its own for one task of a benchmark: what it opens and allocates is its own, and gone at its end.
+"""A separate process for one task of a benchmark: what it opens and allocates is gone at its end.
 
 ``run_task`` starts ``python -m pspnet_edge.measure.worker TASK``, the task as JSON, and reads lines of JSON:
 ``{"done": n}`` while it works, and at last ``{"result": …}`` or ``{"error": sentence}``.

@@ -21,7 +21,7 @@ _MOBILENET = "mobilenetv3_large_100"
 class Backbone(Protocol):
     """An ``nn.Module`` that turns an image into features.
 
-    ``mean`` and ``std`` are what its input is normalised with, RGB in 0–255; ``channels`` are those of its features;
+    ``mean`` and ``std`` are what its input is normalized with, RGB in 0–255; ``channels`` are those of its features;
     ``output_stride`` is the stride of the last of them.
     """
 
@@ -31,7 +31,7 @@ class Backbone(Protocol):
     output_stride: int
 
     def __call__(self, x: Tensor) -> list[Tensor]:
-        """Normalised ``float [N, 3, H, W]`` → features, shallow first; the aux head reads the last but one."""
+        """Normalized ``float [N, 3, H, W]`` → features, shallow first; the aux head reads the last but one."""
 
     def load_imagenet(self) -> None:
         """Replace the random weights by ImageNet's."""
@@ -67,7 +67,7 @@ class EfficientNetLite(nn.Module):
     """EfficientNet-Lite features at the strides 4, 8 and 16 and the deepest layer.
 
     Source: M. Tan and Q. V. Le, EfficientNet, ICML 2019, in the Lite form (no squeeze-excite, ReLU6), through timm.
-    Input is normalised as ``(rgb - 127) / 128`` with RGB in 0–255.
+    Input is normalized as ``(rgb - 127) / 128`` with RGB in 0–255.
     """
 
     mean: tuple[float, ...] = (127.0, 127.0, 127.0)

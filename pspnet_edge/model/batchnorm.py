@@ -11,7 +11,7 @@ from .pspnet import PSPNet
 
 
 def synchronised(model: PSPNet) -> PSPNet:
-    """The model with every BatchNorm made a SyncBatchNorm that shares its weights; it trains on GPUs alone.
+    """The model with every BatchNorm made a SyncBatchNorm that shares its weights; it trains only on GPUs.
 
     timm's conversion rather than PyTorch's, which would lose the activation that timm's BatchNorm layers hold.
     """
@@ -21,7 +21,7 @@ def synchronised(model: PSPNet) -> PSPNet:
 
 
 def freeze_statistics(model: PSPNet) -> None:
-    """Let every BatchNorm normalise by its stored statistics; ``model.train()`` undoes it."""
+    """Let every BatchNorm normalize by its stored statistics; ``model.train()`` undoes it."""
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.eval()

@@ -60,7 +60,7 @@ class Preset:
     """How everything is resized, the logits to the input too."""
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
-    """What the input is normalised with, RGB in 0–255; empty for the backbone's own."""
+    """What the input is normalized with, RGB in 0–255; empty for the backbone's."""
     stages: int = 4
     stem_widths: tuple[int, ...] = ()
     contract_dilation: bool = False
@@ -199,7 +199,7 @@ class PSPNet(nn.Module):
         return math.lcm(*bins) * self.backbone.output_stride * self.shape.trunk_divisor
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalised RGB ``float [N, C, H, W]`` → logits ``float [N, classes, ⌈H/s⌉, ⌈W/s⌉]``.
+        """Normalized RGB ``float [N, C, H, W]`` → logits ``float [N, classes, ⌈H/s⌉, ⌈W/s⌉]``.
 
         ``s`` is ``logits_stride``.
         """
@@ -288,7 +288,7 @@ class PSPNet(nn.Module):
 
 def _shape(preset: str, changes: Mapping[str, Any]) -> Preset:
     if preset not in PRESETS and not (preset == IMPORTED and changes):
-        raise OptionError(f"there is no model {preset!r}: choose one of {', '.join(sorted(PRESETS))}")
+        raise OptionError(f"unknown network {preset!r}: choose one of {', '.join(sorted(PRESETS))}")
     known = {field.name for field in fields(Preset)}
     unknown = sorted(set(changes) - known)
     if unknown:

@@ -41,7 +41,7 @@ def quantise(model: PSPNet, dataset: Dataset) -> None:
 
 
 def _lossless_range(model: PSPNet) -> float | None:
-    """The range in which a step is one grey level of a frame; None where normalisation leaves no such range.
+    """The range in which a step is one grey level of a frame; None where normalization leaves no such range.
 
     It is ``graph/quantize.pixel_steps`` for a network that is no graph yet.
     """

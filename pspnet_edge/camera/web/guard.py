@@ -69,7 +69,7 @@ class Guard:
         self._cookie = f"pspnet_edge_{port}"
 
     def install(self, app: web.Application) -> None:
-        """Stand before every handler of ``app``, the one for unknown paths too."""
+        """Check each request before any handler of ``app`` runs, the one for unknown paths too."""
         app.middlewares.append(self._checked)
         app.on_response_prepare.append(self._sign)
 

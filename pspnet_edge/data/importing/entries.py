@@ -55,7 +55,7 @@ def load_json(path: Path) -> Any:
 
 
 def dictionaries(values: Any) -> list[dict[str, Any]]:
-    """The dictionaries in a list; nothing where there is no list."""
+    """The dictionaries in a list; nothing where it is not a list."""
     return [value for value in values if isinstance(value, dict)] if isinstance(values, list) else []
 
 

@@ -83,7 +83,7 @@ def read_camvid(root: Path, options: ReadOptions) -> Source:
 
 
 def read_colours(root: Path, options: ReadOptions) -> Source:
-    """Images and colour masks in folders of their own, with a list of colours."""
+    """Images and colour masks in separate folders, with a list of colours."""
     source = _source("colours", _colours(root, options))
     layout = layout_of(root)
     return _paired(source, root, [path for paths in layout.masks.values() for path in paths], options)

@@ -67,7 +67,7 @@ class Inert:
 
 
 def named_inert(module: str, name: str) -> Any:
-    """A class of its own for each name, as PyTorch's reader tells them apart by it."""
+    """A separate class for each name, as PyTorch's reader tells them apart by it."""
     return type(f"{module}.{name}", (Inert,), {})
 
 

@@ -84,6 +84,6 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     safetensors = require("safetensors.torch", "read a safetensors file")
     try:
         tensors: dict[str, Tensor] = safetensors.load_file(str(path), device="cpu")
-    except Exception as error:  # the package has an error class of its own
+    except Exception as error:  # the package has its own error class
         raise ModelError(f"{path} is damaged or cut short ({error}): copy it again") from error
     return tensors

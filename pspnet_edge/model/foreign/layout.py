@@ -285,7 +285,7 @@ def _identity_norm(kind: str, own: Tensor) -> Tensor:
 
 
 def _usual_order(fuse: Tensor, model: PSPNet, layout: Layout) -> Tensor:
-    """The fusion's input channels in our order: the features, then the bins as their branches stand."""
+    """The fusion's input channels in our order: the features, then the bins in the order of their branches."""
     width, count = model.shape.pyramid_width, len(model.shape.bins)
     features = fuse.shape[1] - width * count
     if layout.features_last:

@@ -26,7 +26,7 @@ _NAMES = (
     (r"aux_head\.2", r"auxiliary_head.conv_seg"),
 )
 _SHALLOW_STEM = ((r"backbone\.stem\.0", r"backbone.conv1"), (r"backbone\.stem\.1", r"backbone.bn1"))
-# In front of the convolution of such a shortcut stands an average pooling, which has a place but no weights.
+# An average pooling comes before the convolution of such a shortcut; it has a place but no weights.
 _AVERAGE_SHORTCUT = (
     (r"(backbone\..+)\.downsample\.0", r"\1.downsample.1"),
     (r"(backbone\..+)\.downsample\.1", r"\1.downsample.2"),

@@ -1,4 +1,4 @@
-"""What a path that is given stands for: a file, a folder of ``save_pretrained``, or CSAIL's pair of files."""
+"""What a given path means: a file, a folder of ``save_pretrained``, or CSAIL's pair of files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Given:
 
 
 def find_given(path: Path, decoder: Path | None) -> Given:
-    """The files that a path stands for.
+    """The files that a path means.
 
     Raises:
         ModelError: a folder without weights, or with several.

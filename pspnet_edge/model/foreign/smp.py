@@ -72,7 +72,7 @@ _COMMON = (
 
 
 def layout(weights: ForeignWeights, meta: Mapping[str, Any], settings: Settings, encoder: str | None = None) -> Layout:
-    """No dilation; the decoder reads one stage, by default the third, and the later ones stand unused in the file."""
+    """No dilation; the decoder reads one stage, by default the third, and the later ones are in the file unused."""
     _ensure_known_decoder(weights)
     encoder = encoder or settings.get("encoder_name")
     assumed = ["align_corners=True"]

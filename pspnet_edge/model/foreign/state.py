@@ -1,4 +1,4 @@
-"""Which of the tensors in a file are the network: the state dict among what stands beside it, without its prefix."""
+"""Which of the tensors in a file are the network: the state dict among what is saved with it, without its prefix."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def _within(
 
 
 def _prefixes(tensors: Mapping[str, Tensor]) -> list[str]:
-    """What stands before the markers of pyramid pooling modules, in the order of the file."""
+    """What comes before the markers of pyramid pooling modules, in the order of the file."""
     found: dict[str, None] = {}
     for key in tensors:
         for marker in _MARKERS:
