@@ -214,5 +214,5 @@ def _target(board: dict[str, Any], folder: Path) -> Target:
 
 
 def _toml() -> Any:
-    # Python 3.10 has none.
+    # Python 3.10 brings no TOML reader.
     return require("tomllib" if available("tomllib") else "tomli", "read a fleet file")

@@ -75,6 +75,18 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
+def test_systemd_takes_the_units_of_updates_and_clocks(tmp_path: Path) -> None:
+    places = []
+    for name in ("pspnet-edge-update.service", "pspnet-edge-update.timer", "pspnet-edge-clocks.service"):
+        text = (JETSON / name).read_text(encoding="utf-8")
+        for program in ("/opt/pspnet-edge/bin/pspnet-edge", "/usr/bin/jetson_clocks"):
+            text = text.replace(program, "/bin/true")
+        places.append(tmp_path / name)
+        places[-1].write_text(text)
+    done = lint("systemd-analyze", "apt-get install -y systemd", "verify", "--man=no", *places)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize(
     "fault",
     [("WatchdogSec=60", "WatchdogSec=soon"), ("Restart=always", "Restart=ever"), ("ProtectHome=", "ProtectHouse=")],
@@ -134,7 +146,10 @@ def commands_in(path: Path) -> list[list[str]]:
 
 FILES = [
     *(ROOT / "docs" / name for name in ("deploy.md", "jetson.md", "doctor.md", "tensorrt.md")),
-    *(JETSON / name for name in ("Dockerfile", "pspnet-edge.service", "pspnet-edge.env", "setup.sh")),
+    *(
+        JETSON / name
+        for name in ("Dockerfile", "pspnet-edge.service", "pspnet-edge.env", "pspnet-edge-update.service", "setup.sh")
+    ),
 ]
 
 
