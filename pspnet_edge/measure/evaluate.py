@@ -50,7 +50,8 @@ def evaluate_engine(
             ignored.
 
     Returns:
-        ``miou``, ``per_class_iou`` by class name, ``pixel_accuracy``, ``coverage`` (share of the labelled pixels that
+        ``miou``, ``per_class_iou`` by class name, ``confusion_matrix`` (pixels, a row per label and a
+        column per prediction), ``pixel_accuracy``, ``coverage`` (share of the labelled pixels that
         the engine did not leave unknown, and on which the rest is measured), ``images``, ``compute_ms`` (median time of
         one batch in the engine), ``processes``, and ``times_ms``: mean wall time an image of the process that took
         longest, as ``total`` and its parts ``load`` (waiting for the image), ``infer`` and ``confusion``.
@@ -76,6 +77,7 @@ def evaluate_engine(
     return {
         "miou": matrix.miou(),
         "per_class_iou": dict(zip(labels.classes, matrix.iou().tolist())),
+        "confusion_matrix": matrix.counts.tolist(),
         "pixel_accuracy": matrix.pixel_accuracy(),
         "coverage": judged / (judged + unsure) if judged + unsure else float("nan"),
         "images": len(dataset),

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..lazy import require
+from .published import comparable
 
 RUNTIME_COLOURS = {
     "openvino": "#0072B2",
@@ -80,20 +81,28 @@ _LABELS = {
 
 def tradeoff(report: Report, narrow: bool) -> Any:
     """FPS against mIoU: what was measured with its Pareto front, and the same beside published figures."""
+    others = comparable(report)
+    report = {**report, "published": others}
+    rows = [row for row in report["rows"] if row["miou"] is not None]
+    beside = bool(others or any(entry.get("miou") is not None for entry in report["estimates"]))
+    height = 4.4 if not beside and narrow else 9.6 if narrow else 6.0 if beside else 4.6
     figure = require("matplotlib.figure", "draw a report").Figure(
-        figsize=(3.6, 9.6) if narrow else (12.0, 6.0), layout="constrained"
+        figsize=(3.6 if narrow else 12.0, height), layout="constrained"
     )
+    if not beside:
+        _measured_panel(figure.subplots(), rows, report["pareto"])
+        _legend(figure, rows, report, narrow)
+        return figure
     if narrow:
         measured, context, devices = figure.subplots(3, 1, height_ratios=(1.15, 1.25, 0.6))
     else:
         axes = figure.subplot_mosaic("MC;MD", width_ratios=(1, 1.15), height_ratios=(2.4, 1))
         measured, context, devices = axes["M"], axes["C"], axes["D"]
     devices.sharex(context)
-    rows = [row for row in report["rows"] if row["miou"] is not None]
     _measured_panel(measured, rows, report["pareto"])
     _context_panel(context, rows, report)
     _devices_panel(devices, report, narrow)
-    _legend(figure, rows, bool(report["estimates"]), narrow)
+    _legend(figure, rows, report, narrow)
     return figure
 
 
@@ -168,7 +177,8 @@ def _measured_panel(axes: Axes, rows: Sequence[dict[str, Any]], front: Sequence[
 
 def _context_panel(axes: Axes, rows: Sequence[dict[str, Any]], report: Report) -> None:
     """Measured and published in one; what was published with an mIoU alone, on the same data, is at the right edge."""
-    axes.set_title("Beside published figures" + (" and estimates" if report["estimates"] else ""))
+    beside = ["published figures"] * bool(report["published"]) + ["estimates"] * bool(report["estimates"])
+    axes.set_title("Beside " + " and ".join(beside))
     axes.set_ylabel("mIoU, %")
     for row in rows:
         _point(axes, row, size=26, bold=False)
@@ -209,12 +219,13 @@ def _devices_panel(axes: Axes, report: Report, narrow: bool) -> None:
             _write(axes, str(entry["number"]), (entry["fps"], place), (4, 2))
     axes.set_yticks(range(len(devices)), [device.removeprefix("Jetson ") for device, _ in devices], fontsize="small")
     axes.set_ylim(len(devices) - 0.4, -0.7)
-    axes.set_title("Published FPS on Jetsons, other networks", fontsize="medium", fontweight="normal")
+    if devices:
+        axes.set_title("Published FPS of other networks", fontsize="medium", fontweight="normal")
     axes.set_xscale("log")
     known = [*speeds, *report["rows"], *report["estimates"]]
     known += [entry for entry in report["published"] if entry.get("miou") and entry.get("fps")]
     axes.set_xlim(min(entry["fps"] for entry in known) / 1.5, 1.6 * max(entry["fps"] for entry in known))
-    axes.set_xlabel("FPS, logarithmic" + ("" if narrow else "; grey: published, on other devices"))
+    axes.set_xlabel("FPS, logarithmic" + ("" if narrow or not report["published"] else "; grey: published"))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
 
 
@@ -266,7 +277,7 @@ def _point(axes: Axes, row: dict[str, Any], *, size: float, bold: bool) -> None:
     )
 
 
-def _legend(figure: Any, rows: Sequence[dict[str, Any]], estimates: bool, narrow: bool) -> None:
+def _legend(figure: Any, rows: Sequence[dict[str, Any]], report: Report, narrow: bool) -> None:
     line = require("matplotlib.lines", "draw a report").Line2D
 
     def key(marker: str, colour: str, text: str, edge: str | None = None) -> Any:
@@ -283,8 +294,9 @@ def _legend(figure: Any, rows: Sequence[dict[str, Any]], estimates: bool, narrow
         if any(row["precision"] == precision for row in rows)
     ]
     keys.append(line([], [], color=_INK, linewidth=1.1, linestyle=(0, (4, 2)), label="Pareto front"))
-    keys.append(key("D", "none", "published", _GREY))
-    if estimates:
+    if report["published"]:
+        keys.append(key("D", "none", "published", _GREY))
+    if any(entry.get("miou") is not None for entry in report["estimates"]):
         keys.append(key("o", "none", "estimate", _ESTIMATE))
     place = "outside upper center" if narrow else "outside lower center"
     figure.legend(handles=keys, loc=place, ncols=3 if narrow else len(keys), frameon=False, handletextpad=0.3)

@@ -49,7 +49,11 @@ def document(
         "options": {
             "rounds": protocol.rounds,
             "seconds": protocol.seconds,
-            "images": {"dataset": images["dataset"], "split": images["split"]},
+            "images": {
+                "dataset": images["dataset"],
+                "split": images["split"],
+                "folder": Path(images["root"]).resolve().name if images["root"] else None,
+            },
             "video": video,
         },
         "environment": machine,

@@ -14,11 +14,13 @@ from ..document import read_document
 from ..lazy import available, require
 from ..records import finite
 from . import charts
+from .published import comparable, published
 from .shape import REPORT
 from .tables import (
     ESTIMATE_COLUMNS,
     PUBLISHED_COLUMNS,
     class_groups,
+    confusions,
     environment_facts,
     findings,
     percent,
@@ -31,15 +33,10 @@ KIND = "benchmark"
 PICTURES = "samples"
 """Folder of the sample overlays beside report.json, which the page carries inside itself."""
 
+__all__ = ["can_draw", "html", "json_text", "markdown", "published", "read_report", "write_report"]
+
 _PAGE = Path(__file__).parent / "page"
 Report = dict[str, Any]
-
-
-def published() -> list[dict[str, Any]]:
-    """What others published, each with the number under which charts and tables name it."""
-    content = json.loads((Path(__file__).parent / "published.json").read_text(encoding="utf-8"))
-    entries: list[dict[str, Any]] = content["entries"]
-    return [{"number": number, **entry} for number, entry in enumerate(entries, 1)]
 
 
 def can_draw() -> bool:
@@ -109,7 +106,8 @@ def markdown(report: Report) -> str:
     if report["estimates"]:
         lines += ["", "## Estimates, nothing of which was measured", ""]
         lines += _table(ESTIMATE_COLUMNS, report["estimates"])
-    lines += ["", "## Published by others, on the devices named", "", *_table(PUBLISHED_COLUMNS, report["published"])]
+    if others := comparable(report):
+        lines += ["", "## Published by others, on the devices named", "", *_table(PUBLISHED_COLUMNS, others)]
     lines += ["", "## Where and how", ""]
     lines += [f"- {name}: {text}" for name, text in environment_facts(report)]
     lines += ["", "```sh", report["command"], "```", ""]
@@ -141,9 +139,11 @@ def html(report: Report, pictures: Path) -> str:
         findings=findings(report),
         columns=result_columns(report),
         class_groups=class_groups(report),
+        confusions=confusions(report),
         samples=_with_pictures(report["samples"], pictures),
         labels=_legend(report),
         estimate_columns=ESTIMATE_COLUMNS,
+        published=comparable(report),
         published_columns=PUBLISHED_COLUMNS,
         environment=environment_facts(report),
         hashes=report["rows"],

@@ -91,6 +91,7 @@ def _quality(entry: Measured, measured: Sequence[Measured]) -> dict[str, Any]:
         "agreement": entry.agreement,
         "pixel_accuracy": score.get("pixel_accuracy"),
         "per_class_iou": score.get("per_class_iou"),
+        "confusion_matrix": score.get("confusion_matrix"),
         "images": score.get("images"),
     }
 

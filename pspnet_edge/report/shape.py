@@ -43,7 +43,11 @@ _ROW = Record(
         "int8_mac_fraction": Optional(_SHARE),
         "power": Optional(Record({"watts": Optional(Number()), "fps_per_watt": Optional(Number())})),
     },
-    {"flavour": Optional(Text(50)), "runtime_version": Text(200)},
+    {
+        "confusion_matrix": Optional(List(List(Number(0, whole=True), 1, 254), 1, 254)),
+        "flavour": Optional(Text(50)),
+        "runtime_version": Text(200),
+    },
 )
 _ESTIMATE = Record(
     {"model": Text(1000), "precision": Text(50), "size": _SIZE, "board_title": Text(200), "fps": _FIGURE},

@@ -41,11 +41,18 @@ def summary_lines(report: Report) -> list[str]:
     options, machine = report["options"], report["environment"]
     images = options["images"]
     name = f"{images['dataset']} {images['split']}" if images["dataset"] else "images without labels"
+    if images.get("folder"):
+        name = f"{images['folder']} ({name})"
     counts = {row["images"] for row in report["rows"] if row["images"]}
     many = f", {max(counts)} images" if counts else ""
     where = machine["board"] or f"{machine['processor']}, {machine['cores']} cores"
     busy = machine["load_at_start"] > BUSY * machine["cores"]
+    models = list(dict.fromkeys(row["model"] for row in report["rows"]))
+    labels = report["label_set"]
+    classes = f" {len(labels['classes'])} classes: {', '.join(labels['classes'][:30])}" if labels else ""
+    more = "…" if labels and len(labels["classes"]) > 30 else "."
     return [
+        f"{'Model' if len(models) == 1 else 'Models'}: {', '.join(models)}.{classes}{more if classes else ''}",
         f"{len(report['rows'])} engines on {where}; mIoU on {name}{many}; latency in {options['rounds']} interleaved "
         f"rounds of {options['seconds']:g} s, each in a fresh process. pspnet-edge {machine['pspnet_edge']}, "
         f"{report['made_at'][:10]}.",
@@ -79,7 +86,7 @@ def result_columns(report: Report) -> Columns:
     ]
     if any(row["miou"] is not None for row in rows):
         columns.append(("mIoU", lambda row: percent(row["miou"])))
-        columns.append(("change", lambda row: points(row["miou_change"])))
+        columns.append(("change, pp", lambda row: points(row["miou_change"]).removesuffix(" pp")))
     if any(row["agreement"] is not None for row in rows):
         columns.append(("pixels as FP32", lambda row: percent(row["agreement"])))
     if any(row["power"] for row in rows):
@@ -142,6 +149,33 @@ def class_groups(report: Report) -> list[dict[str, Any]]:
     return found
 
 
+_MOST_CLASSES = 32
+"""Of a confusion matrix on the page; a larger one is only in report.json."""
+
+
+def confusions(report: Report) -> list[dict[str, Any]]:
+    """The confusion matrices of the engines on the front, most accurate first, as shares of each label's pixels.
+
+    Returns:
+        ``title``; ``classes``; ``rows``: each with ``class`` and ``shares``, None where no pixel has that label.
+    """
+    labels = report["label_set"]
+    found = []
+    for row in sorted(report["rows"], key=lambda row: -(row["miou"] or 0)):
+        counts = row.get("confusion_matrix")
+        if row["id"] not in report["pareto"] or not counts or not labels or len(counts) > _MOST_CLASSES:
+            continue
+        names = labels["classes"]
+        if len(names) != len(counts) or any(len(line) != len(counts) for line in counts):
+            continue
+        rows = [
+            {"class": name, "shares": [count / sum(line) if sum(line) else None for count in line]}
+            for name, line in zip(names, counts)
+        ]
+        found.append({"title": _name(row, report), "classes": names, "rows": rows})
+    return found
+
+
 def environment_facts(report: Report) -> list[tuple[str, str]]:
     """The environment and the options as pairs of words, what is unknown left out."""
     machine, options = report["environment"], report["options"]
@@ -178,11 +212,11 @@ def percent(value: float | None) -> str:
 
 
 def points(value: float | None) -> str:
-    """A difference of fractions as percentage points with a sign; a dash for None."""
+    """A difference of fractions in percentage points, ``−0.01 pp``; a dash for None."""
     if value is None:
         return "–"
     # Rounded first: a change of −0.000001 is no change.
-    return f"{round(100 * value, 2) + 0.0:+.2f}".replace("-", "−")
+    return f"{round(100 * value, 2) + 0.0:+.2f} pp".replace("-", "−")
 
 
 def estimated_fps(entry: dict[str, Any]) -> str:

@@ -1,0 +1,41 @@
+"""Figures that others published, and which of them a report can be compared with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+Report = dict[str, Any]
+
+
+def published() -> list[dict[str, Any]]:
+    """What others published, each with the number under which charts and tables name it."""
+    content = json.loads((Path(__file__).parent / "published.json").read_text(encoding="utf-8"))
+    entries: list[dict[str, Any]] = content["entries"]
+    return [{"number": number, **entry} for number, entry in enumerate(entries, 1)]
+
+
+def comparable(report: Report) -> list[dict[str, Any]]:
+    """The published figures that a reader can compare with this report.
+
+    mIoU on the same data and split; for such data also speeds on the report's board, or on one that it estimates.
+    """
+    images = report["options"]["images"]
+    here = (images.get("dataset"), images.get("split"))
+    known = report["published"]
+    same = [entry for entry in known if entry.get("miou") and (entry.get("dataset"), entry.get("split")) == here]
+    if not same:
+        return []
+    boards = [report["environment"]["board"], *(entry["board_title"] for entry in report["estimates"])]
+    titles = [_joined(board) for board in boards if board]
+    return [
+        entry
+        for entry in known
+        if entry in same
+        or (not entry.get("miou") and entry.get("fps") and any(_joined(entry["device"]) in title for title in titles))
+    ]
+
+
+def _joined(text: str) -> str:
+    return text.replace(" ", "").lower()
