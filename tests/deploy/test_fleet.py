@@ -10,9 +10,10 @@ import shutil
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -232,6 +233,28 @@ def test_a_word_that_a_shell_would_run_reaches_the_board_as_it_is(boards: Boards
     facts = Remote(board.target, boards.ssh_config).call(["deploy", "$(touch hit); `touch hit` 'x", "--json"], print)
     assert "$(touch hit)" in facts["error"]["problem"]
     assert not list(board.home.rglob("hit"))
+
+
+@pytest.mark.slow
+def test_the_toolkit_is_installed_from_wheels_without_a_network(
+    boards: Boards, pack_path: Path, tmp_path: Path
+) -> None:
+    board = boards.boards[0]
+    wheels, venv = tmp_path / "wheels", board.home / "pspnet-edge"
+    subprocess.run([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(wheels), str(ROOT)], check=True)
+    subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
+    # What the toolkit needs is there already, as on a board that is updated.
+    site = next(venv.glob("lib/python*/site-packages"))
+    (site / "needs.pth").write_text(sysconfig.get_path("purelib"))
+    target = replace(board.target, command="pspnet-edge/bin/pspnet-edge")
+    orders = Orders(("--list",), None, wheelhouse=wheels, ssh_config=boards.ssh_config)
+    run_fleet([target], orders, print_nothing)
+    assert (venv / "bin/pspnet-edge").is_file()
+    assert (site / "pspnet_edge/deploy/remote.py").is_file()
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(DeployError, match="holds no wheel"):
+        run_fleet([target], replace(orders, wheelhouse=empty), print_nothing)
 
 
 def print_nothing(board: str, line: str) -> None:
