@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
 def benchmark(
     models: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[MODEL]…", help="Bundled names, .onnx, .pt or engine files; left out, the default."),
+        typer.Argument(metavar="[MODEL]…", help="Bundled names, .onnx, .pt, .pspnet or engine files."),
     ] = None,
     precision: Annotated[
         list[str] | None, typer.Option(metavar="fp32|fp16|int8", help="Repeat it, or join with commas. Default: all.")
@@ -67,6 +67,14 @@ def benchmark(
     """Measure latency, mIoU, size and memory side by side; write report.html, .md, .json and .png.
 
     --estimate without -o, --dataset, --root, --input, --against or --from measures nothing and answers at once.
+
+    Examples:
+
+      pspnet-edge benchmark runs/a/best.pt runs/b/best.pt --root my_data
+
+      pspnet-edge benchmark --precision fp32,int8 -o now --against last/report.json
+
+      pspnet-edge benchmark --estimate orin-nano
     """
     from ..lazy import install_command
     from ..report.compare import compare

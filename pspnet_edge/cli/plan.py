@@ -39,7 +39,11 @@ def plan(
 ) -> None:
     """Choose the most accurate model, size and precision that reaches a frame rate, and print the commands.
 
-    Example: pspnet-edge plan --board orin-nano --fps 30 --camera 720x1280 --cameras 2
+    Examples:
+
+      pspnet-edge plan --board orin-nano --fps 30 --camera 720x1280 --cameras 2
+
+      pspnet-edge plan --board orin-nano --fps 30 --report report/report.json
     """
     from ..api.planning import plan as make_plan
 

@@ -20,6 +20,7 @@ from ..graph.quantize import convolution_macs
 from ..lazy import require
 from .store import Store
 
+_MODELS = (".onnx", ".pt", ".pspnet")
 Size = tuple[int, int]
 _EXPORT_SIZE: Size = (384, 480)
 
@@ -50,7 +51,7 @@ def models_at_sizes(
     """Find or export every model at every size.
 
     Args:
-        names: bundled names, ``.onnx``, ``.pt`` or engine files; none is the default bundled model.
+        names: bundled names, ``.onnx``, ``.pt``, ``.pspnet`` or engine files; none is the default bundled model.
         sizes: height and width; none is each model's own.
         calibration: a table for models that have none of their own.
         work: folder for exported models.
@@ -66,11 +67,11 @@ def models_at_sizes(
     """
     models: list[tuple[Model, Size]] = []
     engines: list[Path] = []
-    given = [name for name in names if name not in bundled.names() and Path(name).suffix in (".onnx", ".pt")]
+    given = [name for name in names if name not in bundled.names() and Path(name).suffix in _MODELS]
     labels = distinct_names({name: (bundled.name_of(Path(name)), Path(name)) for name in given})
     for name in names or [bundled.DEFAULT]:
         path = Path(name)
-        if name not in bundled.names() and path.is_file() and path.suffix not in (".onnx", ".pt"):
+        if name not in bundled.names() and path.is_file() and path.suffix not in _MODELS:
             engines.append(path)
             continue
         if path.suffix == ".pt" and name not in bundled.names():

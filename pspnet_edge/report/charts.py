@@ -1,7 +1,7 @@
 """The charts of a report, drawn by matplotlib: as SVG for the page, wide and narrow, and as PNG.
 
 Colours are Okabe and Ito's, which stay apart for every kind of colour blindness; a runtime has its colour, a precision
-its marker, so that neither is told by colour alone.
+its marker, so that neither depends only on colour.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def png(report: Report) -> bytes:
 
 
 _LABELS = {
-    "tradeoff": "Frames a second against mIoU, with the Pareto front and published figures",
+    "tradeoff": "Frames per second against mIoU, with the Pareto front and published figures",
     "latencies": "Distribution of latency of each engine, alone and in the whole loop",
 }
 
@@ -107,16 +107,16 @@ def tradeoff(report: Report, narrow: bool) -> Any:
 
 
 def latencies(report: Report, narrow: bool) -> Any:
-    """A box an engine: quartiles and median, whiskers from the 5th to the 99th percentile, alone and in the loop."""
+    """One box per engine: quartiles and median, whiskers from the 5th to the 99th percentile, alone and in the loop."""
     rows = report["rows"]
     height = 0.9 + 0.24 * len(rows)
     figure = require("matplotlib.figure", "draw a report").Figure(
         figsize=(3.6, 2 * height) if narrow else (11.0, height), layout="constrained"
     )
     alone, loop = figure.subplots(2, 1) if narrow else figure.subplots(1, 2, sharey=True)
-    _boxes(alone, rows, [row["quantiles_ms"] for row in rows], "Engine alone, ms a batch")
+    _boxes(alone, rows, [row["quantiles_ms"] for row in rows], "Engine alone, ms per batch")
     loops = [row["loop"]["quantiles_ms"] if row["loop"] else None for row in rows]
-    _boxes(loop, rows, loops, "Whole loop, decode to mask, ms a frame")
+    _boxes(loop, rows, loops, "Whole loop, decode to mask, ms per frame")
     return figure
 
 
@@ -176,7 +176,7 @@ def _measured_panel(axes: Axes, rows: Sequence[dict[str, Any]], front: Sequence[
 
 
 def _context_panel(axes: Axes, rows: Sequence[dict[str, Any]], report: Report) -> None:
-    """Measured and published in one; what was published with an mIoU alone, on the same data, is at the right edge."""
+    """Measured and published in one; what was published with only an mIoU, on the same data, is at the right edge."""
     beside = ["published figures"] * bool(report["published"]) + ["estimates"] * bool(report["estimates"])
     axes.set_title("Beside " + " and ".join(beside))
     axes.set_ylabel("mIoU, %")
@@ -210,7 +210,7 @@ def _context_panel(axes: Axes, rows: Sequence[dict[str, Any]], report: Report) -
 
 
 def _devices_panel(axes: Axes, report: Report, narrow: bool) -> None:
-    """What was published with a speed alone, a line a device; and the axis of speed of the panel above."""
+    """What was published with only a speed, one line per device; and the axis of speed of the panel above."""
     speeds = [entry for entry in report["published"] if entry.get("fps") and not entry.get("miou")]
     devices = _by_device(speeds)
     for place, (_, entries) in enumerate(devices):

@@ -7,7 +7,7 @@ its frames stay below is taken, and of the rounds the faster half. Of two runs t
 of the faster halves). It counts when it is
 
 - larger than the noise of the whole report explains, at 5 % over all its figures together (Bonferroni). The noise is
-  the usual range of a faster half, or this engine's own where it has more: from seven rounds alone none is known well;
+  the usual range of a faster half, or this engine's own where it has more: seven rounds tell neither well;
 - sure by the exact precedence test, which asks nothing of any distribution and does not mind slow rounds: so many
   rounds of one run are faster than the fastest of the other;
 - at least 5 %.
@@ -40,7 +40,7 @@ _IDENTITY = ("model", "size", "precision", "runtime")
 
 
 def compare(old: dict[str, Any], new: dict[str, Any], old_name: str) -> dict[str, Any]:
-    """Hold a report against an older one, row by row.
+    """Compare a report with an older one, row by row.
 
     Returns:
         ``old``: its name; ``changes``: a list of facts, each with ``row``, ``what``, ``change`` and ``worse``;
@@ -135,7 +135,7 @@ class _Figure:
 
     def __init__(self, row: str, scope: str, old: dict[str, Any], new: dict[str, Any]) -> None:
         self.row, self.scope, self.old, self.new = row, scope, old, new
-        # Older reports have medians alone.
+        # Older reports have only medians.
         least = "undisturbed_" if all("undisturbed_rounds_ms" in side for side in (old, new)) else ""
         times, self.references = ([side[least + key] for side in (old, new)] for key in ("rounds_ms", "reference_ms"))
         beside = [[time / unit for time, unit in zip(*rounds)] for rounds in zip(times, self.references)]

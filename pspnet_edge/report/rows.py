@@ -1,4 +1,4 @@
-"""From measurements to the rows of a report: one flat set of facts an engine."""
+"""From measurements to the rows of a report: one flat set of facts per engine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..measure.latency import over_rounds, undisturbed
 def rows_of(measured: Sequence[Measured]) -> list[dict[str, Any]]:
     """The rows of a report.
 
-    Times are ``_ms`` a batch, FPS is of the median. Of each row: ``latency_ms`` with ``p50`` (median of the rounds'
+    Times are ``_ms`` per batch, FPS is of the median. Of each row: ``latency_ms`` with ``p50`` (median of the rounds'
     medians), ``p95`` and ``p99`` (of all frames), ``spread_ms`` (quartiles and extremes of the rounds' medians), and
     the same of the whole loop below ``loop``; ``miou`` and ``miou_change`` from FP32, or ``agreement`` with FP32.
     """

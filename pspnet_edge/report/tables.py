@@ -32,7 +32,7 @@ def findings(report: Report) -> list[dict[str, str]]:
     if watts:
         thrifty = max(watts, key=lambda row: row["power"]["fps_per_watt"])
         figure = f"{thrifty['power']['fps_per_watt']:.1f} FPS/W"
-        found.append({"figure": figure, "text": f"most frames a joule: {_name(thrifty, report)}"})
+        found.append({"figure": figure, "text": f"most frames per joule: {_name(thrifty, report)}"})
     return found
 
 

@@ -91,7 +91,7 @@ def test_an_interrupted_benchmark_repeats_nothing(
     assert before.asked + after.asked == whole.asked
 
 
-def test_other_options_or_another_engine_are_measured_anew(
+def test_other_options_or_another_engine_are_measured_again(
     subjects: list[Subject], protocol: Protocol, tmp_path: Path
 ) -> None:
     measured(subjects, protocol, tmp_path, Tasks())

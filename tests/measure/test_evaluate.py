@@ -55,7 +55,7 @@ class Noise:
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         if index == self.broken:
-            raise DataError(f"image {index} is broken: mend it")
+            raise DataError(f"image {index} is broken: replace it")
         self.loaded += 1
         rng = np.random.default_rng(index)
         image = rng.integers(0, 256, (*SIZE_HW, 3), np.uint8)

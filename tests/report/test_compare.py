@@ -19,7 +19,7 @@ Rounds = tuple[np.ndarray, np.ndarray]
 def drifting(rng: np.random.Generator) -> Callable[[], Rounds]:
     """A machine a few percent faster or slower from run to run and from round to round; the reference sees most of it.
 
-    Each engine has noise of its own, and now and then a round that something else disturbed.
+    Each engine has its own noise, and now and then a round that something else disturbed.
     """
     machine = rng.normal(0, 0.03) + rng.normal(0, 0.02, ROUNDS)
 
