@@ -171,8 +171,8 @@ def quantise(method: Method, row: Row, source: Path, frames: Path, output: Path,
 
 def ours(model: ModelFile, frames: np.ndarray, flavour: str, rounding: str, channels: str) -> ModelFile:
     """What ``pspnet-edge build --precision int8`` makes of a table of `calibrate` with these options."""
-    equalise = channels == "equalised"
-    table = table_from_images(model, frames, dataset="camvid train", rounding=rounding, equalise=equalise)
+    equalize = channels == "equalised"
+    table = table_from_images(model, frames, dataset="camvid train", rounding=rounding, equalize=equalize)
     quantised = int8_model(model, table)
     return with_uint8_activations(quantised) if flavour == "uint8" else quantised
 

@@ -46,11 +46,16 @@ def calibrate(
         str,
         typer.Option(
             metavar="second-order|nearest",
-            help="Of weights: so that errors cancel on the images, or each to its nearest.",
+            help="How weights are rounded: so that errors cancel on the images, or each to the nearest value.",
         ),
     ] = "second-order",
-    equalise: Annotated[
-        bool, typer.Option(help="Stretch faint channels over the whole range in front of depthwise convolutions.")
+    equalize: Annotated[
+        bool,
+        typer.Option(
+            "--equalize/--no-equalize",
+            "--equalise/--no-equalise",  # 0.1's spelling
+            help="Stretch faint channels over the whole range in front of depthwise convolutions.",
+        ),
     ] = True,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Default: MODEL.calib.json here.")
@@ -93,7 +98,7 @@ def calibrate(
             dataset=f"{dataset} {split}",
             method=method,
             rounding=rounding,
-            equalise=equalise,
+            equalize=equalize,
             state=state,
             on_image=advance,
             say=say,
@@ -108,7 +113,7 @@ def calibrate(
         "skipped": list(skipped),
         "method": table.method,
         "rounding": rounding,
-        "equalised": len(table.stretch),
+        "equalized": len(table.stretch),
         "tensors": len(table.amax),
     }
     result(facts, as_json, f"{output}: {facts['tensors']} ranges from {table.images} images, method {method}")

@@ -40,10 +40,10 @@ def table_from_images(
     dataset: str,
     method: str = "mse",
     rounding: str = "second-order",
-    equalise: bool = True,
+    equalize: bool = True,
     on_image: Callable[[int], None] = lambda done: None,
 ) -> CalibrationTable:
-    """Run images through the FP32 model and choose a range for every tensor that is to be quantised.
+    """Run images through the FP32 model and choose a range for every tensor that is to be quantized.
 
     Only one image's activations and the histograms are in memory at a time.
 
@@ -53,11 +53,11 @@ def table_from_images(
         dataset: what the images are, kept in the table.
         method: one of ``histogram.METHODS``.
         rounding: of weights, one of ``ROUNDINGS``.
-        equalise: whether to stretch faint channels; see ``equalize``.
+        equalize: whether to stretch faint channels; see ``equalize``.
         on_image: called with the number of images done.
 
     Raises:
-        CalibrationError: there is no image, or an activation is not finite.
+        CalibrationError: no image, or an activation is not finite.
         OptionError: no such method or rounding.
     """
     ensure_method(method)
@@ -68,7 +68,7 @@ def table_from_images(
         network.measure(image, measured)
         on_image(measured.images)
     table = _table(model, measured, dataset, method)
-    return _looked_at_again(table, network, images.__getitem__, len(images), rounding, equalise)
+    return _looked_at_again(table, network, images.__getitem__, len(images), rounding, equalize)
 
 
 def table_from_dataset(
@@ -78,7 +78,7 @@ def table_from_dataset(
     dataset: str,
     method: str = "mse",
     rounding: str = "second-order",
-    equalise: bool = True,
+    equalize: bool = True,
     state: Path | None = None,
     save_every_s: float = 5.0,
     on_image: Callable[[int], None] = lambda done: None,
@@ -87,7 +87,7 @@ def table_from_dataset(
     """As ``table_from_images``, over files that may be damaged and in a process that may be killed.
 
     An image that cannot be read is named and left out. What was measured is kept in the file ``state`` every few
-    seconds; a later call for the same purpose goes on from there, to the same table, and removes it.
+    seconds; a later call for the same purpose resumes from there, to the same table, and removes it.
 
     Args:
         model: the FP32 model.
@@ -95,18 +95,18 @@ def table_from_dataset(
         dataset: what the images are, kept in the table.
         method: one of ``histogram.METHODS``.
         rounding: of weights, one of ``ROUNDINGS``.
-        equalise: whether to stretch faint channels; see ``equalize``.
+        equalize: whether to stretch faint channels; see ``equalize``.
         state: where to keep what was measured so far; None keeps nothing.
         save_every_s: seconds between two writes of ``state``.
         on_image: called with the number of images dealt with, those of an earlier call included.
-        say: called with a sentence about a bad image, or about going on from ``state``.
+        say: called with a sentence about a bad image, or about resuming from ``state``.
 
     Returns:
         The table, and the names of the images that were left out.
 
     Raises:
         DataError: more than 5 % of the images cannot be read.
-        CalibrationError: there is no image, or an activation is not finite.
+        CalibrationError: no image, or an activation is not finite.
         OptionError: no such method or rounding.
     """
     ensure_method(method)
@@ -131,12 +131,12 @@ def table_from_dataset(
         on_image(index + 1)
     table = _table(model, measured, dataset, method)
     say(f"looking again at {min(len(images), SECOND_LOOK_IMAGES)} of the images, for single weights and channels")
-    table = _looked_at_again(table, network, images.image, len(images), rounding, equalise)
+    table = _looked_at_again(table, network, images.image, len(images), rounding, equalize)
     return table, tuple(measured.skipped)
 
 
 class _WatchedNetwork:
-    """The FP32 model in ONNX Runtime, giving out every tensor that is to be quantised."""
+    """The FP32 model in ONNX Runtime, giving out every tensor that is to be quantized."""
 
     def __init__(self, model: ModelFile) -> None:
         self.tensors = quantised_tensors(model.proto)
@@ -149,7 +149,7 @@ class _WatchedNetwork:
         for name, value in self._activations(image).items():
             measured.histograms[name].add(value)
         measured.images += 1
-        # Each fingerprint takes in the one before, so that it can go on from a state that was kept.
+        # Each fingerprint takes in the one before, so that it can resume from a state that was kept.
         chained = hashlib.sha256(f"{measured.images_sha256} {image.shape}".encode())
         chained.update(image.tobytes())
         measured.images_sha256 = chained.hexdigest()
@@ -184,9 +184,9 @@ def _resumed(
         try:
             measured = read_state(state, purpose, tensors)
         except CalibrationError as error:
-            say(f"starting anew, because {error}")
+            say(f"starting again, because {error}")
         else:
-            say(f"going on from {state}: {measured.next_index} of {total} images are done")
+            say(f"resuming from {state}: {measured.next_index} of {total} images are done")
             return measured
     return Measured.nothing(tensors)
 
@@ -205,7 +205,7 @@ def _refuse_too_many(measured: Measured, total: int, state: Path | None) -> None
 
 def _table(model: ModelFile, measured: Measured, dataset: str, method: str) -> CalibrationTable:
     if measured.images == 0:
-        raise CalibrationError("there is no image to calibrate with: give a data set or a folder that holds some")
+        raise CalibrationError("no image to calibrate with: give a data set or a folder that holds some")
     amax = {name: _rounded(histogram.amax(method)) for name, histogram in measured.histograms.items()}
     amax |= {name: _rounded(step * INT8_MAX) for name, step in pixel_steps(model.proto).items() if name in amax}
     return CalibrationTable(
@@ -225,7 +225,7 @@ def _looked_at_again(
     image: Callable[[int], NDArray[np.uint8]],
     count: int,
     rounding: str,
-    equalise: bool,
+    equalize: bool,
 ) -> CalibrationTable:
     """Add the rounding of weights and the stretch of channels, chosen on images evenly spaced over all."""
 
@@ -235,17 +235,17 @@ def _looked_at_again(
             with contextlib.suppress(DataError):  # named when ranges were measured
                 yield image(position * count // chosen)
 
-    if rounding == "nearest" and not equalise:
+    if rounding == "nearest" and not equalize:
         return table
     look = network.second_look(readable())
     if rounding != "nearest":
         table = replace(table, rounding=look.roundings())
-    return look.equalised(table) if equalise else table
+    return look.equalized(table) if equalize else table
 
 
 def _ensure_rounding(rounding: str) -> None:
     if rounding not in ROUNDINGS:
-        raise OptionError(f"there is no rounding {rounding!r}: choose one of {', '.join(ROUNDINGS)}")
+        raise OptionError(f"unknown rounding {rounding!r}: choose one of {', '.join(ROUNDINGS)}")
 
 
 def _rounded(value: float) -> float:

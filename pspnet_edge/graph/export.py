@@ -94,7 +94,7 @@ def export_checkpoint(
     batch: int = 1,
     min_confidence: float | None = None,
 ) -> tuple[dict[str, Any], Path | None]:
-    """Write a checkpoint's model, its sidecar, and after quantisation-aware training its calibration table.
+    """Write a checkpoint's model, its sidecar, and after quantization-aware training its calibration table.
 
     Args:
         checkpoint: a ``.pt`` of `train` or `import`.
@@ -139,7 +139,7 @@ def export_checkpoint(
 
 
 def learned_table(model: ModelFile, network: PSPNet) -> CalibrationTable | None:
-    """The calibration table of a network after quantisation-aware training; None for one without.
+    """The calibration table of a network after quantization-aware training; None for one without.
 
     With it ``quantize.int8_model`` makes the graph that training computed. Weights are rounded to nearest, as there.
 
@@ -148,7 +148,7 @@ def learned_table(model: ModelFile, network: PSPNet) -> CalibrationTable | None:
         network: whose ranges were learned.
 
     Raises:
-        ModelError: a convolution of the graph is none of those that training quantised.
+        ModelError: a convolution of the graph is none of those that training quantized.
     """
     if network.quantiser is None:
         return None
@@ -172,7 +172,7 @@ def learned_table(model: ModelFile, network: PSPNet) -> CalibrationTable | None:
 
 
 def _readers(network: PSPNet, size_hw: tuple[int, int]) -> list[tuple[int, NDArray[np.float32]]]:
-    """Of every convolution that training quantised: the index of what it reads, and what it is told by."""
+    """Of every convolution that training quantized: the index of what it reads, and what it is told by."""
     found: list[tuple[int, NDArray[np.float32]]] = []
 
     def weight(index: int, weights: Tensor) -> Tensor:
@@ -186,7 +186,7 @@ def _readers(network: PSPNet, size_hw: tuple[int, int]) -> list[tuple[int, NDArr
 
 
 def _index_of(weights: NDArray[np.float32], readers: list[tuple[int, NDArray[np.float32]]]) -> int | None:
-    """The index of what a convolution of the graph reads; the graph has an order and names of its own."""
+    """The index of what a convolution of the graph reads; the graph has its own order and names."""
     shape = _shape_of(weights)
     for index, other in readers:
         if other.shape == shape.shape and np.allclose(other, shape, atol=1e-4):

@@ -52,7 +52,7 @@ def quantised_convolutions(graph: onnx.ModelProto) -> list[onnx.NodeProto]:
 
 
 def quantised_tensors(graph: onnx.ModelProto) -> list[str]:
-    """Names of the activations that get a scale, each once: what quantised convolutions read, then ``_shortcuts``."""
+    """Names of the activations that get a scale, each once: what quantized convolutions read, then ``_shortcuts``."""
     convolutions = quantised_convolutions(graph)
     read = [node.input[0] for node in convolutions]
     return list(dict.fromkeys([*read, *_shortcuts(GraphView(graph), {node.name for node in convolutions}).values()]))
@@ -62,7 +62,7 @@ def _shortcuts(view: GraphView, quantised: set[str]) -> dict[str, str]:
     """Residual Adds of two convolutions → the output of the one that only changes the block's input.
 
     By NVIDIA's rule a convolution that is fused with an Add gives int8 only if the Add's other input is int8 too. It
-    pays where what comes out is quantised right away.
+    pays where what comes out is quantized right away.
     """
     convolutions = {node.output[0]: node for node in view.of_kind("Conv") if node.name in quantised}
     quantised_inputs = {node.input[0] for node in convolutions.values()}
@@ -88,7 +88,7 @@ def _pooled_maps(view: GraphView) -> list[onnx.NodeProto]:
 
 
 def pixel_steps(graph: onnx.ModelProto) -> dict[str, float]:
-    """Normalised frames that int8 holds without any loss: tensor name → what one grey level is worth.
+    """Normalized frames that int8 holds without any loss: tensor name → what one grey level is worth.
 
     That is so where every channel has the same whole mean and the same deviation: a code is then a grey level. A mean
     of 127 puts levels 0–254 on codes −127–127, and 255 on the top one too.
@@ -123,7 +123,7 @@ def int8_model(model: ModelFile, table: CalibrationTable, *, keep: Iterable[str]
     Args:
         model: the FP32 model.
         table: ranges for it.
-        keep: names of convolutions to leave unquantised; None leaves those that the table names.
+        keep: names of convolutions to leave unquantized; None leaves those that the table names.
 
     Raises:
         CalibrationError: the table belongs to other weights, lacks a tensor, or holds a rounding that fits none.
@@ -193,13 +193,13 @@ class _Placer:
                     f"the calibration table has no range for tensor {name}: "
                     "recreate it with `pspnet-edge calibrate MODEL -o FILE`"
                 )
-            # A scalar: TensorRT takes a scale of shape [1] without a word and then computes in FP32.
+            # A scalar: TensorRT silently takes a scale of shape [1] and then computes in FP32.
             scale = np.array(self._amax[name] / INT8_MAX, np.float32)
             self._after[name] = self._pair(name, scale, np.array(0, np.int8), None)
         return self.pairs[name]
 
     def round_weights(self, node: onnx.NodeProto) -> None:
-        """Where the table says how, replace a convolution's weights by the codes chosen and mend its bias."""
+        """Where the table says how, replace a convolution's weights by the codes chosen and correct its bias."""
         chosen, name = self._rounding.get(node.name), node.input[1]
         if chosen is None:
             return
@@ -220,7 +220,7 @@ class _Placer:
         if len(factors) != weights.dims[0]:
             raise CalibrationError(
                 f"the calibration table stretches {len(factors)} channels of {place.tensor}, which has "
-                f"{weights.dims[0]}: make it anew with `pspnet-edge calibrate MODEL -o FILE`"
+                f"{weights.dims[0]}: recreate it with `pspnet-edge calibrate MODEL -o FILE`"
             )
         for tensor, by in ((weights, factors), (bias, factors), (after, 1 / factors)):
             values = numpy_helper.to_array(tensor)

@@ -1,4 +1,4 @@
-"""The INT8 accuracy gate: what quantisation costs, which layers cost it, and which to leave unquantized to pay less.
+"""The INT8 accuracy gate: what quantization costs, which layers cost it, and which to leave unquantized to pay less.
 
 The canonical Q/DQ graph runs in ONNX Runtime on the processor, which computes what TensorRT will.
 """
@@ -33,7 +33,7 @@ Images = Sequence[NDArray[np.uint8]]
 
 @dataclass(frozen=True)
 class LayerCost:
-    """What quantising one convolution alone does to the masks."""
+    """What quantizing one convolution alone does to the masks."""
 
     layer: str
     disagreement: float
@@ -70,7 +70,7 @@ def gated_int8_model(
     *,
     on_step: Advance = lambda done, note: None,
 ) -> tuple[ModelFile, GateResult]:
-    """Quantise, and leave the costliest convolutions unquantised until the loss is within ``max_drop``.
+    """Quantize, and leave the costliest convolutions unquantized until the loss is within ``max_drop``.
 
     Args:
         model: the FP32 model.
@@ -122,7 +122,7 @@ def layer_costs(
     *,
     on_step: Advance = lambda done, note: None,
 ) -> list[LayerCost]:
-    """What quantising each convolution alone changes in the masks, costliest first."""
+    """What quantizing each convolution alone changes in the masks, costliest first."""
     frames = [frame_at(image, model.shape_nhw[1:]) for image in images]
     exact = _masks(model.proto, frames)
     macs = convolution_macs(model.proto)

@@ -41,7 +41,7 @@ class SecondLook:
             for node, weights, patches in self._seen
         }
 
-    def equalised(self, table: CalibrationTable) -> CalibrationTable:
+    def equalized(self, table: CalibrationTable) -> CalibrationTable:
         """The table with the stretch of channels, and the ranges of what is stretched."""
         stretch, amax = {}, dict(table.amax)
         for place in self._stretches:

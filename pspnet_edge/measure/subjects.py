@@ -53,7 +53,7 @@ def models_at_sizes(
     Args:
         names: bundled names, ``.onnx``, ``.pt``, ``.pspnet`` or engine files; none is the default bundled model.
         sizes: height and width; none is each model's own.
-        calibration: a table for models that have none of their own.
+        calibration: a table for models that have none.
         work: folder for exported models.
         store: remembers what was exported.
 

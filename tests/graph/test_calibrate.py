@@ -158,7 +158,7 @@ def test_a_killed_run_goes_on_to_the_same_table(tmp_path: Path) -> None:
     table, skipped, said = calibrated(images, state)
     assert images.read[:13] == list(range(7, 20))
     assert skipped == ("002.png",)
-    assert said == [f"going on from {state}: 7 of 20 images are done"]
+    assert said == [f"resuming from {state}: 7 of 20 images are done"]
     assert table == calibrated(Pictures(20, bad=(2,)))[0]
 
 
@@ -176,7 +176,7 @@ def test_a_state_kept_for_something_else_is_not_used(tmp_path: Path, change: dic
     killed(state)
     images = change.get("images", Pictures(20))
     table, _, said = calibrated(images, state, change.get("model"), change.get("method", "percentile"))
-    assert said == [f"starting anew, because {state} was kept for {reason}"]
+    assert said == [f"starting again, because {state} was kept for {reason}"]
     assert table.images == len(images)
 
 
@@ -187,7 +187,7 @@ def test_a_damaged_state_is_not_used(tmp_path: Path, damage) -> None:
     state.write_bytes(damage(state.read_bytes()))
     table, _, said = calibrated(Pictures(20), state)
     assert len(said) == 1
-    assert said[0].startswith(f"starting anew, because {state} is damaged")
+    assert said[0].startswith(f"starting again, because {state} is damaged")
     assert table.images == 20
 
 
@@ -217,7 +217,7 @@ def test_a_killed_command_leaves_its_state_and_no_table(tmp_path: Path) -> None:
     assert state.is_file()
     assert not table.exists()
     done = subprocess.run([*command, "--images", "2"], capture_output=True, text=True, check=True)
-    assert "starting anew, because" in done.stderr
+    assert "starting again, because" in done.stderr
     assert read_table(table).images == 2
     assert not state.exists()
 

@@ -60,18 +60,18 @@ def run(graph: onnx.ModelProto, x: np.ndarray, output: str = "d") -> np.ndarray:
     return np.asarray(session.run([output], {"x": x})[0])
 
 
-def table_for(graph: onnx.ModelProto, x: np.ndarray, equalise: bool) -> CalibrationTable:
+def table_for(graph: onnx.ModelProto, x: np.ndarray, equalize: bool) -> CalibrationTable:
     watched = onnx.ModelProto()
     watched.CopyFrom(graph)
     watched.graph.output.append(helper.make_tensor_value_info("r", TensorProto.FLOAT, None))
     largest = np.abs(run(watched, x, "r")).max((0, 2, 3))
     (place,) = stretches(graph)
-    factors = stretch_factors(largest, place.ceiling) if equalise else [1.0] * CHANNELS
+    factors = stretch_factors(largest, place.ceiling) if equalize else [1.0] * CHANNELS
     amax = {"x": float(np.abs(x).max()), "r": stretched_range(largest, factors, None), "d": 1.0}
-    if equalise:
+    if equalize:
         amax["r"] = stretched_range(largest, factors, place.ceiling)
     return CalibrationTable(
-        weights_fingerprint(graph), "minmax", "noise", 1, "", amax, stretch={"r": factors} if equalise else {}
+        weights_fingerprint(graph), "minmax", "noise", 1, "", amax, stretch={"r": factors} if equalize else {}
     )
 
 
@@ -82,13 +82,13 @@ def test_faint_channels_keep_more_of_their_signal(activation: str) -> None:
     exact = run(graph, x)
     model = ModelFile(graph, "chain", CAMVID)
     errors = []
-    for equalise in (False, True):
-        quantised = int8_model(model, table_for(graph, x, equalise), keep=["c0"])
+    for equalize in (False, True):
+        quantised = int8_model(model, table_for(graph, x, equalize), keep=["c0"])
         errors.append(((run(quantised.graph, x) - exact) ** 2).mean((0, 2, 3)) / (exact**2).mean((0, 2, 3)))
-    plain, equalised = errors
-    assert equalised[3] < plain[3] / 20, "a hundredth of the range"
-    assert equalised[1] < plain[1] / 20, "a tenth of the range"
-    assert (equalised < plain * 1.5).all()
+    plain, equalized = errors
+    assert equalized[3] < plain[3] / 20, "a hundredth of the range"
+    assert equalized[1] < plain[1] / 20, "a tenth of the range"
+    assert (equalized < plain * 1.5).all()
 
 
 def test_without_quantisation_nothing_changes() -> None:
