@@ -5,7 +5,7 @@ CAMVID ?= ../shared/data/camvid
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: install demo test check zoo speed report release deploy-demo clean docs
+.PHONY: install demo test fuzz check zoo speed report release deploy-demo clean docs
 
 install: $(VENV)/.installed
 
@@ -38,6 +38,12 @@ demo: $(VENV)/.runtime
 # The fast tests; `make test SLOW=1` runs the slow ones too, as CI does.
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest $(if $(SLOW),,-m "not slow")
+
+# Damaged inputs for every reader; failures are stored in tests/corpus. AREAS="onnx video" chooses, SEED another series.
+MINUTES ?= 10
+SEED ?= 0
+fuzz: $(VENV)/.installed
+	$(BIN)/python benchmarks/fuzz.py --minutes $(MINUTES) --seed $(SEED) $(addprefix --area ,$(AREAS))
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .

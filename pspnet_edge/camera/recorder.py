@@ -49,7 +49,8 @@ class Recorder:
     """
 
     def __init__(self, path: Path, sources: Sequence[Source], warn: Callable[[str], None]) -> None:
-        path = path.with_name(time.strftime(path.name))
+        if path.name:  # "." and "/" have none
+            path = path.with_name(time.strftime(path.name))
         if path.suffix.lower() != ".mp4":
             raise OptionError(f"{path} does not end in .mp4: only that survives a power cut while it is written")
         self._sources = sources

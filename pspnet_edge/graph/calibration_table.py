@@ -25,6 +25,19 @@ from .view import GraphView
 FORMAT_VERSION = 3
 _READABLE_VERSIONS = (2, 3)
 _KIND = "calibration"
+_SHARE = Number(-1, 1)
+_GATE = Record(
+    {
+        "metric": Text(100),
+        "measured_on": Text(2000),
+        "images": Number(0, 10**9, whole=True),
+        "fp32": _SHARE,
+        "int8": _SHARE,
+        "drop": _SHARE,
+        "max_drop": Number(),
+        "left_in_float": List(Record({"layer": Text(1000), "disagreement": _SHARE})),
+    }
+)
 _SHAPE = Record(
     {
         "kind": Text(),
@@ -41,7 +54,7 @@ _SHAPE = Record(
         "stretch": Map(List(Number(1, 1e30))),
         "convolutions": Map(Record({"weights": Text(64), "reads": Text(1000)}, closed=True)),
         "kept_float": List(Text(1000)),
-        "gate": Optional(Record({})),
+        "gate": Optional(_GATE),
     },
     closed=True,
 )

@@ -58,7 +58,13 @@ def read_foreign(
     proto = parse_proto(path.read_bytes(), name, foreign=True)
     _load_external(proto, path)
     if proto.functions:
-        proto = onnx.inliner.inline_local_functions(proto)
+        try:
+            from onnx.inliner import inline_local_functions  # onnx 1.14 has none
+
+            proto = inline_local_functions(proto)
+        except (ImportError, RuntimeError, ValueError) as error:
+            reason = str(error).strip().split("\n")[0][:200]
+            raise ModelError(f"the functions in {name} cannot be inlined ({reason})", "export it without") from error
     version = opset_of(proto)
     proto = raise_opset(proto, name)
     _compute_in_fp32(proto)

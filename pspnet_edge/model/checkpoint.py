@@ -22,7 +22,7 @@ import torch
 
 from ..artifact import atomic_path
 from ..document import LABEL_SET, Anything, Map, Record, Text, Unfit, check_value
-from ..errors import ModelError
+from ..errors import ModelError, PspnetEdgeError
 from ..inputs import check_file
 from ..labels import LabelSet
 from .pspnet import PSPNet
@@ -32,6 +32,9 @@ _FORMAT = "pspnet-edge checkpoint"
 _VERSION = 1
 _SHAPE = Record({"preset": Text(200), "label_set": LABEL_SET, "facts": Map(Anything())})
 _RANGES = "quantiser.log_ranges"
+
+
+_MOST_WEIGHTS = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -80,11 +83,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except Exception as error:  # torch raises many kinds here, from zipfile's to pickle's
         reason = str(error).strip().split("\n")[0]
         raise ModelError(f"{path} is not a checkpoint that can be loaded safely ({reason})") from error
-    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+    form, version = (content.get(name) for name in ("format", "version")) if isinstance(content, dict) else (None, None)
+    if not isinstance(form, str) or form != _FORMAT:
         raise ModelError(f"{path} is not a pspnet-edge checkpoint: bring it in with `pspnet-edge import`")
-    if content.get("version") != _VERSION:
+    if not isinstance(version, int) or version != _VERSION:
         raise ModelError(
-            f"{path} has checkpoint version {content.get('version')} and this package reads {_VERSION}: train it again"
+            f"{path} has checkpoint version {str(version)[:40]} and this package reads {_VERSION}: train it again"
         )
     try:
         check_value({key: content.get(key) for key in ("preset", "label_set", "facts")}, _SHAPE, "it")
@@ -93,12 +97,43 @@ def load_checkpoint(path: Path) -> Checkpoint:
             raise Unfit("it has no weights")
     except ValueError as error:
         raise ModelError(f"the checkpoint {path} is damaged ({error})", "train it again") from error
-    model = PSPNet(content["preset"], len(label_set), content.get("architecture"))
-    if _RANGES in content["weights"]:
-        model.quantiser = Quantiser([1.0] * len(content["weights"][_RANGES]))
-    try:
-        model.load_state_dict(content["weights"])
-    except RuntimeError as error:
-        detail = str(error).strip().split("\n")[1].strip()
-        raise ModelError(f"the weights in {path} do not fit {content['preset']}: {detail}") from error
+    model = _network(path, content["preset"], len(label_set), content.get("architecture"))
+    _load_weights(path, model, content["weights"])
     return Checkpoint(model.eval(), label_set, content["facts"], content.get("training"))
+
+
+def _network(path: Path, preset: str, classes: int, changes: Any) -> PSPNet:
+    """The network that a checkpoint describes; its fields may hold anything."""
+    try:
+        if changes is not None:
+            check_value(changes, Map(Anything()), "it")
+        if changes:
+            with torch.device("meta"):  # sizes are checked before memory is taken
+                count = sum(value.numel() for value in PSPNet(preset, classes, changes).parameters())
+            if count > _MOST_WEIGHTS:
+                raise ValueError(f"{count} weights")
+        return PSPNet(preset, classes, changes)
+    except PspnetEdgeError:
+        raise
+    except Exception as error:  # torch raises many kinds for sizes that do not fit
+        reason = (str(error).strip() or type(error).__name__).split("\n")[0][:200]
+        raise ModelError(
+            f"the architecture in the checkpoint {path} is damaged ({reason})", "train it again"
+        ) from error
+
+
+def _load_weights(path: Path, model: PSPNet, weights: dict[Any, Any]) -> None:
+    try:
+        for name, value in weights.items():
+            if not isinstance(name, str) or not isinstance(value, torch.Tensor):
+                raise ValueError(f"{str(name)[:100]} is not a tensor")
+            if value.is_complex():
+                raise ValueError(f"{name} is complex")
+        if _RANGES in weights:
+            model.quantiser = Quantiser([1.0] * weights[_RANGES].numel())
+        model.load_state_dict(weights)
+    except (RuntimeError, ValueError, TypeError, AttributeError) as error:
+        lines = str(error).strip().split("\n")
+        detail = lines[min(1, len(lines) - 1)].strip()
+        detail = detail if len(detail) <= 300 else f"{detail[:300]}…"
+        raise ModelError(f"the weights in {path} do not fit {model.preset}: {detail}") from error

@@ -36,6 +36,7 @@ def report_folder(
         OutputError: the folder cannot be written.
     """
     here = output / "report.json"
+    ensure_writable(here)
     if _same(here, baseline) and overwrite:
         raise OptionError(
             f"{baseline} would be replaced by the report that is compared with it",
@@ -44,9 +45,8 @@ def report_folder(
         )
     folder = output
     if not overwrite and (not _same(here, source) or _same(here, baseline)):
-        names = itertools.chain(
-            [output], (output.with_name(f"{output.name}-{number}") for number in itertools.count(2))
-        )
+        whole = output if output.name else output.absolute()
+        names = itertools.chain([output], (whole.with_name(f"{whole.name}-{number}") for number in itertools.count(2)))
         folder = next(name for name in names if not (name / "report.json").exists())
     if folder != output:
         say(f"{output} holds a report already: this one goes into {folder} (--overwrite replaces it)")

@@ -24,6 +24,7 @@ def free_folder(folder: Path) -> Path:
     """``folder``, or ``folder-2``, ``folder-3``, … if it holds a run."""
     if not holds_run(folder):
         return folder
+    folder = folder if folder.name else folder.absolute()  # "." has no name to number
     number = 2
     while holds_run(folder.with_name(f"{folder.name}-{number}")):
         number += 1

@@ -23,6 +23,17 @@ from pspnet_edge.graph.view import GraphView
 torch = pytest.importorskip("torch")
 SIZES = [(288, 512), (540, 960), (192, 288), (200, 333)]
 
+GATE = {
+    "metric": "miou",
+    "measured_on": "scenes val",
+    "images": 2,
+    "fp32": 0.5,
+    "int8": 0.49,
+    "drop": 0.01,
+    "max_drop": 0.02,
+    "left_in_float": [],
+}
+
 
 @pytest.fixture(scope="module")
 def other_sizes(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[int, int], ModelFile]:
@@ -117,7 +128,7 @@ def test_what_the_gate_decided_travels_with_the_table(own_model: Path, tmp_path:
 def test_a_build_leaves_unquantised_what_the_table_says(own_model: Path, tmp_path: Path) -> None:
     table_path = own_model.with_suffix(".calib.json")
     chosen = ("conv_3", "conv_10")
-    write_table(table_path, replace(read_table(table_path), kept_float=chosen, gate={"metric": "miou"}))
+    write_table(table_path, replace(read_table(table_path), kept_float=chosen, gate=GATE))
     build_engine(str(own_model), "int8", "onnxruntime", tmp_path / "e.engine")
     facts = json.loads(sidecar_path(tmp_path / "e.engine").read_text())
     assert facts["kept_float"] == list(chosen)
