@@ -146,7 +146,7 @@ def calibrate(
     model: AnyPath | None = None,
     output: AnyPath | None = None,
     *,
-    dataset: str = "scenes",
+    dataset: str | None = None,
     root: AnyPath | None = None,
     split: str = "train",
     images: int | None = None,
@@ -163,7 +163,7 @@ def calibrate(
     Args:
         model: what to calibrate.
         output: the table; None is the model's name with ``.calib.json``.
-        dataset: the kind of data set, as for the command line.
+        dataset: the kind of data set, as for the command line; None is what ``root`` holds, or scenes without it.
         root: its folder; scenes needs none.
         split: never the split that quality is measured on.
         images: how many, evenly spaced; None is 128.
@@ -176,6 +176,7 @@ def calibrate(
         ModelError, OptionError, OutputError: as the names say.
     """
     from ..data.datasets import open_dataset
+    from ..data.recognize import dataset_or_scenes
     from ..data.subset import evenly_spaced
     from ..graph.calibrate import table_from_dataset
     from ..graph.calibration_table import write_table
@@ -184,6 +185,7 @@ def calibrate(
     source = prepare_model(None if model is None else os.fspath(model))
     path = Path(f"{source.name}.calib.json") if output is None else Path(output)
     ensure_writable(path)
+    dataset = dataset_or_scenes(dataset, _path(root))
     chosen = evenly_spaced(open_dataset(dataset, _path(root), split), images or _DEFAULT_IMAGES)
     state = path.with_name(f"{path.name}.partial")
     with progress("calibrate", len(chosen)) as advance:
@@ -203,9 +205,9 @@ def calibrate(
 def evaluate(
     engine: AnyPath | None = None,
     *,
-    dataset: str = "scenes",
+    dataset: str | None = None,
     root: AnyPath | None = None,
-    split: str = "test",
+    split: str | None = None,
     precision: WantedPrecision = "auto",
     runtime: WantedRuntime = "auto",
     on_image: Callable[[int], None] = lambda done: None,
@@ -219,9 +221,9 @@ def evaluate(
 
     Args:
         engine: an engine file or a model, as in ``open_engine``.
-        dataset: the kind of data set, as for the command line.
+        dataset: the kind of data set, as for the command line; None is what ``root`` holds, or scenes without it.
         root: its folder; scenes needs none.
-        split: train, val or test; for a folder also all.
+        split: train, val or test; for a folder also all. None is test, and of a folder without it val, else all.
         precision: of an engine that is built.
         runtime: of an engine that is built.
         on_image: called with the number of images that are done.
@@ -230,10 +232,12 @@ def evaluate(
         EngineError, DataError: the engine or an image cannot be used.
         OptionError: the classes of engine and data set differ.
     """
-    from ..data.datasets import open_dataset
+    from ..data.datasets import open_dataset, split_or_next
+    from ..data.recognize import dataset_or_scenes
     from ..measure.evaluate import evaluate_engine
 
-    labelled = open_dataset(dataset, _path(root), split)
+    dataset = dataset_or_scenes(dataset, _path(root))
+    labelled = open_dataset(dataset, _path(root), split or split_or_next(dataset, _path(root), "test"))
     with open_engine(engine, precision=precision, runtime=runtime) as opened:
         facts = evaluate_engine(opened, labelled, on_image=on_image)
         info = opened.info
@@ -256,9 +260,9 @@ def benchmark(
     precisions: Sequence[str] = ("fp32", "fp16", "int8"),
     sizes_hw: Sequence[Size] = (),
     runtimes: Sequence[str] = ("auto",),
-    dataset: str | None = "scenes",
+    dataset: str | None = None,
     root: AnyPath | None = None,
-    split: str = "test",
+    split: str | None = None,
     rounds: int = 7,
     seconds: float = 1.0,
     overwrite: bool = False,
@@ -277,9 +281,10 @@ def benchmark(
         precisions: each model is built in each of them.
         sizes_hw: input sizes; none means the model's own. Others need its checkpoint and torch.
         runtimes: each model is built for each of them.
-        dataset: labelled set for mIoU; None with ``root`` is a folder of images, on which masks are compared with FP32.
+        dataset: labelled set for mIoU; None is what ``root`` holds, or scenes without it. In a folder of images
+            without labels, masks are compared with FP32.
         root: folder of the data set.
-        split: of the data set.
+        split: of the data set; None is test, and of a folder without it val, else all.
         rounds: how often each engine is timed, in turn with the others.
         seconds: how long an engine is timed in a round.
         overwrite: replace a report in ``output`` instead.
@@ -288,6 +293,8 @@ def benchmark(
     Raises:
         ModelError, CalibrationError, BuildError, EngineError, DataError, OptionError, OutputError: as the names say.
     """
+    from ..data.datasets import split_or_next
+    from ..data.recognize import labelled_name
     from ..report.measured import Wanted, forget_work, measured_report
     from ..report.place import report_folder
     from ..report.render import PICTURES, write_report
@@ -295,6 +302,9 @@ def benchmark(
     if rounds < 2 or not seconds > 0:
         raise OptionError("a benchmark needs at least two rounds of some time", "raise rounds and seconds")
     folder = report_folder(Path(output), overwrite=overwrite)
+    dataset = "scenes" if dataset is None and root is None else labelled_name(dataset, _path(root))
+    if split is None:
+        split = "test" if dataset is None else split_or_next(dataset, _path(root), "test")
     wanted = Wanted(
         models=[os.fspath(model) for model in models],
         precisions=precisions,

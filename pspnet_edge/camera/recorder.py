@@ -51,6 +51,8 @@ class Recorder:
     def __init__(self, path: Path, sources: Sequence[Source], warn: Callable[[str], None]) -> None:
         if path.name:  # "." and "/" have none
             path = path.with_name(time.strftime(path.name))
+        if path.is_dir():
+            raise OptionError(f"{path} is a folder", f"give the name of a file in it, such as {path / 'overlay.mp4'}")
         if path.suffix.lower() != ".mp4":
             raise OptionError(f"{path} does not end in .mp4: only that survives a power cut while it is written")
         self._sources = sources

@@ -214,7 +214,7 @@ def _opened_camera(camera: str, settings: Settings) -> Source:
     if not device.startswith("/dev/"):
         raise OptionError(
             f"{camera!r} is not a camera",
-            "give its index, such as 0, or its device, such as /dev/video0",
+            "give its index, such as 0, or its device, such as /dev/video0; videos, folders and URLs go to --input",
             parameter="camera",
         )
     return _opened_live("v4l2", device, settings)

@@ -37,7 +37,11 @@ def benchmark(
         str | None, typer.Option(metavar="NAME", help="Labelled set for mIoU; see `evaluate`. Default: scenes.")
     ] = None,
     root: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Its folder; without --dataset a folder of images to agree on.")
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Its folder. Without --dataset: what it holds; bare images measure the agreement with FP32.",
+        ),
     ] = None,
     split: Annotated[str, typer.Option(help="Of the data set.")] = "test",
     video: Annotated[

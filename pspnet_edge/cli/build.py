@@ -65,7 +65,12 @@ def build(
     ] = None,
     root: Annotated[
         Path | None,
-        typer.Option("--root", "--data-root", metavar="DIR", help="Its folder; without --dataset, a folder of images."),
+        typer.Option(
+            "--root",
+            "--data-root",
+            metavar="DIR",
+            help="Its folder. Without --dataset: what it holds, labelled or bare images.",
+        ),
     ] = None,
     split: Annotated[str, typer.Option(help="Of the data set. Never the one that the result is reported on.")] = "val",
     scores: Annotated[

@@ -59,7 +59,7 @@ def import_(
     ignore_id: Annotated[
         int | None, typer.Option("--ignore-id", metavar="ID", min=0, help="Id in the masks that means no label.")
     ] = None,
-    split_share: Annotated[
+    train_share: Annotated[
         float | None,
         typer.Option("--split", metavar="SHARE", help="Share of images to train on, e.g. 0.8; the rest validates."),
     ] = None,
@@ -90,7 +90,7 @@ def import_(
         classes=classes,
         mapping=mapping,
         ignore_id=ignore_id,
-        train_share=split_share,
+        train_share=train_share,
         seed=seed,
         overwrite=overwrite,
         progress=progress,

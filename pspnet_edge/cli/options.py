@@ -142,14 +142,11 @@ def engine_or_default(engine: str | os.PathLike[str] | None, model: str | None, 
 def chosen_dataset(name: str | None, root: Path | None) -> str:
     """The data set that is meant: the named one, else what the folder holds, which is said; without a folder,
     scenes."""
-    if name is not None:
-        return name
-    if root is None:
-        return "scenes"
-    from ..data.recognize import recognized
+    from ..data.recognize import dataset_or_scenes
 
-    found = recognized(root)
-    say(f"{root} is read as {found}")
+    found = dataset_or_scenes(name, root)
+    if name is None and root is not None:
+        say(f"{root} is read as {found}")
     return found
 
 
@@ -165,12 +162,6 @@ def split_to_measure(name: str, root: Path | None, wanted: str) -> str:
 
 def labelled_name(name: str | None, root: Path | None) -> str | None:
     """The name of a labelled data set, or None where the folder holds bare images."""
-    from ..data.recognize import recognized
-    from ..errors import DataError
+    from ..data import recognize
 
-    if name is not None or root is None:
-        return name
-    try:
-        return recognized(root)
-    except DataError:
-        return None
+    return recognize.labelled_name(name, root)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _EXAMPLES = """
 Examples:
 
-  pspnet-edge pack mine.onnx -o mine.pspnet --dataset folder --root data --split val --max-drop 0.01
+  pspnet-edge pack mine.onnx -o mine.pspnet --root my_data --max-drop 0.01
 
   pspnet-edge pack mine.onnx -o mine.pspnet --images photos --licence LICENSE --sign pack_key
 
@@ -57,7 +57,9 @@ def pack(
         str | None, typer.Option(metavar="NAME", help="Labelled set: golden frames, mIoU, and what --max-drop needs.")
     ] = None,
     root: Annotated[Path | None, typer.Option(metavar="DIR", help="Its folder.")] = None,
-    split: Annotated[str, typer.Option(help="Of the data set, for golden frames and mIoU.")] = "test",
+    split: Annotated[
+        str, typer.Option(help="For golden frames and mIoU; of a folder that lacks it val, else all.")
+    ] = "test",
     gate_split: Annotated[str, typer.Option(help="Of the data set, for --max-drop.")] = "val",
     images: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Images without labels for golden frames and --max-drop.")
@@ -102,7 +104,7 @@ def pack(
     from ..deploy.pack import Contents, make_pack
     from ..engine.model import prepare_model
     from ..errors import OptionError
-    from .options import parse_size
+    from .options import chosen_dataset, parse_size
 
     source = prepare_model(model, parse_size(size) if size else None)
     if purpose == "triton":
@@ -124,8 +126,11 @@ def pack(
         return
     if purpose != "board":
         raise OptionError(f"unknown purpose {purpose!r}", "choose board or triton", parameter="purpose")
-    if dataset is not None and images is not None:
-        raise OptionError("--dataset and --images were given", "give one of them")
+    if (dataset is not None or root is not None) and images is not None:
+        given = "--root" if dataset is None else "--dataset"
+        raise OptionError(f"{given} and --images were given", "give one of them")
+    if root is not None:
+        dataset = chosen_dataset(dataset, root)
     contents = Contents(
         name=name,
         calibration=calibration,
@@ -155,15 +160,14 @@ def _pictures(model: Path, dataset: str | None, root: Path | None, split: str, i
     from ..data.datasets import open_dataset
     from ..data.images import ImageFiles
     from ..deploy.pack import Pictures
-    from ..errors import OptionError
     from ..graph.onnx_file import read_model
     from ..pixels import PixelFormat
+    from .options import split_to_measure
 
     pixels = PixelFormat(channels=read_model(model).channels)
     if dataset is not None:
-        return Pictures(open_dataset(dataset, root, split, pixels), dataset, split)
-    if root is not None:
-        raise OptionError("--root was given without --dataset", "name the data set, or give --images DIR")
+        part = split_to_measure(dataset, root, split)
+        return Pictures(open_dataset(dataset, root, part, pixels), dataset, part)
     return None if images is None else Pictures(ImageFiles(images, pixels), f"images in {images.name}")
 
 

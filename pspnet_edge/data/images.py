@@ -41,7 +41,9 @@ class ImageFiles(Sequence[Image]):
         self.paths = [path for path in paths if path == place or not is_litter(path.name)]
         self._wanted = pixels
         if not self.paths:
-            raise DataError(f"{place} holds no image", "put PNG or JPEG files there or name another folder")
+            below = place / "images"
+            fix = f"name its folder {below}" if below.is_dir() else "put PNG or JPEG files there or name another folder"
+            raise DataError(f"{place} holds no image", fix)
 
     @cached_property
     def pixels(self) -> PixelFormat:

@@ -63,6 +63,27 @@ def recognized(root: Path) -> str:
     )
 
 
+def dataset_or_scenes(name: str | None, root: Path | None) -> str:
+    """The data set that is meant: the named one, else what the folder holds, and without a folder ``scenes``.
+
+    Raises:
+        DataError: as ``recognized``.
+    """
+    if name is not None:
+        return name
+    return "scenes" if root is None else recognized(root)
+
+
+def labelled_name(name: str | None, root: Path | None) -> str | None:
+    """The name of a labelled data set, or None where the folder holds bare images."""
+    if name is not None or root is None:
+        return name
+    try:
+        return recognized(root)
+    except DataError:
+        return None
+
+
 def foreign_layout(root: Path) -> Foreign | None:
     """The layout of a labelling tool or another data set that ``data import`` reads; None where there is no sign
     of one."""

@@ -26,7 +26,7 @@ def pack(
     runtime: str = "auto",
     dataset: str | None = None,
     root: AnyPath | None = None,
-    split: str = "test",
+    split: str | None = None,
     images: AnyPath | None = None,
     golden: int = DEFAULT_GOLDEN,
     miou: float | None = None,
@@ -48,9 +48,9 @@ def pack(
         calibration: the table for INT8; None takes the one beside the model.
         precisions: to build on a board, the preferred first; ``auto`` is INT8 with a table, then FP16.
         runtime: computes the golden masks here.
-        dataset: labelled set that golden frames are taken from and mIoU is measured on.
+        dataset: labelled set that golden frames are taken from and mIoU is measured on; None is what ``root`` holds.
         root: its folder.
-        split: of the data set.
+        split: of the data set; None is test, and of a folder without it val, else all.
         images: a folder of images for golden frames, without labels.
         golden: how many golden frames.
         miou: measured elsewhere, 0 to 1.
@@ -61,13 +61,17 @@ def pack(
     Raises:
         ModelError, CalibrationError, BuildError, DataError, OptionError, PackError, OutputError: as the names say.
     """
-    from ..data.datasets import open_dataset
+    from ..data.datasets import open_dataset, split_or_next
     from ..data.images import ImageFiles
+    from ..data.recognize import recognized
 
     source = prepare_model(None if model is None else os.fspath(model))
     pictures = None
+    if dataset is None and root is not None:
+        dataset = recognized(Path(root))
     if dataset is not None:
-        pictures = Pictures(open_dataset(dataset, _path(root), split), dataset, split)
+        part = split or split_or_next(dataset, _path(root), "test")
+        pictures = Pictures(open_dataset(dataset, _path(root), part), dataset, part)
     elif images is not None:
         pictures = Pictures(ImageFiles(Path(images)), f"images in {Path(images).name}")
     contents = Contents(

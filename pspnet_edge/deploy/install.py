@@ -146,6 +146,8 @@ def roll_back(store: Store, *, service: Service | None = None, say: Say = lambda
     """
     with store.locked():
         active, previous = store.active(), store.previous()
+        if active is None:
+            raise DeployError(f"no version is active in {store.home}", "deploy one", "pspnet-edge deploy NAME.pspnet")
         if previous is None:
             raise DeployError(
                 f"there is no version before {active} in {store.home}", "see them", "pspnet-edge deploy --list"

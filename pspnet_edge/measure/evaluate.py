@@ -64,7 +64,7 @@ def evaluate_engine(
     if engine.info.label_set.classes != labels.classes:
         raise OptionError(
             f"the engine's classes ({_few(engine.info.label_set.classes)}) are not those of {labels.name} "
-            f"({_few(labels.classes)}): evaluate on the data set that it was trained for"
+            f"({_few(labels.classes)}): give --root the data set that it was trained for"
         )
     share = processes.share(len(dataset))
     shares = processes.gather(lambda: _counted(engine, dataset, share, on_image, geometry))

@@ -9,7 +9,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from ..errors import ModelError
+from ..errors import MissingPackage, ModelError
 from ..lazy import require
 from .backbone import Backbone, EfficientNetLite, MobileNetV3
 from .imagenet import load_in_order
@@ -42,9 +42,14 @@ def _tensors(path: Path) -> dict[str, Tensor]:
             content: object = require("safetensors.torch", "read a .safetensors file").load_file(path)
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
+    except MissingPackage:
+        raise
     except Exception as error:  # torch and safetensors raise many kinds here
-        reason = str(error).strip().split("\n")[0]
-        raise ModelError(f"{path} is not a file of weights that can be loaded safely ({reason})") from error
+        # The text of torch is left out: it advises to load the file without the check.
+        raise ModelError(
+            f"{path} is not a file of weights that can be loaded safely: damaged, or not of PyTorch",
+            "give a state dict of torchvision or timm",
+        ) from error
     for key in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]

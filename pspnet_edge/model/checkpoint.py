@@ -81,8 +81,15 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds here, from zipfile's to pickle's
-        reason = str(error).strip().split("\n")[0]
-        raise ModelError(f"{path} is not a checkpoint that can be loaded safely ({reason})") from error
+        if path.suffix.lower() == ".onnx":
+            raise ModelError(
+                f"{path} is an ONNX model, not a checkpoint", "give the .pt file it was made from"
+            ) from error
+        # The text of torch is left out: it advises to load the file without the check.
+        raise ModelError(
+            f"{path} is not a checkpoint that can be loaded safely: damaged, or not of PyTorch",
+            "give the .pt file of `train` or `import`",
+        ) from error
     form, version = (content.get(name) for name in ("format", "version")) if isinstance(content, dict) else (None, None)
     if not isinstance(form, str) or form != _FORMAT:
         raise ModelError(f"{path} is not a pspnet-edge checkpoint: bring it in with `pspnet-edge import`")

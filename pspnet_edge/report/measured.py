@@ -17,6 +17,7 @@ from ..measure.environment import environment
 from ..measure.power import power_meter
 from ..measure.store import Store
 from ..measure.subjects import models_at_sizes, subjects_of
+from ..records import counted
 from .document import document, estimates_of, with_miou
 from .render import PICTURES
 from .rows import rows_of
@@ -80,7 +81,7 @@ def measured_report(
     estimates = estimates_of(found, wanted.precisions, wanted.boards)
     images = {"dataset": wanted.dataset, "root": str(wanted.root) if wanted.root else None, "split": wanted.split}
     protocol = Protocol(wanted.rounds, wanted.seconds, images, str(video))
-    say(f"{len(subjects)} engines, {wanted.rounds} rounds")
+    say(f"{counted(len(subjects), 'engine')}, {wanted.rounds} rounds")
     with power_meter() as meter:
         facts = environment(meter.board if meter else {})
         if facts["load_at_start"] > BUSY * facts["cores"]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..records import counted
 from .charts import RUNTIME_TITLES
 
 Report = dict[str, Any]
@@ -51,9 +52,10 @@ def summary_lines(report: Report) -> list[str]:
     labels = report["label_set"]
     classes = f" {len(labels['classes'])} classes: {', '.join(labels['classes'][:30])}" if labels else ""
     more = "…" if labels and len(labels["classes"]) > 30 else "."
+    engines = counted(len(report["rows"]), "engine")
     return [
         f"{'Model' if len(models) == 1 else 'Models'}: {', '.join(models)}.{classes}{more if classes else ''}",
-        f"{len(report['rows'])} engines on {where}; mIoU on {name}{many}; latency in {options['rounds']} interleaved "
+        f"{engines} on {where}; mIoU on {name}{many}; latency in {options['rounds']} interleaved "
         f"rounds of {options['seconds']:g} s, each in a fresh process. pspnet-edge {machine['pspnet_edge']}, "
         f"{report['made_at'][:10]}.",
         *([busy_sentence(machine)] if busy else []),

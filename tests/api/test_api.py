@@ -10,11 +10,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 import pspnet_edge
 from pspnet_edge import bundled
 from pspnet_edge.api import results
+from pspnet_edge.labels import CAMVID
 
 PACKAGE = Path(pspnet_edge.__file__).parent
 
@@ -116,3 +119,30 @@ def test_an_engine_may_be_a_str_or_a_path_and_a_parameter_is_named(tmp_path: Pat
     assert caught.value.fix
     assert caught.value.command
     assert bundled.DEFAULT in str(pspnet_edge.build_engine(precision="fp32").engine)
+
+
+@pytest.fixture
+def own_data(tmp_path: Path) -> Path:
+    """A data set without a split ``test``, with the classes of the bundled model."""
+    root = tmp_path / "my_data"
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    (root / "classes.txt").write_text("".join(f"{name}\n" for name in CAMVID.classes))
+    for name in ("a", "b", "c"):
+        cv2.imwrite(str(root / "images" / f"{name}.png"), np.full((48, 60, 3), 90, np.uint8))
+        cv2.imwrite(str(root / "masks" / f"{name}.png"), np.full((48, 60), 3, np.uint8))
+    (root / "train.txt").write_text("a\nb\n")
+    (root / "val.txt").write_text("c\n")
+    return root
+
+
+@pytest.mark.slow
+def test_a_root_alone_is_the_data_that_is_used(own_data: Path, tmp_path: Path) -> None:
+    """The command line recognizes what --root holds; in Python procedural scenes were taken instead."""
+    table = pspnet_edge.calibrate(output=tmp_path / "a.calib.json", root=own_data)
+    assert table.images == 2
+    assert pspnet_edge.evaluate(root=own_data, precision="fp32").images == 1
+    assert pspnet_edge.evaluate(root=own_data, precision="fp32", split="train").images == 2
+    packed = pspnet_edge.pack(output=tmp_path / "a.pspnet", root=own_data, precisions=["fp32"])
+    assert packed.golden == 1
+    assert packed.miou is not None

@@ -104,3 +104,9 @@ def test_a_banner_crosses_the_picture_and_a_long_one_breaks() -> None:
     assert rows[0].min() >= 160
     assert np.ptp(rows[1]) > 2 * np.ptp(rows[0])
     assert (long[200] == (32, 32, 192)).all(axis=-1).any()
+
+
+@pytest.mark.parametrize("opacity", [-0.1, 3.0, float("nan")])
+def test_an_opacity_outside_0_to_1_is_refused(opacity: float) -> None:
+    with pytest.raises(OptionError, match="choose a number from 0 to 1"):
+        Overlay(CAMVID, opacity)

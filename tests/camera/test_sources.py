@@ -100,6 +100,7 @@ def test_exactly_one_source_must_be_given(camera: int | None, place: str | None)
     [
         ([], [], "give --camera N or --input PLACE"),
         (["front"], [], "'front' is not a camera"),
+        (["drive.mp4"], [], "videos, folders and URLs go to --input"),
         ([], ["csi://left"], "csi://left is not a CSI camera"),
         ([], ["gopher://host/x"], "gopher:// is not a source"),
     ],

@@ -26,3 +26,9 @@ def test_images_are_read_when_they_are_asked_for(tmp_path: Path) -> None:
 def test_a_folder_without_images_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no image"):
         ImageFiles(tmp_path)
+
+
+def test_the_folder_of_a_data_set_is_pointed_to_its_images(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    with pytest.raises(DataError, match=r"holds no image: name its folder .*images"):
+        ImageFiles(tmp_path)

@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the train extra is not installed")
 
-from pspnet_edge.errors import OptionError  # noqa: E402
+from pspnet_edge.errors import ModelError, OptionError  # noqa: E402
 from pspnet_edge.labels import LabelSet  # noqa: E402
 from pspnet_edge.model.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
 from pspnet_edge.model.pspnet import PSPNet  # noqa: E402
@@ -54,3 +54,15 @@ def test_the_keys_of_lite0_are_those_of_released_checkpoints() -> None:
     assert len(state) == 352
     assert state["fuse.0.weight"].shape == (128, 320 + 4 * 64, 1, 1)
     assert state["aux_head.2.weight"].shape == (2, 64, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("a.onnx", "is an ONNX model, not a checkpoint"), ("a.pt", "damaged, or")]
+)
+def test_what_torch_cannot_load_is_refused_without_its_advice_to_load_it_unchecked(
+    tmp_path: Path, name: str, message: str
+) -> None:
+    (tmp_path / name).write_bytes(b"\x08\x0a\x12\x07pytorch" * 9)
+    with pytest.raises(ModelError, match=message) as caught:
+        load_checkpoint(tmp_path / name)
+    assert "weights_only" not in str(caught.value)
