@@ -174,7 +174,12 @@ def _open_place(place: str, settings: Settings) -> Source:
     if separator:
         return _opened_url(scheme.lower(), rest, place, settings)
     path = Path(place)
-    if path.is_dir() or path.suffix.lower() in SUFFIXES or (not path.exists() and glob.has_magic(place)):
+    try:
+        is_folder, is_there = path.is_dir(), path.exists()
+    except (OSError, ValueError):  # a name that no file system takes: check_file says which
+        check_file(path, "video", SourceError)
+        raise
+    if is_folder or path.suffix.lower() in SUFFIXES or (not is_there and glob.has_magic(place)):
         return _play(ImageSource, path, settings)
     check_file(path, "video", SourceError, "give --input a video, a folder of images, or demo")
     return _play(VideoSource, path, settings)

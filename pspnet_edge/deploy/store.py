@@ -60,6 +60,9 @@ class Pending:
     before: str | None
 
 
+_LONGEST_NAME_BYTES = 255
+
+
 def default_home() -> Path:
     """``PSPNET_EDGE_HOME``, else ``~/.local/share/pspnet-edge`` or where ``XDG_DATA_HOME`` says."""
     if given := os.environ.get("PSPNET_EDGE_HOME"):
@@ -68,10 +71,17 @@ def default_home() -> Path:
 
 
 class Store:
-    """The versions below a folder."""
+    """The versions below a folder.
+
+    Raises:
+        DeployError: a name that no file system takes.
+    """
 
     def __init__(self, home: Path | None = None) -> None:
         self.home = (home or default_home()).absolute()
+        if any(len(os.fsencode(part)) > _LONGEST_NAME_BYTES for part in self.home.parts):
+            shown = f"{str(self.home)[:60]}…"
+            raise DeployError(f"a name in {shown} is longer than {_LONGEST_NAME_BYTES} bytes", "give a shorter --home")
         self.versions_folder = self.home / "versions"
         self._active = self.home / "active"
         self._pending = self.home / "pending.json"

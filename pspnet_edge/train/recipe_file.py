@@ -27,8 +27,9 @@ def read_recipe_file(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8-sig")
         content = json.loads(text) if path.suffix.lower() == ".json" else _parse_toml(text)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+    except (OSError, ValueError, RecursionError) as error:
+        deep = isinstance(error, RecursionError)
+        reason = "nested too deep" if deep else getattr(error, "strerror", None) or str(error)
         raise OptionError(
             f"the recipe {path} cannot be read ({reason})", "give a TOML file or a run's recipe.json"
         ) from error
