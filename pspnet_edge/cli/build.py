@@ -184,8 +184,10 @@ def accuracy_sentence(accuracy: dict[str, Any]) -> str:
     """What the gate measured and decided, for people."""
     left = accuracy["left_in_float"]
     names = ", ".join(f"{cost['layer']} (changes {cost['disagreement']:.2%} of the mask)" for cost in left)
+    drop = accuracy["drop"]
+    change = f"lost {drop:.4f} of {accuracy['max_drop']} allowed" if drop >= 0 else f"gained {-drop:.4f}"
+    metric = {"miou": "mIoU"}.get(accuracy["metric"], accuracy["metric"])
     return (
-        f"{accuracy['metric']} on {accuracy['images']} images, {accuracy['measured_on']}: FP32 {accuracy['fp32']:.4f}, "
-        f"INT8 {accuracy['int8']:.4f}, lost {accuracy['drop']:.4f} of {accuracy['max_drop']} allowed; "
-        + (f"left unquantized: {names}" if left else "every layer in INT8")
+        f"{metric} on {accuracy['images']} images, {accuracy['measured_on']}: FP32 {accuracy['fp32']:.4f}, "
+        f"INT8 {accuracy['int8']:.4f}, {change}; " + (f"left unquantized: {names}" if left else "every layer in INT8")
     )

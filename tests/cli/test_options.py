@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from pspnet_edge import bundled
+from pspnet_edge.cli.build import accuracy_sentence
 from pspnet_edge.cli.options import names_model, parse_camera_size, parse_size
 from pspnet_edge.errors import OptionError
 
@@ -44,3 +45,13 @@ def test_engine_may_be_a_model_and_what_auto_chose_is_said(command_line, tmp_pat
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["precision"] == "int8"
         assert "int8 (auto)" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("drop", "words"), [(0.002, "INT8 0.5000, lost 0.0020 of 0.003 allowed;"), (-0.0068, "INT8 0.5000, gained 0.0068;")]
+)
+def test_an_int8_engine_that_is_better_gained(drop: float, words: str) -> None:
+    measured = {"metric": "miou", "images": 6, "measured_on": "folder val", "fp32": 0.5 + drop, "int8": 0.5}
+    sentence = accuracy_sentence(measured | {"drop": drop, "max_drop": 0.003, "left_in_float": []})
+    assert sentence.startswith("mIoU on 6 images, folder val: FP32")
+    assert words in sentence
