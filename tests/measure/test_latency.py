@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,10 +14,14 @@ class Sleeper:
     """Stands for an engine of a known speed."""
 
     size_hw = (4, 6)
+    info = SimpleNamespace(channels=3)
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self.frames: list[int] = []
+
+    def with_channels(self, frame: np.ndarray) -> np.ndarray:
+        return frame
 
     def infer(self, frames: np.ndarray) -> np.ndarray:
         self.frames.append(int(frames[0, 0, 0, 0]))

@@ -94,7 +94,7 @@ def test_openvino_loses_what_onnxruntime_loses(model: ModelFile, table: Calibrat
 
 def test_a_concat_that_something_else_reads_too_is_left_alone(model: ModelFile) -> None:
     small = two_branches(model)
-    small.proto.graph.output.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, None))
+    small.proto.graph.output.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, ["n", "c", "h", "w"]))
     small.proto.graph.node.append(helper.make_node("Relu", ["both"], ["z"], "another"))
     kinds = [node.op_type for node in quantised_before_concat(small).proto.graph.node]
     assert kinds.count("QuantizeLinear") == 2
