@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from ..artifact import ensure_writable
+from ..artifact import ensure_writable, find_target
 from .recipe_file import NAME as RECIPE
 
 FILES = (
@@ -21,7 +21,12 @@ def holds_run(folder: Path) -> bool:
 
 
 def free_folder(folder: Path) -> Path:
-    """``folder``, or ``folder-2``, ``folder-3``, … if it holds a run."""
+    """``folder``, or ``folder-2``, ``folder-3``, … if it holds a run.
+
+    Raises:
+        OutputError: a file of a run is there that is not an ordinary file.
+    """
+    _ensure_ordinary_files(folder)
     if not holds_run(folder):
         return folder
     folder = folder if folder.name else folder.absolute()  # "." has no name to number
@@ -32,12 +37,23 @@ def free_folder(folder: Path) -> Path:
 
 
 def remove_run(folder: Path) -> None:
-    """Remove what an earlier run left in ``folder``; other files stay, and so does what a teacher computed."""
+    """Remove what an earlier run left in ``folder``; other files stay, and so does what a teacher computed.
+
+    Raises:
+        OutputError: a file of a run is there that is not an ordinary file; nothing is removed.
+    """
+    _ensure_ordinary_files(folder)
     for name in FILES:
         (folder / name).unlink(missing_ok=True)
     for name in _FOLDERS:
         if (folder / name).is_dir() and not (folder / name).is_symlink():
             shutil.rmtree(folder / name)
+
+
+def _ensure_ordinary_files(folder: Path) -> None:
+    """A device, FIFO or folder under the name of a run's file is not a run's: it is neither passed over nor removed."""
+    for name in FILES:
+        find_target(folder / name)
 
 
 def ensure_run_writable(folder: Path) -> None:

@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch", reason="the train extra is not installed")
 import timm  # noqa: E402
 
 from pspnet_edge.errors import MissingPackage, ModelError  # noqa: E402
+from pspnet_edge.model import imagenet  # noqa: E402
 from pspnet_edge.model.backbone import EfficientNetLite  # noqa: E402
 from pspnet_edge.model.imagenet import load_in_order, timm_weights  # noqa: E402
 from pspnet_edge.model.pspnet import PSPNet  # noqa: E402
@@ -28,7 +29,8 @@ def test_timms_weights_are_taken_over(
 ) -> None:
     whole = timm.create_model(name)
     model = PSPNet(preset, 3, changes)
-    monkeypatch.setattr(timm, "create_model", lambda wanted, pretrained: {name: whole}[wanted])
+    monkeypatch.setattr(imagenet, "_ensure_reachable", lambda name: None)
+    monkeypatch.setattr(timm, "create_model", lambda wanted, **options: {name: whole}[wanted])
     model.backbone.load_imagenet()
     source = list(whole.state_dict().values())
     for ours, theirs in zip(model.backbone.state_dict().values(), source):
@@ -36,15 +38,16 @@ def test_timms_weights_are_taken_over(
 
 
 def test_without_a_network_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    def create_model(name: str, pretrained: bool) -> None:
+    def create_model(name: str, **options: object) -> None:
         raise OSError("no route to host\nand a long story")
 
+    monkeypatch.setattr(imagenet, "_ensure_reachable", lambda name: None)
     monkeypatch.setattr(timm, "create_model", create_model)
     with pytest.raises(ModelError, match=r"resnet18 could not be downloaded \(no route to host\): connect"):
         timm_weights("resnet18")
 
 
-def test_a_stem_that_nobody_trained_says_so() -> None:
+def test_a_stem_without_trained_weights_says_so() -> None:
     model = PSPNet("pspnet_r18", 3, {"stem_widths": (64, 64, 128)})
     with pytest.raises(ModelError, match="timm has no ImageNet weights for resnet18s"):
         model.backbone.load_imagenet()
@@ -52,7 +55,7 @@ def test_a_stem_that_nobody_trained_says_so() -> None:
 
 def test_weights_of_another_backbone_are_refused() -> None:
     whole = timm.create_model("resnet18").state_dict()
-    with pytest.raises(ModelError, match="do not fit"):
+    with pytest.raises(ModelError, match=r"of another network: its layer1\.0\.conv1\.weight does not fit"):
         load_in_order(PSPNet("pspnet_r50", 3).backbone, whole, "resnet18")  # type: ignore[arg-type]
 
 

@@ -121,7 +121,7 @@ def test_the_model_says_how_to_use_it() -> None:
 @pytest.mark.parametrize(
     ("preset", "changes", "message"),
     [
-        ("pspnet_r19", {}, "choose one of pspnet_lite0"),
+        ("pspnet_r19", {}, "choose one of pspnet_accurate"),
         ("pspnet_r18", {"depth": 3}, "upgrade pspnet-edge"),
         ("pspnet_r18", {"context": "local"}, "choose pyramid or global"),
         ("pspnet_r18", {"bins": []}, "whole numbers"),

@@ -108,7 +108,7 @@ def test_too_little_memory_is_one_sentence(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(OptionError) as caught:
         run(tmp_path)
     assert str(caught.value) == (
-        "2 crops of 96x96 at a time do not fit into the memory of cpu: raise --accumulate, or lower --batch or --crop"
+        "2 crops of 96x96 at a time do not fit into the memory of cpu: raise --accumulate or lower --batch or --crop"
     )
 
 
