@@ -366,7 +366,7 @@ def test_5000_frames_of_a_fast_live_source_stay_young_and_leave_no_memory() -> N
 
     source = Large(None, live=True, every_s=engine_s / 2)
     summary = Loop([source], Engine(INFO, Echo(takes_s=engine_s)), 5000).run(on_frame=remember)
-    assert summary.dropped > 1000
+    assert summary.dropped > 100, "frames come faster than they are taken"
     assert max(resident.values()) - resident[500] < 10e6
     # What the machine does beside this slows both: the limit on a quiet one is measured by benchmarks/camera.py.
     assert summary.age_ms["p50"] < 2 * summary.latency_ms["p50"] + 1000 * engine_s / 2
