@@ -104,7 +104,11 @@ def train(
     loggers: Annotated[
         str,
         typer.Option(
-            "--log", metavar="NAME[,NAME]", help="Also log to tensorboard, wandb or mlflow.", rich_help_panel="Output"
+            "--log",
+            "--logger",  # under torchrun, which takes --log for the beginning of its own options
+            metavar="NAME[,NAME]",
+            help="Also log to tensorboard, wandb or mlflow; --logger under torchrun.",
+            rich_help_panel="Output",
         ),
     ] = "",
     tensorboard: Annotated[bool, typer.Option("--tensorboard", hidden=True)] = False,

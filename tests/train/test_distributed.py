@@ -47,7 +47,7 @@ def test_two_processes_and_one_give_the_same_losses(small_scenes: Path, tmp_path
     options = (
         "--dataset", "folder", "--root", small_scenes, "--epochs", 7, "--crop", "64x64", "--batch", 8,
         "--dropout", 0, "--freeze", "batchnorm", "--autocast", "none", "--scenes-share", 0, "--validate-every", 7,
-        "--workers", 0, "--samples", 1, "--log", "tensorboard", "--warmup-epochs", 1, "--json",
+        "--workers", 0, "--samples", 1, "--logger", "tensorboard", "--warmup-epochs", 1, "--json",
         "--optimizer", "sgd", "--learning-rate", 0.0005,
     )  # fmt: skip
     # SGD and small steps: AdamW would hide a gradient that is twice too large, and on windows this small either makes

@@ -15,6 +15,7 @@ from pspnet_edge.errors import OptionError  # noqa: E402
 from pspnet_edge.model.checkpoint import load_checkpoint  # noqa: E402
 from pspnet_edge.model.pspnet import PSPNet  # noqa: E402
 from pspnet_edge.model.quantiser import Quantiser  # noqa: E402
+from pspnet_edge.train.listener import Listener  # noqa: E402
 from pspnet_edge.train.qat import quantise  # noqa: E402
 from pspnet_edge.train.recipe import Recipe  # noqa: E402
 from pspnet_edge.train.step import Run  # noqa: E402
@@ -80,12 +81,13 @@ def test_a_run_that_was_ended_goes_on_to_the_same_end(tmp_path: Path) -> None:
     class Ended(BaseException):
         pass
 
-    def end(step: int, steps: int, loss: float) -> None:
-        if step == 3:  # in the second of two epochs of two steps
-            raise Ended
+    class Ending(Listener):
+        def step(self, step: int, steps: int, loss: float) -> None:
+            if step == 3:  # in the second of two epochs of two steps
+                raise Ended
 
     with pytest.raises(Ended):
-        run(tmp_path / "ended", init=INIT, on_step=end)
+        run(tmp_path / "ended", init=INIT, listener=Ending())
     # Where it started from is not asked for again.
     resumed = run(tmp_path / "ended", resume=True)
     assert resumed.miou == whole.miou
