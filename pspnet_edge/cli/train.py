@@ -105,7 +105,7 @@ def train(
         str,
         typer.Option(
             "--log",
-            "--logger",  # under torchrun, which takes --log for the beginning of its own options
+            "--logger",  # torchrun takes --log for a shortened --log-dir
             metavar="NAME[,NAME]",
             help="Also log to tensorboard, wandb or mlflow; --logger under torchrun.",
             rich_help_panel="Output",
