@@ -58,8 +58,8 @@ by 3 or 6, so the pooling runs as matrices.
 
 ## The laboratory
 
-`benchmarks/networks.py` trains candidates under one short recipe, times them beside YOLO26-sem and predicts an Orin Nano; what it has
-found so far is in `benchmarks/results/networks.md`. The trunk at stride 32 with a decoder to stride 4 (`lite0`) is ahead of today's
+`benchmarks/networks.py` trains candidates under one short recipe, times them beside YOLO26-sem and predicts an Orin Nano; its
+table goes to `benchmarks/results/networks.md`. The trunk at stride 32 with a decoder to stride 4 (`lite0`) is ahead of today's
 `pspnet_lite0` with 0.6 of its multiply-accumulates; halving the trunk's input (`cascade`) costs more than it saves.
 
 ## ImageNet weights
