@@ -59,9 +59,9 @@ $(VENV)/.docs: $(VENV)/.runtime
 	$(PIP) install -e '.[docs]'
 	touch $@
 
-# With CHECKPOINT=… replaces the bundled model and its table; measures them, and makes card and figures in docs/results.md.
+# Measures the bundled models, and makes cards and figures in docs/results.md. NAME chooses one; CHECKPOINT replaces its weights.
 zoo: $(VENV)/.installed
-	$(BIN)/python benchmarks/zoo.py $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT)) --camvid $(CAMVID)
+	$(BIN)/python benchmarks/zoo.py $(addprefix --name ,$(NAME)) $(addprefix --checkpoint ,$(CHECKPOINT)) --camvid $(CAMVID)
 
 speed: $(VENV)/.installed
 	$(BIN)/python benchmarks/speed.py
