@@ -243,9 +243,7 @@ class Segmenter:
                     row[:] = frame_at(engine.with_channels(frame), engine.size_hw).reshape(row.shape)
                 found, likely = engine.infer_scores(self._frames) if scores else (engine.infer(self._frames), None)
                 for frame, mask in zip(some, found):
-                    size_hw = (frame.shape[0], frame.shape[1])
-                    # Stretching makes a new array; an equal size does not.
-                    masks.append(mask.copy() if mask.shape == size_hw else mask_at(mask, size_hw))
+                    masks.append(mask_at(mask, (frame.shape[0], frame.shape[1])))
                 if likely is not None:
                     sure += [_stretch(one, (frame.shape[0], frame.shape[1])) for frame, one in zip(some, likely)]
         return masks, sure

@@ -72,7 +72,7 @@ def segment(
     for start in range(0, len(frames), len(batch)):
         taken = frames[start : start + len(batch)]
         batch[: len(taken)] = taken
-        masks += [mask.copy() for mask in engine.infer(batch)[: len(taken)]]
+        masks += list(engine.infer(batch)[: len(taken)])
         on_frame(len(masks))
     return masks
 

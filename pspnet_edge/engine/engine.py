@@ -13,7 +13,7 @@ from ..errors import EngineError
 from ..labels import LabelSet
 from ..pixels import PixelFormat
 from .session import OverlappingSession, ScoringSession, Session
-from .sharing import ClosedSession, Share, SharedSession
+from .sharing import Share, SharedSession
 
 
 @dataclass(frozen=True)
@@ -50,20 +50,16 @@ class EngineInfo:
 class Engine:
     """An opened engine: frames in, masks out.
 
-    Use it as a context manager, or call ``close``.
+    Use it as a context manager, or call ``close``. Every array that it returns is the caller's own: no later call
+    overwrites it, and it outlives the engine. Threads may use one engine; they take turns at the runtime.
     """
 
     def __init__(self, info: EngineInfo, session: Session) -> None:
         self.info = info
-        self._session = session
+        self._session = session if isinstance(session, Share) else SharedSession(session, info.path.name).open_share()
         self._closed = False
         self._expected = (*info.shape_nhw, info.channels)
         self._checked = False
-
-    @property
-    def output_is_reused(self) -> bool:
-        """Whether the mask array is overwritten by the next ``infer``: copy it to keep it."""
-        return self._session.output_is_reused
 
     @property
     def size_hw(self) -> tuple[int, int]:
@@ -117,38 +113,39 @@ class Engine:
         return isinstance(self._session, OverlappingSession)
 
     def submit(self, frames: NDArray[np.uint8]) -> None:
-        """Begin with a batch; see ``OverlappingSession``.
+        """Begin with a batch ``uint8 [N, H, W, 3]``, which may be overwritten as soon as this returns.
+
+        ``take`` gives the masks in the order of ``submit``, whichever thread asks: threads that overlap batches need a
+        handle each, from ``share``.
 
         Raises:
-            EngineError: the first batch has another shape or type, or the session does not overlap.
+            EngineError: the first batch has another shape or type, as many batches as fit wait to be taken, or the
+                session does not overlap.
         """
         self._check(frames)
         self._overlapping().submit(frames)
 
     def take(self) -> NDArray[np.uint8]:
-        """The masks of the oldest batch in flight; see ``OverlappingSession``.
+        """Wait for the masks of the oldest batch in flight: ``uint8 [N, H, W]``.
 
         Raises:
-            EngineError: the session does not overlap.
+            EngineError: no batch is in flight, or the session does not overlap.
         """
         return self._overlapping().take()
 
     def share(self) -> Engine:
         """Another handle on the same runtime, for one more thread or stream.
 
-        The handles, this one included, take turns; each gets its own masks, in arrays that are its own. Closing any of
-        them closes the runtime for all.
+        The handles, this one included, take turns, and each takes the masks of what it submitted. Closing any closes
+        the runtime for all.
         """
-        if not isinstance(self._session, Share):
-            self._session = SharedSession(self._session, self.info.path.name).open_share()
         return Engine(self.info, self._session.open_another())
 
     def close(self) -> None:
         """Free the runtime. Closing again does nothing; using a closed engine raises ``EngineError``."""
         if not self._closed:
             self._closed = True
-            session, self._session = self._session, ClosedSession(self.info.path.name)
-            session.close()
+            self._session.close()
 
     def _check(self, frames: NDArray[np.uint8]) -> None:
         if self._checked:

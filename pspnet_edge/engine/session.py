@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 
 class Session(Protocol):
-    """A runtime that holds one engine. It trusts its input; ``Engine`` has checked it."""
+    """A runtime that holds one engine, for one thread at a time. It trusts its input; ``Engine`` has checked it."""
 
     output_is_reused: bool
-    """Whether the array that ``infer`` returns is overwritten by the next call."""
+    """Whether the array that ``infer`` returns is overwritten by the next call; ``Engine`` copies it then."""
 
     def infer(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """``uint8 [N, H, W, 3]`` BGR → ``uint8 [N, H, W]``."""

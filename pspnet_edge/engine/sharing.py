@@ -57,9 +57,15 @@ class SharedSession:
             return masks.copy(), scores.copy()
 
     def submit(self, share: Share, frames: NDArray[np.uint8]) -> None:
-        """Begin a batch of one user, after putting aside the oldest of others if there is no room."""
+        """Begin a batch of one user, after putting aside the oldest of others if there is no room.
+
+        Raises:
+            EngineError: the user has as many batches to take as fit.
+        """
         with self._lock:
             session = self._overlap()
+            if len(share.landed) + self._flying.count(share) >= IN_FLIGHT:
+                raise EngineError(f"{IN_FLIGHT} batches are in flight: take a mask before the next frame")
             while len(self._flying) >= IN_FLIGHT:
                 self._land()
             session.submit(frames)

@@ -83,7 +83,7 @@ def _pair(images: ImageSet, index: int) -> tuple[NDArray[np.uint8], NDArray[np.u
 
 def _mask(engine: Engine, image: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[np.uint8]:
     frames = np.repeat(frame_at(image, engine.size_hw)[None], engine.info.shape_nhw[0], axis=0)
-    return np.array(mask_at(engine.infer(frames)[0], size_hw))
+    return mask_at(engine.infer(frames)[0], size_hw)
 
 
 def _changed(exact: NDArray[np.uint8], other: NDArray[np.uint8], label: NDArray[np.uint8] | None) -> float:

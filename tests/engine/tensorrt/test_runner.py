@@ -7,15 +7,19 @@ import contextlib
 import random
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pspnet_edge.engine.engine import Engine, EngineInfo
 from pspnet_edge.engine.tensorrt.memory import Buffer
 from pspnet_edge.engine.tensorrt.runner import Runner
 from pspnet_edge.engine.tensorrt.tail import KernelTail
 from pspnet_edge.errors import EngineError
+from pspnet_edge.labels import CAMVID
 
 SHAPE = (1, 3, 4)
 Work = Callable[[], None]
@@ -406,6 +410,24 @@ def test_two_runners_in_two_threads_and_closed_in_a_third() -> None:
     for runner, memory in zip(runners, memories):
         runner.close()
         check_all_is_freed(memory)
+
+
+def test_through_an_engine_four_threads_get_masks_of_their_own_that_outlive_it() -> None:
+    memory = CheckingMemory()
+    engine = Engine(EngineInfo(Path("plan.engine"), "tensorrt", "fp32", SHAPE, CAMVID, {}), opened(memory))
+    batches = [np.full((*SHAPE, 3), 10 * number, np.uint8) for number in range(8)]
+
+    def ask(first: int) -> list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+        asked = [batches[(first + turn) % len(batches)] for turn in range(50)]
+        return [(engine.infer(frames), expected(frames)) for frames in asked]
+
+    with ThreadPoolExecutor(4) as threads:
+        answers = [pair for pairs in threads.map(ask, range(4)) for pair in pairs]
+    for buffer, _ in memory.live.values():
+        buffer.host[:] = 0xEE  # as the memory of a closed engine may be
+    engine.close()
+    assert all(np.array_equal(mask, wanted) for mask, wanted in answers)
+    check_all_is_freed(memory)
 
 
 def test_closing_waits_for_what_is_in_flight() -> None:
