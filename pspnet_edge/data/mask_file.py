@@ -32,12 +32,13 @@ class RawMask:
     """What a mask file holds, before it is known what its values mean.
 
     ``values`` is ``uint8`` or ``uint16 [H, W]``, or ``uint8 [H, W, 3]`` RGB where ``is_colour``; ``palette`` is
-    ``uint8 [colours, 3]`` RGB of a palette PNG.
+    ``uint8 [colours, 3]`` RGB of a palette PNG; ``equal_channels`` says that ``values`` were stored three times.
     """
 
     values: NDArray[Any]
     is_colour: bool = False
     palette: NDArray[np.uint8] | None = None
+    equal_channels: bool = False
 
     @property
     def size_hw(self) -> tuple[int, int]:
@@ -53,6 +54,23 @@ class RawMask:
         if self.values.dtype != np.uint8:
             return None
         return np.repeat(self.values[..., None], 3, axis=2)
+
+    def greys_are_colours(self, palette: Colours, by_colour: bool = False) -> bool:
+        """Whether grey values are colours of a palette and not ids.
+
+        They are where all of them are greys of the palette and the file is one of colours, or the palette has
+        nothing but greys. A mask that shows only black and white of a set with other colours is such a file.
+
+        Args:
+            palette: the RGB colours of the classes.
+            by_colour: the masks of this set are known to hold colours.
+        """
+        if self.is_colour or self.palette is not None or self.values.dtype != np.uint8:
+            return False
+        greys = {colour[0] for colour in palette if len(set(colour)) == 1}
+        only_greys = len(greys) == len(palette)
+        meant = self.equal_channels or only_greys or by_colour
+        return meant and set(np.unique(self.values).tolist()) <= greys
 
 
 def read_raw_mask(path: Path) -> RawMask:
@@ -76,7 +94,7 @@ def read_raw_mask(path: Path) -> RawMask:
     if decoded.ndim == 2:
         return RawMask(_integers(path, decoded))
     if (decoded == decoded[..., :1]).all():
-        return RawMask(_integers(path, np.ascontiguousarray(decoded[..., 0])))
+        return RawMask(_integers(path, np.ascontiguousarray(decoded[..., 0])), equal_channels=True)
     if decoded.dtype != np.uint8:
         raise DataError(
             f"{path} is a colour image of {decoded.dtype} values", "save the class ids as an 8-bit grey PNG"
@@ -108,7 +126,7 @@ def read_mask(path: Path, classes: int, void_id: int | None = None, palette: Col
         return ids_by_colour(path, raw.values, palette)
     if palette is not None and raw.palette is not None and not _palette_agrees(raw, classes, palette):
         return _ids_by_palette_colour(path, raw, palette)
-    if palette is not None and raw.palette is None and _grey_means_colour(raw, palette):
+    if palette is not None and raw.greys_are_colours(palette):
         colours = raw.as_colours()
         assert colours is not None
         return ids_by_colour(path, colours, palette)
@@ -206,14 +224,6 @@ def _ids_by_palette_colour(path: Path, raw: RawMask, palette: Colours) -> Mask:
             )
         table[index] = wanted.get(colour, IGNORE)
     return np.asarray(table[raw.values])
-
-
-def _grey_means_colour(raw: RawMask, palette: Colours) -> bool:
-    """Whether grey values are colours: all classes have grey colours, and the mask only such greys."""
-    if raw.values.dtype != np.uint8 or not all(len(set(colour)) == 1 for colour in palette):
-        return False
-    greys = {colour[0] for colour in palette}
-    return len(greys) == len(palette) and set(np.unique(raw.values).tolist()) <= greys
 
 
 def _code(colour: Sequence[int]) -> int:

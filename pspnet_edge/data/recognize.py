@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from .layout import IMAGE_FOLDERS, IMAGE_SUFFIXES, MASK_FOLDERS, layout_of
 _LOOKED_AT = 2000
 """Most entries that are looked at to recognize a folder."""
 _HEAD_BYTES = 1 << 16
+_BRUSH_PNG = re.compile(r"task-\d+-annotation-\d+.*\.png")
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ def recognized(root: Path) -> str:
         other = foreign_layout(root)
         if other is not None:
             raise DataError(f"{root} is {other.title}", "convert it", other.command(root))
+        ensure_names_images(root)
         layout = layout_of(root)
         if layout.image_folders and layout.mask_folders:
             return "folder"
@@ -93,6 +96,19 @@ def foreign_layout(root: Path) -> Foreign | None:
     return None
 
 
+def ensure_names_images(root: Path) -> None:
+    """Raise for Label Studio's brush PNGs, which do not say to which images they belong.
+
+    Raises:
+        DataError: the folder holds such files.
+    """
+    if any(_BRUSH_PNG.match(path.name) for path in entries_below(root, 1)):
+        raise DataError(
+            f"{root} holds Label Studio's brush PNGs, which do not name their images",
+            "export the project as JSON instead, which has the brush strokes too",
+        )
+
+
 def entries_below(root: Path, depth: int = 3) -> Iterator[Path]:
     """Files at most ``depth`` folders down, at most 2000 entries in all, in no order that matters."""
 
@@ -119,7 +135,9 @@ def json_head(path: Path) -> str:
         if not path.is_file():
             return ""
         with path.open("rb") as stream:
-            return stream.read(_HEAD_BYTES).decode("utf-8", "replace")
+            head = stream.read(_HEAD_BYTES)
+        wide = head.startswith((b"\xff\xfe", b"\xfe\xff"))
+        return head.decode("utf-16" if wide else "utf-8-sig", "replace")
     except OSError:
         return ""
 
@@ -238,8 +256,8 @@ def _has_colour_list(root: Path) -> bool:
 
 def _is_flat_pairs(root: Path) -> bool:
     """Images and masks side by side in one folder, told apart by an ending such as ``_mask``."""
-    names = {path.stem for path in entries_below(root, 0) if path.suffix.lower() in IMAGE_SUFFIXES}
-    return any(name.endswith("_mask") and name.removesuffix("_mask") in names for name in names)
+    names = {path.with_suffix("") for path in entries_below(root, 2) if path.suffix.lower() in IMAGE_SUFFIXES}
+    return any(path.name.endswith("_mask") and path.with_name(path.name[:-5]) in names for path in names)
 
 
 _FOREIGN: dict[str, tuple[str, Callable[[Path], bool]]] = {

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 
 from ..artifact import sha256_of
+from ..data.check.rules import one_class_problem
 from ..data.datasets import Dataset
-from ..errors import OptionError
+from ..errors import DataError, OptionError
 from ..metrics import ConfusionMatrix
 from ..model.pspnet import PSPNet
 from .checkpoints import LAST, RunFiles
@@ -177,6 +178,8 @@ def _check(
     recipe: Recipe, training_set: Dataset, validation_set: Dataset | None, world: World, accumulate: int
 ) -> None:
     recipe.check()
+    if len(training_set.label_set) == 1:
+        raise DataError(one_class_problem(training_set.label_set.classes[0]))
     if len(training_set) < recipe.batch:
         raise OptionError(
             f"{len(training_set)} training images are fewer than one batch of {recipe.batch}", "lower --batch"

@@ -403,3 +403,27 @@ def test_cityscapes_without_label_ids_says_what_is_there_instead(cityscapes_root
     (cityscapes_root / "moved").rename(cityscapes_root / "gtFine" / "gtFine")
     with pytest.raises(DataError, match="one folder too deep"):
         open_dataset("cityscapes", cityscapes_root, "train")
+
+
+@pytest.mark.parametrize("colours", [("0, 0, 0", "255, 255, 255", "0, 0, 255"), ("2, 2, 2", "1, 1, 1", "0, 0, 255")])
+def test_a_colour_mask_that_shows_only_greys_is_read_by_its_colours(colours: tuple[str, ...], own: Path) -> None:
+    names = ("background", "thing", "sky")
+    (own / "classes.txt").write_text("".join(f"{name}, {rgb}\n" for name, rgb in zip(names, colours)))
+    table = np.array([[int(value) for value in rgb.split(",")] for rgb in colours], np.uint8)
+    ids = scene(0)[1] % 2
+    write(own / "masks" / "a" / "000.png", table[ids][..., ::-1])
+    np.testing.assert_array_equal(open_dataset("folder", own, "all")[0][1], ids)
+
+
+def test_ids_in_three_equal_channels_stay_ids_where_the_classes_have_colours(own: Path) -> None:
+    (own / "classes.txt").write_text("background, 0, 0, 0\nthing, 255, 255, 255\nsky, 0, 0, 255\n")
+    ids = scene(0)[1]
+    write(own / "masks" / "a" / "000.png", np.repeat(ids[..., None], 3, axis=2))
+    np.testing.assert_array_equal(open_dataset("folder", own, "all")[0][1], ids)
+
+
+def test_a_list_of_one_class_is_a_defect(own: Path) -> None:
+    (own / "classes.txt").write_text("thing\n")
+    for path in (own / "masks").rglob("*.png"):
+        write(path, np.where(read(path) == 1, 255, 0).astype(np.uint8))
+    assert [finding.kind for finding in check_dataset("folder", own).defects] == ["one-class"]

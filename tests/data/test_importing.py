@@ -17,10 +17,12 @@ from pspnet_edge.data.check import check_dataset
 from pspnet_edge.data.datasets import open_dataset
 from pspnet_edge.data.importing import import_dataset, shapes
 from pspnet_edge.data.importing.yolo import yaml_names
+from pspnet_edge.data.mask_file import read_raw_mask
 from pspnet_edge.data.recognize import recognized
 from pspnet_edge.errors import DataError, OptionError, OutputError
 
 from . import exports, planted
+from .planted import scene, write
 
 
 def name_of(file_name: str) -> str:
@@ -28,6 +30,10 @@ def name_of(file_name: str) -> str:
     stem = file_name.removeprefix("1a2b3c4d-").rpartition(".")[0].removesuffix(".rf.0123").removesuffix("_leftImg8bit")
     assert stem in exports.NAMES
     return stem
+
+
+def indices(path: Path) -> np.ndarray:
+    return read_raw_mask(path).values
 
 
 def ensure_identical(root: Path, names: tuple[str, ...] = exports.NAMES) -> None:
@@ -145,7 +151,7 @@ def test_what_cannot_be_read_is_dropped_with_its_reason(tmp_path: Path) -> None:
     exports.write(tmp_path / "export" / "SegmentationClass" / "c.png", mask)
     done = import_dataset(tmp_path / "export", tmp_path / "own")
     reasons = {Path(entry.item).name: entry.reason for entry in done.dropped}
-    assert reasons["b.png"] == "it has no image"
+    assert reasons["b.png"].startswith("its image is not there")
     assert "colour 3,2,1 at pixel x=5, y=3" in reasons["c.png"]
     ensure_identical(tmp_path / "own", ("drive a.1",))
     assert json.loads((tmp_path / "own" / "import.json").read_text())["dropped"][0]["reason"]
@@ -249,10 +255,20 @@ def test_polygons_without_coco_s_library_differ_by_single_pixels_on_slanted_edge
         'names:\n  0: car\n  1: "traffic light"  # red\nnc: 2\n',
         "names: {0: car, 1: traffic light}\n",
         "names: [\n  car,\n  traffic light\n]\n",
+        "names: {1: traffic light, 0: car}\n",
+        "names:\n  1: traffic light\n  0: car\n",
     ],
 )
 def test_names_of_a_yolo_file_are_read_in_each_form(text: str) -> None:
     assert yaml_names(text) == ["car", "traffic light"]
+
+
+def test_names_of_a_yolo_file_that_would_shift_the_ids_are_not_read() -> None:
+    assert yaml_names("names: [cat, 'dog, big', \"cow, red\"]\n") == ["cat", "dog, big", "cow, red"]
+    with pytest.raises(DataError, match="from 0 on"):
+        yaml_names("names:\n  1: car\n  2: road\n")
+    with pytest.raises(DataError, match="nc: 3 and 2 names"):
+        yaml_names("nc: 3\nnames: [car, road]\n")
 
 
 def test_the_command_reports_as_json_and_says_the_next_step(tmp_path: Path) -> None:
@@ -399,3 +415,117 @@ def test_a_source_that_is_not_there_is_one_sentence(source: str, tmp_path: Path)
     (tmp_path / "file.txt").write_text("x")
     with pytest.raises(DataError):
         import_dataset(tmp_path / source, tmp_path / "own")
+
+
+BLACK, WHITE, BLUE = (0, 0, 0), (255, 255, 255), (0, 0, 255)
+
+
+def coloured(path: Path, ids: np.ndarray, *colours: tuple[int, int, int]) -> None:
+    """A mask of colours as an RGB file."""
+    write(path, np.array(colours, np.uint8)[ids][..., ::-1])
+
+
+def as_cvat(root: Path, lines: str) -> None:
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "labelmap.txt").write_text("# label:color_rgb:parts:actions\n" + lines)
+
+
+@pytest.mark.parametrize("stored", ["RGB", "grey"])
+def test_a_white_class_is_not_taken_for_255_in_masks_without_other_colours(stored: str, tmp_path: Path) -> None:
+    image, mask = scene(1)
+    mask = np.minimum(mask, 1)
+    for name, ids in (("two", mask), ("three", np.where(mask, 2, 0))):
+        write(tmp_path / "export" / "JPEGImages" / f"{name}.jpg", image)
+        coloured(tmp_path / "export" / "SegmentationClass" / f"{name}.png", ids, BLACK, WHITE, BLUE)
+    if stored == "grey":  # as programs that shrink PNGs store it
+        write(tmp_path / "export" / "SegmentationClass" / "two.png", mask * 255)
+    as_cvat(tmp_path / "export", "background:0,0,0::\nlane:255,255,255::\ncar:0,0,255::\n")
+    import_dataset(tmp_path / "export", tmp_path / "own")
+    np.testing.assert_array_equal(indices(tmp_path / "own" / "masks" / "two.png"), mask)
+
+
+def test_black_that_a_labelmap_does_not_name_is_background(tmp_path: Path) -> None:
+    image, mask = scene(2)
+    write(tmp_path / "export" / "JPEGImages" / "a.jpg", image)
+    coloured(tmp_path / "export" / "SegmentationClass" / "a.png", np.minimum(mask, 1), BLACK, WHITE)
+    as_cvat(tmp_path / "export", "lane:255,255,255::\n")
+    done = import_dataset(tmp_path / "export", tmp_path / "own")
+    assert done.classes == ("background", "lane")
+    np.testing.assert_array_equal(indices(tmp_path / "own" / "masks" / "a.png"), np.minimum(mask, 1))
+
+
+def test_masks_find_only_the_image_of_their_own_folder(tmp_path: Path) -> None:
+    export = tmp_path / "export"
+    for number, place in enumerate(("a/1", "a/2", "b/1", "b/2")):
+        image, mask = scene(number)
+        if place != "b/1":
+            write(export / "JPEGImages" / f"{place}.jpg", image)
+        if place != "a/1":
+            coloured(export / "SegmentationClass" / f"{place}.png", np.minimum(mask, 1), BLACK, WHITE)
+    as_cvat(export, "background:0,0,0::\nlane:255,255,255::\n")
+    listing = export / "ImageSets" / "Segmentation"
+    listing.mkdir(parents=True)
+    (listing / "train.txt").write_text("a/1\r\na/2\r\nb/1\r\n")
+    (listing / "val.txt").write_text("b\\2\n")
+    done = import_dataset(export, tmp_path / "own")
+    for number, place in ((1, "a/2"), (3, "b/2")):
+        found = indices(tmp_path / "own" / "masks" / f"{place}.png")
+        np.testing.assert_array_equal(found, np.minimum(scene(number)[1], 1))
+    assert done.splits == {"train": 1, "val": 1}
+    reasons = {Path(entry.item).parent.name + "/" + Path(entry.item).name: entry.reason for entry in done.dropped}
+    assert reasons["a/1.jpg"] == "nothing labels it"
+    assert reasons["b/1.png"].startswith("its image is not there")
+
+
+def test_coco_files_of_several_splits_keep_their_own_numbers_and_images(tmp_path: Path) -> None:
+    export = tmp_path / "export"
+    for split, names in (("train", {1: "cat", 2: "dog"}), ("val", {1: "dog", 2: "cat"})):
+        write(export / "images" / f"{split}2017" / "1.jpg", scene(split == "val")[0])
+        number = next(number for number, name in names.items() if name == "dog")
+        shape = [[0, 0, 10, 0, 10, 10, 0, 10]]
+        content = {
+            "images": [{"id": 1, "file_name": "1.jpg", "height": 96, "width": 128}],
+            "annotations": [{"id": 1, "image_id": 1, "category_id": number, "segmentation": shape}],
+            "categories": [{"id": key, "name": name} for key, name in names.items()],
+        }
+        (export / "annotations").mkdir(exist_ok=True)
+        (export / "annotations" / f"instances_{split}2017.json").write_text(json.dumps(content))
+    done = import_dataset(export, tmp_path / "own")
+    assert (done.classes, done.splits) == (("background", "cat", "dog"), {"train": 1, "val": 1})
+    for split in ("train", "val"):
+        assert int(indices(tmp_path / "own" / "masks" / f"{split}2017" / "1.png")[5, 5]) == 2
+        same = (tmp_path / "own" / "images" / f"{split}2017" / "1.jpg").read_bytes()
+        assert same == (export / "images" / f"{split}2017" / "1.jpg").read_bytes()
+    one = import_dataset(export / "annotations" / "instances_val2017.json", tmp_path / "one", images=export / "images")
+    assert one.splits == {"val": 1}
+
+
+def test_roboflow_s_unlabeled_is_background_and_its_splits_must_agree(tmp_path: Path) -> None:
+    for split in ("train", "valid"):
+        write(tmp_path / "export" / split / "a.rf.1.jpg", scene(1)[0])
+        write(tmp_path / "export" / split / "a.rf.1_mask.png", np.minimum(scene(1)[1], 1))
+        (tmp_path / "export" / split / "_classes.csv").write_text("Pixel Value, Class\n0, unlabeled\n1, cat\n")
+    assert import_dataset(tmp_path / "export", tmp_path / "own").classes == ("background", "cat")
+    (tmp_path / "export" / "valid" / "_classes.csv").write_text("Pixel Value, Class\n0, background\n1, dog\n")
+    with pytest.raises(DataError, match="one id to different classes"):
+        import_dataset(tmp_path / "export", tmp_path / "other")
+
+
+def test_labelme_files_with_a_byte_order_mark_and_turned_rectangles_are_read(tmp_path: Path) -> None:
+    exports.labelme(tmp_path / "export")
+    path = next((tmp_path / "export").rglob("*.json"))
+    content = json.loads(path.read_text())
+    corners = [[2, 2], [12, 2], [12, 9], [2, 9]]
+    content["shapes"] = [{"label": "car", "shape_type": kind, "points": corners} for kind in ("rectangle", "rotation")]
+    path.write_text(json.dumps(content), encoding="utf-8-sig")
+    done = import_dataset(tmp_path / "export", tmp_path / "own")
+    assert (done.images, done.dropped) == (3, ())
+    mask = indices(tmp_path / "own" / "masks" / f"{path.stem}.png")
+    assert int((mask[2:10, 2:13] == done.classes.index("car")).sum()) == 8 * 11
+
+
+def test_one_class_is_refused_because_every_pixel_would_be_it(tmp_path: Path) -> None:
+    exports.cvat(tmp_path / "export")
+    mapping = ",".join(f"{name}=ignore" for name in exports.CLASSES[1:])
+    with pytest.raises(DataError, match="only the class"):
+        import_dataset(tmp_path / "export", tmp_path / "own", mapping=mapping)

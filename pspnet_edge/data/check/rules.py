@@ -77,6 +77,14 @@ def judge_set(
     yield from _small(dataset, pairs, size)
 
 
+def one_class_problem(name: str) -> str:
+    """What is wrong with a list of one class, and the fix."""
+    return (
+        f"{name} is the only class, so every pixel would be {name}: list two, `background` and `{name}`, in the order "
+        f"of the ids in the masks (0 and 1)"
+    )
+
+
 def never_occurring(
     name: str, root: Path, pairs: Sequence[PairFacts], splits: Mapping[str, SplitCount], looked_at: str = ""
 ) -> Iterator[Finding]:
@@ -84,6 +92,10 @@ def never_occurring(
     if not splits or not any(count.pixels[:IGNORE].any() for count in splits.values()):
         return
     classes = next(iter(splits.values())).classes
+    if len(classes) == 1:
+        listing = next((path for path in (root / "classes.txt", root / "classes.json") if path.exists()), root)
+        yield Finding("one-class", "defect", "", listing, one_class_problem(classes[0]))
+        return
     total = sum((count.pixels for count in splits.values()), np.zeros(256, np.int64))
     absent = [class_name for index, class_name in enumerate(classes) if not total[index]]
     if not absent:
@@ -104,11 +116,17 @@ def never_occurring(
             worst.image_path, worst.mask_path, worst.solid_ignore,
         )  # fmt: skip
         return
+    if any(facts.mask_error for facts in pairs):
+        return  # in the masks that cannot be read it may occur
     listing = next((path for path in (root / "classes.txt", root / "classes.json") if path.exists()), root)
+    it = "it" if len(absent) == 1 else "them"
+    fix = f"correct the masks, or remove {it} from the list of classes"
+    if name == "voc":
+        command = f"pspnet-edge data import {shlex.quote(str(root))} --format voc --classes FILE -o my_data"
+        fix = f"if the classes are not VOC's but your own, name them with `{command}`"
     yield Finding(
         "class-never-occurs", own, "", listing,
-        f"{what} in any mask of {root}{looked_at}, so the network cannot learn it: correct the masks, or remove it "
-        f"from the list of classes",
+        f"{what} in any mask of {root}{looked_at}, so the network cannot learn {it}: {fix}",
     )  # fmt: skip
 
 

@@ -82,10 +82,18 @@ def class_map(source: Source, mapping: dict[str, str], ignore_id: int | None) ->
     numbers = sorted({*source.names, *(int(name) for name in mapping if name.isdigit()), *ignored, IGNORE})
     targets = {number: _target(number, source.names.get(number), mapping, ignored) for number in numbers}
     classes = list(dict.fromkeys(target for target in targets.values() if target is not None))
-    if not 1 <= len(classes) < IGNORE:
+    if not classes:
         raise DataError(
-            f"{len(classes)} classes are left and a mask holds 1 to 254", "give or correct the list of classes"
+            f"the source ({source.format}) does not name its classes",
+            "give --classes FILE, one class per line in id order",
         )
+    if len(classes) == 1:
+        raise DataError(
+            f"only the class {classes[0]} is left, and every pixel would be {classes[0]}",
+            "keep another, such as background: `--map void=background`, or `--classes FILE` with two lines",
+        )
+    if len(classes) >= IGNORE:
+        raise DataError(f"{len(classes)} classes are more than the 254 of a mask", "merge some with --map")
     table = {number: IGNORE if target is None else classes.index(target) for number, target in targets.items()}
     return ClassMap(LabelSet("folder", tuple(classes), _palette(classes, targets, source)), table)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from ...errors import DataError
 from .entries import attempt, dictionaries, documents_below, number_or_zero
 from .shapes import as_points, decode_coco_runs, fill_coco
 from .source import (
+    NOT_THERE,
     Ids,
     ImageIndex,
     Item,
@@ -29,25 +30,25 @@ from .source import (
 
 def read_coco(root: Path, options: ReadOptions) -> Source:
     """COCO: polygons and run lengths, one or several JSON files; what no object covers is background."""
-    documents = [(path, content) for path, content in documents_below(root) if isinstance(content.get("images"), list)]
+    documents = [
+        (path, content)
+        for path, content in documents_below(options.document or root)
+        if isinstance(content.get("images"), list)
+    ]
     documents = [(path, content) for path, content in documents if isinstance(content.get("categories"), list)]
     if not documents:
         raise DataError(f"{root} holds no COCO JSON with images, annotations and categories", "export it again")
-    categories = {
-        entry["id"]: str(entry["name"])
-        for _, content in documents for entry in content["categories"]
-        if isinstance(entry, dict) and isinstance(entry.get("id"), int) and "name" in entry
-    }  # fmt: skip
-    # Roboflow adds a category that only groups the others.
-    used = {
-        entry.get("category_id") for _, content in documents for entry in dictionaries(content.get("annotations") or [])
-    }
-    groups = {entry.get("supercategory") for _, content in documents for entry in dictionaries(content["categories"])}
-    categories = {number: name for number, name in categories.items() if number in used or name not in groups}
-    source = Source("coco", with_background(categories[number] for number in sorted(categories)))
-    ids = {number: id_of(source.names, name) for number, name in categories.items()}
-    images = ImageIndex([place for place in (options.images, root) if place])
+    names: dict[int, str] = {}
+    for _, content in documents:
+        for number, name in sorted(_categories(content, documents).items()):
+            while names.get(number, name) != name:  # another file gives this number to another class
+                number += 1 << 20
+            names[number] = name
+    source = Source("coco", with_background(names[number] for number in sorted(names)))
+    images = source.images = ImageIndex([place for place in (options.images, root) if place])
     for path, content in documents:
+        ids = {number: id_of(source.names, name) for number, name in _categories(content, documents).items()}
+        near = path.parent / (split_of(path.stem) or "")
         by_image: dict[Any, list[dict[str, Any]]] = {}
         for entry in content.get("annotations") or []:
             if isinstance(entry, dict):
@@ -56,14 +57,26 @@ def read_coco(root: Path, options: ReadOptions) -> Source:
             if not isinstance(entry, dict) or not isinstance(entry.get("file_name"), str):
                 source.drop(path, f"an image without file_name: {str(entry)[:80]}")
                 continue
-            image = images.find(entry["file_name"], path.parent)
+            image = images.find(entry["file_name"], near)
             if image is None:
-                source.drop(entry["file_name"], f"{path.name} names it and it is not there")
+                source.drop(entry["file_name"], f"{path.name} names it, and {NOT_THERE}")
                 continue
-            split = split_of_path(image, root) or split_of(path.stem) or split_of_path(path, root)
+            split = split_of(path.stem) or split_of_path(path, root) or split_of_path(image, root)
             draw = partial(_draw_coco, source, entry, by_image.get(entry.get("id"), []), ids, path)
             source.items.append(Item(item_name(image, root, options.images), image, image.suffix, draw, split))
     return source
+
+
+def _categories(content: Mapping[str, Any], documents: Sequence[tuple[Path, Any]]) -> dict[int, str]:
+    """Category id → name in one file, without the category that Roboflow adds to group the others."""
+    named = [entry for entry in dictionaries(content["categories"]) if isinstance(entry.get("id"), int)]
+    used = {entry.get("category_id") for entry in dictionaries(content.get("annotations") or [])}
+    groups = {entry.get("supercategory") for _, other in documents for entry in dictionaries(other["categories"])}
+    return {
+        entry["id"]: str(entry["name"])
+        for entry in named
+        if "name" in entry and (entry["id"] in used or str(entry["name"]) not in groups)
+    }
 
 
 def _draw_coco(

@@ -146,7 +146,8 @@ def import_dataset(
     if output.resolve() == source.resolve() or source.resolve() in output.resolve().parents:
         raise OutputError(f"{output} is in the source {source}", "choose another folder")
     pairs = parse_map(mapping)
-    options = ReadOptions(images, _class_list(classes) if classes else None, ignore_id)
+    document = source if source.suffix.lower() == ".json" and source.is_file() else None
+    options = ReadOptions(images, _class_list(classes) if classes else None, ignore_id, document)
     request = [str(source.resolve()), format, str(images), str(classes), pairs, ignore_id, train_share, seed]
     prepare_output(output, hashlib.sha256(json.dumps(request).encode()).hexdigest(), overwrite)
     try:
@@ -170,6 +171,7 @@ def _import(
         try:
             root, format = recognize_format(unpacked, format, FORMATS)
             opened = READERS[format](root, options)
+            opened.drop_unlabelled()
             if not opened.items:
                 raise DataError(f"{source} holds no labelled image in the format {format}" + _first(opened.dropped))
             mapped = class_map(opened, pairs, options.ignore_id)
@@ -187,7 +189,7 @@ def _import(
 
 
 def _renamed(text: str, unpacked: Path, source: Path) -> str:
-    return text if unpacked == source else text.replace(str(unpacked), str(source))
+    return text if unpacked in (source, source.parent) else text.replace(str(unpacked), str(source))
 
 
 def _class_list(path: Path) -> ClassList:

@@ -16,6 +16,7 @@ from ..layout import IMAGE_SUFFIXES
 from .entries import attempt, dictionaries, json_files, load_json
 from .shapes import as_points, decode_brush, fill_coco
 from .source import (
+    NOT_THERE,
     Ids,
     ImageIndex,
     Item,
@@ -33,7 +34,7 @@ from .source import (
 def read_label_studio(root: Path, options: ReadOptions) -> Source:
     """Label Studio's JSON and JSON-MIN exports: brush strokes, polygons, boxes and ellipses."""
     tasks: list[tuple[Path, dict[str, Any]]] = []
-    for path in json_files(root):
+    for path in json_files(options.document or root):
         content = load_json(path)
         if isinstance(content, list):
             tasks += [(path, entry) for entry in content if isinstance(entry, dict)]
@@ -44,7 +45,7 @@ def read_label_studio(root: Path, options: ReadOptions) -> Source:
     if options.classes:
         labels = list(options.classes.names)
     source = Source("label-studio", with_background(sorted(dict.fromkeys(labels))))
-    images = ImageIndex([place for place in (options.images, root) if place])
+    images = source.images = ImageIndex([place for place in (options.images, root) if place])
     for path, task, found in regions:
         named = _image_of_task(task)
         image = images.find(_url_path(named), path.parent) if named else None
@@ -53,7 +54,7 @@ def read_label_studio(root: Path, options: ReadOptions) -> Source:
             bare = re.sub(r"^[0-9a-f]{8}-", "", Path(_url_path(named)).name)
             image = images.find(bare, path.parent)
         if image is None:
-            source.drop(f"task {task.get('id')} of {path.name}", f"its image {named} is not there: give --images DIR")
+            source.drop(f"task {task.get('id')} of {path.name}", f"{NOT_THERE} ({named})")
             continue
         draw = partial(_draw_label_studio, source, found, image, f"task {task.get('id')} of {path.name}")
         source.items.append(

@@ -14,6 +14,7 @@ from .colour_list import read_names
 from .entries import attempt, decode_bitmap, dictionaries, documents_below, from_base64, place_bitmap
 from .shapes import as_points, fill_labelme
 from .source import (
+    NOT_THERE,
     Ids,
     ImageIndex,
     Item,
@@ -32,7 +33,11 @@ IGNORED_LABELS = ("__ignore__", "_ignore_", "ignore")
 
 def read_labelme(root: Path, options: ReadOptions) -> Source:
     """labelme's JSON files, one per image."""
-    documents = [(path, content) for path, content in documents_below(root) if isinstance(content.get("shapes"), list)]
+    documents = [
+        (path, content)
+        for path, content in documents_below(options.document or root)
+        if isinstance(content.get("shapes"), list)
+    ]
     if not documents:
         raise DataError(f"{root} holds no labelme JSON", "give the folder with the annotations")
     listing = root / "labels.txt"
@@ -42,7 +47,7 @@ def read_labelme(root: Path, options: ReadOptions) -> Source:
     elif listing.is_file():
         labels = read_names(listing)
     source = Source("labelme", with_background(label for label in labels if label.lower() not in IGNORED_LABELS))
-    images = ImageIndex([place for place in (options.images, root) if place])
+    images = source.images = ImageIndex([place for place in (options.images, root) if place])
     for path, content in documents:
         named = str(content.get("imagePath") or path.stem)
         image: Path | bytes | None = images.find(named, path.parent) or images.find(f"{path.stem}.png", path.parent)
@@ -50,9 +55,9 @@ def read_labelme(root: Path, options: ReadOptions) -> Source:
         if image is None and isinstance(content.get("imageData"), str):
             image = attempt(source, path, partial(from_base64, content["imageData"]))
         if image is None:
-            source.drop(path, f"its image {named} is not there")
+            source.drop(path, f"{NOT_THERE} ({named})")
             continue
-        name = item_name(path, root)
+        name = item_name(image, root, options.images) if isinstance(image, Path) else item_name(path, root)
         draw = partial(_draw_labelme, source, content, image, path)
         source.items.append(Item(name, image, suffix, draw, split_of_path(path, root)))
     return source

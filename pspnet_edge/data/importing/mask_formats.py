@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from ..voc import voc
 from .colour_list import COLOUR_LISTS, read_colour_list, read_labelmap, read_names
 from .source import (
     BACKGROUND,
+    NOT_THERE,
     Ids,
     ImageIndex,
     Item,
@@ -34,11 +35,17 @@ from .source import (
 )
 
 _LOOKED_AT = 64
+_BY_COLOUR = ("cvat", "camvid", "colours")
+"""Formats whose masks hold colours, whatever the file is stored as."""
 
 
 def read_cvat(root: Path, options: ReadOptions) -> Source:
     """CVAT's "Segmentation mask 1.1": colours of ``labelmap.txt`` in ``SegmentationClass``."""
     entries = read_labelmap(root / "labelmap.txt")
+    names = {name for name, _ in entries}
+    if (0, 0, 0) not in [colour for _, colour in entries] and not any(is_background(name) for name in names):
+        # Black is what no shape covers, whether or not the list says so.
+        entries = [(BACKGROUND, (0, 0, 0)), *entries]
     source = _source("cvat", entries)
     masks = [path for path in files_below(root / "SegmentationClass") if path.suffix.lower() == ".png"]
     return _paired(source, root, masks, options, _listed_splits(root))
@@ -94,12 +101,21 @@ def read_roboflow(root: Path, options: ReadOptions) -> Source:
     listings = sorted(path for path in files_below(root) if path.name == "_classes.csv")
     names: dict[int, str] = {}
     for listing in listings:
+        own: dict[int, str] = {}
         for line in read_text(listing).splitlines()[1:]:
             number, _, name = line.partition(",")
             if name.strip():
                 if not number.strip().isdigit():
                     raise DataError(f"the line {line!r} of {listing} is not `pixel value, class`", "export it again")
-                names[int(number)] = name.strip()
+                own[int(number)] = name.strip()
+        # What no polygon covers has id 0, in older exports under this name.
+        if own.get(0, "").lower() in ("unlabeled", "unlabelled"):
+            own[0] = BACKGROUND
+        if names and own != names:
+            raise DataError(
+                f"{listing} and {listings[0]} give one id to different classes", "import each split by itself"
+            )
+        names = own
     masks = [
         path for path in files_below(root) if path.stem.endswith("_mask") and path.suffix.lower() in IMAGE_SUFFIXES
     ]
@@ -217,7 +233,7 @@ def _paired(
 ) -> Source:
     """Add an item for every mask whose image is found."""
     are_masks = set(masks)
-    images = ImageIndex(
+    images = source.images = ImageIndex(
         [folder for folder in (options.images, root) if folder],
         lambda path: path in are_masks or _holds_masks(path.parent.name),
     )
@@ -230,13 +246,13 @@ def _paired(
     for mask in masks:
         image = image_of_mask(mask, images)
         if image is None:
-            source.drop(mask, "it has no image")
+            source.drop(mask, NOT_THERE)
             continue
         if image in used:
             source.drop(mask, f"{image} has another mask already")
             continue
         used.add(image)
-        split = (splits or {}).get(mask.stem) or split_of_path(mask, root) or split_of_path(image, root)
+        split = _listed_split(mask, splits or {}) or split_of_path(mask, root) or split_of_path(image, root)
         source.items.append(
             Item(item_name(image, root, options.images), image, image.suffix, _drawn(mask, source), split)
         )
@@ -255,7 +271,9 @@ def _paired_cityscapes(source: Source, root: Path, options: ReadOptions) -> Sour
         for path in files_below(folder):
             if path.name.endswith(ending) and (ending != "_gtFine_color.png" or source.colours):
                 by_frame[path.name.removesuffix(ending)] = path
-    images = ImageIndex([place for place in (options.images, root) if place], lambda path: folder in path.parents)
+    images = source.images = ImageIndex(
+        [place for place in (options.images, root) if place], lambda path: folder in path.parents
+    )
     for frame, mask in sorted(by_frame.items()):
         image = images.find(f"{frame}_leftImg8bit.png", mask.parent) or images.find(f"{frame}.png", mask.parent)
         if image is None:
@@ -300,14 +318,12 @@ def _drawn(path: Path, source: Source) -> Callable[[], Ids]:
             try:
                 places = ids_by_colour(path, rgb, palette)
             except DataError:
-                if raw.is_colour:
+                if raw.is_colour or source.format == "cvat":
                     raise
                 return raw.values  # a palette of another meaning: the indices are ids
             return np.asarray(np.array([*order, *[255] * (256 - len(order))], np.uint16)[places])
-        greys = {colour[0]: number for number, colour in source.colours.items() if len(set(colour)) == 1}
-        if len(greys) == len(palette) and set(np.unique(raw.values).tolist()) <= set(greys):
-            return np.asarray(np.array([greys.get(value, 255) for value in range(256)], np.uint16)[raw.values])
-        if rgb is not None and not (raw.values[raw.values < 255] < len(order)).all():
+        too_high = not (raw.values[raw.values < 255] < len(order)).all()
+        if rgb is not None and (raw.greys_are_colours(palette, source.format in _BY_COLOUR) or too_high):
             places = ids_by_colour(path, rgb, palette)
             return np.asarray(np.array([*order, *[255] * (256 - len(order))], np.uint16)[places])
         return raw.values
@@ -335,18 +351,26 @@ def _names(root: Path, options: ReadOptions, listings: Sequence[str]) -> list[st
 
 
 def _listed_splits(root: Path) -> dict[str, str]:
-    """Stem → split, from ``ImageSets/Segmentation``."""
+    """Entry → split, from ``ImageSets/Segmentation``: an image's path without suffix."""
     splits: dict[str, str] = {}
     folder = root / "ImageSets" / "Segmentation"
     for listing in sorted(folder.glob("*.txt")) if folder.is_dir() else []:
         split = split_of(listing.stem)
         if split is not None:
-            lines = [line.split()[0] for line in read_text(listing).splitlines() if line.strip()]
-            splits |= {
-                Path(line).stem if Path(line).suffix.lower() in IMAGE_SUFFIXES else Path(line).name: split
-                for line in lines
-            }
+            for line in read_text(listing).splitlines():
+                entry = PurePosixPath(line.strip().replace("\\", "/").lstrip("/"))
+                if entry.suffix.lower() in IMAGE_SUFFIXES:
+                    entry = entry.with_suffix("")
+                if entry.name:
+                    splits[entry.as_posix()] = split
     return splits
+
+
+def _listed_split(mask: Path, splits: dict[str, str]) -> str | None:
+    """The split of a mask that lists name by its path, or by its name alone."""
+    parts = mask.with_suffix("").parts
+    entries = ("/".join(parts[first:]) for first in range(max(0, len(parts) - 5), len(parts)))
+    return next((splits[entry] for entry in entries if entry in splits), None)
 
 
 def _folder_splits(root: Path) -> dict[Path, str]:

@@ -13,7 +13,7 @@ from ...artifact import write_json
 from ...errors import DataError, OutputError
 from ..files import is_litter
 from ..progress import Progress
-from ..recognize import foreign_layout, recognized
+from ..recognize import ensure_names_images, foreign_layout, recognized
 from ..unpack import unpack_all
 
 REPORT = "import.json"
@@ -89,6 +89,7 @@ def recognize_format(root: Path, format: str, formats: Sequence[str]) -> tuple[P
         return folder, name if name in formats else "folder"
     if format != "auto":
         return root, format
+    ensure_names_images(root)
     there = ", ".join(sorted(entry.name for entry in root.iterdir() if not is_litter(entry.name))[:8])
     raise DataError(
         f"the format of {root} is not recognized (it has {there or 'nothing'})",

@@ -50,6 +50,8 @@ def fill_labelme(mask: NDArray[Any], kind: str, points: Points, value: int) -> N
     Raises:
         ValueError: a shape of that kind does not have that many points, or has no area.
     """
+    if kind == "rotation" or (kind == "rectangle" and len(points) == 4):
+        kind = "oriented_rectangle"  # as X-AnyLabeling writes them
     counts = {"polygon": range(3, 1 << 30), "oriented_rectangle": range(4, 5), "rectangle": range(2, 3)}
     counts |= {"circle": range(2, 3), "line": range(2, 3), "linestrip": range(2, 1 << 30), "point": range(1, 2)}
     if kind not in counts or len(points) not in counts[kind]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -15,12 +16,18 @@ from ...errors import DataError
 from ..class_list import ClassList
 from ..files import files_below
 from ..image_file import read_image
-from ..layout import IMAGE_FOLDERS, IMAGE_SUFFIXES, MASK_ENDINGS, SPLITS
+from ..layout import IMAGE_FOLDERS, IMAGE_SUFFIXES, MASK_ENDINGS, MASK_FOLDERS, SPLITS
 from ..mask_file import Colour
 
+NOT_THERE = "its image is not there, or several have its name (--images DIR says where images are)"
+"""Why an annotation without an image is dropped."""
 Ids = NDArray[Any]
+Trail = tuple[str, ...]
+"""The folders on the way to a file that tell it from others of its name."""
 BACKGROUND = "background"
 _SILENT_FOLDERS = {*IMAGE_FOLDERS, "default", "data", "leftimg8bit", "imgsfine", "701_stillsraw_full"}
+_KINDS = {*_SILENT_FOLDERS, *MASK_FOLDERS, "segmentationclasspng", "ann", "gtfine", "obj_train_data"}
+_LISTED = 100
 MOST_PIXELS = 1 << 28
 """Of one mask; more is a claim of a damaged file."""
 
@@ -61,10 +68,25 @@ class Source:
     items: list[Item] = field(default_factory=list)
     dropped: list[Dropped] = field(default_factory=list)
     ignored: set[int] = field(default_factory=set)
+    images: ImageIndex | None = None
+    """The images that the annotations were looked up in."""
 
     def drop(self, item: object, reason: str) -> None:
         """Leave something out."""
         self.dropped.append(Dropped(str(item), reason))
+
+    def drop_unlabelled(self) -> None:
+        """Leave out the images that no annotation names."""
+        if self.images is None:
+            return
+        dropped = {entry.item for entry in self.dropped}
+        used = {item.image for item in self.items}
+        left = [path for path in self.images.paths if path not in used and str(path) not in dropped]
+        if len(left) > _LISTED:
+            self.drop(left[0], f"nothing labels it, nor {len(left) - 1} other images")
+            return
+        for path in left:
+            self.drop(path, "nothing labels it")
 
 
 @dataclass(frozen=True)
@@ -74,6 +96,8 @@ class ReadOptions:
     images: Path | None = None
     classes: ClassList | None = None
     ignore_id: int | None = None
+    document: Path | None = None
+    """The only JSON file to read, where the source is one."""
 
 
 class ImageIndex:
@@ -81,38 +105,75 @@ class ImageIndex:
 
     def __init__(self, folders: Iterable[Path], leave_out: Callable[[Path], bool] = lambda path: False) -> None:
         self.folders = [folder for folder in folders if folder.is_dir()]
-        self._by_path: dict[str, tuple[Path, Path]] = {}
-        self._by_name: dict[str, list[tuple[Path, Path]]] = {}
-        self._by_stem: dict[str, list[tuple[Path, Path]]] = {}
+        self._by_path: dict[str, Path] = {}
+        self._by_name: dict[str, list[Path]] = {}
+        self._by_stem: dict[str, list[Path]] = {}
+        self._trails: dict[Path, Trail] = {}
         for folder in self.folders:
             for path in files_below(folder):
-                if path.suffix.lower() in IMAGE_SUFFIXES and not leave_out(path):
-                    entry = (path, folder)
-                    self._by_path.setdefault(path.relative_to(folder).as_posix().lower(), entry)
-                    self._by_name.setdefault(path.name.lower(), []).append(entry)
-                    self._by_stem.setdefault(path.stem.lower(), []).append(entry)
+                if path.suffix.lower() in IMAGE_SUFFIXES and not leave_out(path) and path not in self._trails:
+                    self._by_path.setdefault(path.relative_to(folder).as_posix().lower(), path)
+                    self._by_name.setdefault(path.name.lower(), []).append(path)
+                    self._by_stem.setdefault(path.stem.lower(), []).append(path)
+                    self._trails[path] = self._trail(path.parent)
+        self._folder_names = {part for trail in self._trails.values() for part in trail}
 
-    def __len__(self) -> int:
-        return len(self._by_path)
+    @property
+    def paths(self) -> list[Path]:
+        """All of them."""
+        return list(self._trails)
 
     def find(self, name: str, near: Path | None = None) -> Path | None:
         """The image that an annotation calls ``name``: by its path, else its file name, else without suffix.
 
-        Of several, the one that shares most of its folders with ``near``.
+        Of several, the one in the same folder, or one of the same name, as ``near``, the annotation's own. None where
+        there is no such image, or where it cannot be told which one is meant: a wrong image is worse than none.
         """
         wanted = PurePosixPath(name.replace("\\", "/").lstrip("/"))
-        if str(wanted).lower() in self._by_path:
-            return self._by_path[str(wanted).lower()][0]
-        found = self._by_name.get(wanted.name.lower())
-        if not found:
-            stem = wanted.stem if wanted.suffix.lower() in IMAGE_SUFFIXES else wanted.name
-            found = self._by_stem.get(stem.lower())
+        if near is not None:
+            beside = Path(os.path.normpath(near / wanted))
+            if beside in self._trails:
+                return beside
+        if len(wanted.parts) > 1 and str(wanted).lower() in self._by_path:
+            return self._by_path[str(wanted).lower()]
+        trail = (*(self._trail(near) if near is not None else ()), *_telling(wanted.parts[:-1]))
+        stem = wanted.stem if wanted.suffix.lower() in IMAGE_SUFFIXES else wanted.name
+        return self._of_several(self._by_name.get(wanted.name.lower(), []), trail) or self._of_several(
+            self._by_stem.get(stem.lower(), []), trail
+        )
+
+    def _of_several(self, found: list[Path], trail: Trail) -> Path | None:
+        found = [path for path in found if self._trails[path] == trail] or found
+        if len(found) == 1:
+            # Its own folder may hold images, and lack this one.
+            elsewhere = trail and trail[-1] not in self._trails[found[0]] and trail[-1] in self._folder_names
+            return None if elsewhere else found[0]
         if not found:
             return None
-        if len(found) == 1 or near is None:
-            return found[0][0]
-        folders = set(near.parts)
-        return max(found, key=lambda entry: len(folders & set(entry[0].parts)))[0]
+        ends = [path for path in found if _ends_alike(self._trails[path], trail)]
+        best = max((len(self._trails[path]) for path in ends), default=0)
+        alike = [path for path in ends if len(self._trails[path]) == best]
+        if alike and len({path.parent for path in alike}) == 1:
+            return alike[0]  # a.jpg and a.png in one folder
+        shared = [len(set(trail) & set(self._trails[path])) for path in found]
+        return found[shared.index(max(shared))] if max(shared) and shared.count(max(shared)) == 1 else None
+
+    def _trail(self, folder: Path) -> Trail:
+        for root in self.folders:
+            if root == folder or root in folder.parents:
+                return _telling(folder.relative_to(root).parts)
+        return _telling(folder.parts[1:])
+
+
+def _telling(parts: Iterable[str]) -> Trail:
+    """The folders of a path that tell images of one name apart: ``labels/train2017/a`` → ``train``, ``a``."""
+    lowered = (part.lower() for part in parts)
+    return tuple(split_of(part) or part for part in lowered if part not in _KINDS and part != "..")
+
+
+def _ends_alike(one: Trail, other: Trail) -> bool:
+    shorter = min(len(one), len(other))
+    return one[len(one) - shorter :] == other[len(other) - shorter :]
 
 
 def image_of_mask(mask: Path, images: ImageIndex) -> Path | None:
@@ -120,7 +181,7 @@ def image_of_mask(mask: Path, images: ImageIndex) -> Path | None:
     stem = mask.stem
     for ending in ("", *MASK_ENDINGS):
         if stem.endswith(ending):
-            found = images.find(f"{stem.removesuffix(ending)}.png", mask.parent)
+            found = images.find(stem.removesuffix(ending), mask.parent)
             if found is not None and found != mask:
                 return found
     return None

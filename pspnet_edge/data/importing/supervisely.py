@@ -16,6 +16,7 @@ from ..files import files_below
 from .entries import attempt, decode_bitmap, dictionaries, from_base64, load_json, place_bitmap
 from .shapes import as_points, fill_inclusive
 from .source import (
+    NOT_THERE,
     Ids,
     ImageIndex,
     Item,
@@ -41,7 +42,9 @@ def read_supervisely(root: Path, options: ReadOptions) -> Source:
             source.colours[number] = (int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16))
     if len(source.colours) == len(source.names) - 1:
         source.colours.setdefault(0, (0, 0, 0))
-    images = ImageIndex([place for place in (options.images, root) if place], lambda path: "ann" in path.parts[-2:-1])
+    images = source.images = ImageIndex(
+        [place for place in (options.images, root) if place], lambda path: "ann" in path.parts[-2:-1]
+    )
     for path in files_below(root):
         if path.suffix.lower() != ".json" or path.parent.name != "ann":
             continue
@@ -50,7 +53,7 @@ def read_supervisely(root: Path, options: ReadOptions) -> Source:
         )
         content = attempt(source, path, partial(load_json, path))
         if image is None or not isinstance(content, dict):
-            source.drop(path, "its image is not there" if image is None else "it is not a Supervisely annotation")
+            source.drop(path, NOT_THERE if image is None else "it is not a Supervisely annotation")
             continue
         draw = partial(_draw_supervisely, source, content, path)
         name = item_name(image, root, options.images)

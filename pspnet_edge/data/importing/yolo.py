@@ -17,6 +17,7 @@ from .colour_list import read_names
 from .entries import attempt
 from .shapes import as_points, fill_inclusive
 from .source import (
+    NOT_THERE,
     Ids,
     ImageIndex,
     Item,
@@ -47,7 +48,7 @@ def read_yolo(root: Path, options: ReadOptions) -> Source:
     if not names:
         raise DataError(f"{root} does not name its classes", "restore data.yaml, or give --classes FILE")
     source = Source("yolo", with_background(names))
-    images = ImageIndex([place for place in (options.images, root) if place])
+    images = source.images = ImageIndex([place for place in (options.images, root) if place])
     not_labels = {
         "classes.txt",
         "train.txt",
@@ -62,7 +63,7 @@ def read_yolo(root: Path, options: ReadOptions) -> Source:
             continue
         image = images.find(path.stem, path.parent) or images.find(f"{path.stem}.jpg", path.parent)
         if image is None:
-            source.drop(path, "its image is not there")
+            source.drop(path, NOT_THERE)
             continue
         draw = partial(_draw_yolo, source, names, image, path)
         split = split_of_path(image, root)
@@ -95,29 +96,53 @@ def _fill_yolo(mask: NDArray[Any], cells: list[str], value: int) -> None:
 
 
 def yaml_names(text: str) -> list[str]:
-    """The class names of a YOLO ``data.yaml``: a list or numbered entries, in line or below each other."""
+    """The class names of a YOLO ``data.yaml`` in the order of their numbers: a list or numbered entries, in line or
+    below each other.
+
+    Raises:
+        DataError: the numbers are not 0, 1, 2 and so on, or ``nc`` says that there are more or fewer.
+    """
     lines = text.splitlines()
+    entries: list[str] = []
     for position, line in enumerate(lines):
         if not re.match(r"names\s*:", line):
             continue
-        rest = line.partition(":")[2].partition("#")[0].strip()
-        if rest:
-            block = rest
-            for more in lines[position + 1 :]:
-                if block.count("[") <= block.count("]") and block.count("{") <= block.count("}"):
-                    break
-                block += " " + more.strip()
-            return [_bare(re.sub(r"^\s*\d+\s*:", "", cell)) for cell in block.strip("[]{} ").split(",") if cell.strip()]
-        names = []
-        for more in lines[position + 1 :]:
-            match = re.match(r"\s*(?:-|\d+\s*:)\s*(.+)", more)
-            if not match:
-                if more.strip() and not more.strip().startswith("#"):
-                    break
-                continue
-            names.append(_bare(match[1].partition(" #")[0]))
-        return names
-    return []
+        rest = line.partition(":")[2].partition(" #")[0].strip()
+        entries = _block_entries(lines[position + 1 :]) if not rest else _inline_entries(rest, lines[position + 1 :])
+    numbered = [re.fullmatch(r"(\d+)\s*:\s*(.+)", entry) for entry in entries]
+    names = [_bare(entry) for entry in entries]
+    if entries and all(numbered):
+        by_number = {int(match[1]): _bare(match[2]) for match in numbered if match}
+        if sorted(by_number) != list(range(len(entries))):
+            raise DataError(f"the classes of data.yaml have the numbers {sorted(by_number)}", "number them from 0 on")
+        names = [by_number[number] for number in range(len(entries))]
+    count = re.search(r"^nc\s*:\s*(\d+)", text, re.MULTILINE)
+    if names and count and int(count[1]) != len(names):
+        raise DataError(f"data.yaml has nc: {count[1]} and {len(names)} names", "correct it")
+    return names
+
+
+def _inline_entries(rest: str, following: list[str]) -> list[str]:
+    """The parts of ``[a, 'b, c']`` or ``{0: a, 1: b}``, which may go on in the following lines."""
+    for more in following:
+        if rest.count("[") <= rest.count("]") and rest.count("{") <= rest.count("}"):
+            break
+        rest += " " + more.strip()
+    parts = re.findall(r"""(?:'[^']*'|"[^"]*"|[^,'"])+""", rest.strip().removesuffix(",")[1:-1])
+    return [part.strip() for part in parts if part.strip()]
+
+
+def _block_entries(lines: list[str]) -> list[str]:
+    """The parts of a list below its key, ``- a`` or ``0: a`` per line."""
+    entries = []
+    for line in lines:
+        text = line.partition(" #")[0].strip()
+        match = re.fullmatch(r"-\s*(.+)|(\d+\s*:\s*.+)", text)
+        if match:
+            entries.append(match[1] or match[2])
+        elif text and not text.startswith("#"):
+            break
+    return entries
 
 
 def _bare(text: str) -> str:
