@@ -20,11 +20,12 @@ import hashlib
 import io
 import os
 import re
+import stat
+import struct
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -56,6 +57,8 @@ MODEL = "model.onnx"
 TABLE = "model.calib.json"
 LICENCE = "licence.txt"
 MOST_GOLDEN = 32
+MOST_RELEASE = 10**12
+"""So that a date such as 20261126 or 202611261015 may be the number."""
 _MOST_PARTS = 4 + 4 * MOST_GOLDEN
 _MOST_BYTES = 3 << 30
 _MOST_MANIFEST_BYTES = 4 << 20
@@ -65,6 +68,8 @@ _GOLDEN = re.compile(r"golden/(\d\d)(?:\.(fp32|fp16|int8))?\.png")
 _SEAL = b"pspnet-edge pack sha256:"
 _SEAL_BYTES = len(_SEAL) + 64
 _TIME = (1980, 1, 1, 0, 0, 0)
+_LOCAL_HEADER = struct.Struct("<4s3HI3I2H")
+"""Signature; version, flags, method; time and date; CRC, two sizes; lengths of the name and of what follows it."""
 _REMAKE = "pspnet-edge pack MODEL -o NAME.pspnet"
 _SHARE = Number(0, 1)
 _PRECISION = Text(among=("fp32", "fp16", "int8"))
@@ -113,6 +118,7 @@ _SHAPE = Record(
             closed=True,
         ),
     },
+    {"release": Number(1, MOST_RELEASE, whole=True)},
     closed=True,
 )
 
@@ -142,6 +148,11 @@ class PackFile:
     def label_set(self) -> LabelSet:
         """The model's classes."""
         return LabelSet.from_facts(self.manifest["label_set"])
+
+    @property
+    def release(self) -> int:
+        """The number that its maker gave it, higher in each later one; 0 where none was given."""
+        return int(self.manifest.get("release", 0))
 
     @property
     def is_signed(self) -> bool:
@@ -277,13 +288,20 @@ def _zip(stream: BinaryIO, path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def _spans(archive: zipfile.ZipFile, stream: BinaryIO, path: Path) -> dict[str, tuple[int, int]]:
-    """Where each part's bytes are. What is compressed, named strangely, doubled or too large is refused."""
+    """Where each part's bytes are. What is compressed, named strangely, doubled or too large is refused.
+
+    So is whatever another program may read otherwise: every byte belongs to a part, to its header, or to the directory,
+    and headers and directory agree.
+    """
     entries = archive.infolist()
     if len(entries) > _MOST_PARTS:
         raise _altered(path, f"it holds {len(entries)} parts, more than {_MOST_PARTS}")
     spans: dict[str, tuple[int, int]] = {}
+    if len(archive.comment) != _SEAL_BYTES:
+        raise _altered(path, "there is more than the seal at its end")
+    follows = 0
     for entry in entries:
-        name = entry.filename
+        name = entry.orig_filename
         if name not in (MANIFEST, SIGNATURE, MODEL, TABLE, LICENCE) and not _GOLDEN.fullmatch(name):
             raise _altered(path, f"it holds a part named {name[:60]!r}")
         if name in spans:
@@ -295,20 +313,33 @@ def _spans(archive: zipfile.ZipFile, stream: BinaryIO, path: Path) -> dict[str, 
             raise _altered(path, f"{name} has {entry.file_size} bytes, more than {most}")
         if entry.flag_bits & ~0x800:
             raise _altered(path, f"{name} is encrypted or streamed")
-        with archive.open(entry) as opened:  # compares the name in the local header
-            opened.read(0)
-        stream.seek(entry.header_offset)
-        header = stream.read(30)
-        start = (
-            entry.header_offset + 30 + int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
-        )
+        if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG):
+            raise _altered(path, f"{name} is not an ordinary file")
+        if entry.header_offset != follows:
+            raise _altered(path, f"{name} does not follow the part before it")
+        _check_local_header(entry, stream, path)
+        start = follows + _LOCAL_HEADER.size + len(name)
         spans[name] = (start, entry.file_size)
-    ends = sorted((start, start + size) for start, size in spans.values())
-    if any(end > following for (_, end), (following, _) in pairwise(ends)):
-        raise _altered(path, "its parts overlap")
+        follows = start + entry.file_size
+    if archive.start_dir != follows:
+        raise _altered(path, "its directory does not follow its parts")
     if MANIFEST not in spans:
         raise _altered(path, f"it holds no {MANIFEST}")
     return spans
+
+
+def _check_local_header(entry: zipfile.ZipInfo, stream: BinaryIO, path: Path) -> None:
+    """Compare the header before a part with what the directory says; streaming readers see only the former."""
+    name = entry.orig_filename.encode()
+    stream.seek(entry.header_offset)
+    header = stream.read(_LOCAL_HEADER.size + len(name))
+    expected = _LOCAL_HEADER.pack(
+        b"PK\3\4", 0, entry.flag_bits, zipfile.ZIP_STORED, 0, entry.CRC, entry.file_size, entry.file_size, len(name), 0
+    )
+    # The version that is needed, and the time, say nothing about the content.
+    expected = expected[:4] + header[4:6] + expected[6:10] + header[10:14] + expected[14:] + name
+    if header != expected:
+        raise _altered(path, f"the header of {entry.orig_filename} says something else than the directory")
 
 
 def _manifest(content: bytes, path: Path) -> dict[str, Any]:

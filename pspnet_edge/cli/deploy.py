@@ -50,6 +50,9 @@ def deploy(
     allow_new_classes: Annotated[
         bool, typer.Option("--allow-new-classes", help="Replace a version that has other classes.")
     ] = False,
+    allow_older: Annotated[
+        bool, typer.Option("--allow-older", help="Replace a version whose --release of `pack` is higher.")
+    ] = False,
     service: Annotated[
         str, typer.Option(metavar="UNIT", help="systemd unit to restart, where there is one; none for no unit.")
     ] = "pspnet-edge",
@@ -115,6 +118,7 @@ def deploy(
         arguments = ["--rollback"] if rollback else _remote_demands(precision, runtime, min_fps, measure, keep, watch)
         arguments += ["--service", service] + (["--health", health] if health else [])
         arguments += ["--allow-new-classes"] if allow_new_classes and not rollback else []
+        arguments += ["--allow-older"] if allow_older and not rollback else []
         arguments += ["--home", str(home)] if home is not None else []
         if key is not None and pack is not None:
             check_signature(read_pack(pack), key)
@@ -140,6 +144,7 @@ def deploy(
         watch_s=watch,
         keep=keep,
         allow_new_classes=allow_new_classes,
+        allow_older=allow_older,
     )
     if pack is not None:
         _show(deploy_pack(pack, store, demands, service=runs, progress=progress, say=say), as_json)
@@ -235,6 +240,7 @@ def _list(store: Store, as_json: bool) -> None:
         rows.append({**facts, "state": state})
     lines = [
         f"{row['state']:<10}{row['version']}"
+        + (f"  release {row['release']}" if row.get("release") else "")
         + (f"  {row['fps']:.1f} FPS, agreement {row['agreement']:.2%}" if "fps" in row else "")
         for row in rows
     ]

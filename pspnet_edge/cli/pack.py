@@ -19,7 +19,7 @@ Examples:
 
   pspnet-edge pack mine.onnx -o mine.pspnet --root my_data --max-drop 0.01
 
-  pspnet-edge pack mine.onnx -o mine.pspnet --images photos --licence LICENSE --sign pack_key
+  pspnet-edge pack mine.onnx -o mine.pspnet --images photos --licence LICENSE --sign pack_key --release 2
 
   pspnet-edge pack mine.onnx --for triton -o repo
 """
@@ -84,6 +84,9 @@ def pack(
     roi: Annotated[str | None, typer.Option(metavar="X,Y,W,H", help="As of `run`.")] = None,
     tiles: Annotated[bool, typer.Option("--tiles", help="As of `run`.")] = False,
     flip: Annotated[str | None, typer.Option(metavar="TURN", help="As of `run`.")] = None,
+    release: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Boards refuse a lower number than their active version's.")
+    ] = 0,
     sign: Annotated[Path | None, typer.Option(metavar="KEY", help="Sign with this Ed25519 key of ssh-keygen.")] = None,
     purpose: Annotated[
         str, typer.Option("--for", metavar="board|triton", help="triton: a model repository for the Triton server.")
@@ -136,6 +139,7 @@ def pack(
         calibration=calibration,
         precisions=[entry.strip() for entry in precision.split(",")],
         licence=licence,
+        release=release,
         pictures=_pictures(source.path, dataset, root, split, images),
         golden=golden,
         miou=miou,
@@ -148,6 +152,8 @@ def pack(
     packed = make_pack(source, path, contents, runtime=runtime, key=sign, progress=progress)
     if not packed.has_licence:
         say("no licence is in the pack: add one with --licence FILE")
+    if packed.signed and not packed.release:
+        say("it has no --release number: boards cannot tell whether it is older than what they run")
     agreement = ", ".join(f"{each} {share:.2%}" for each, share in packed.agreement_with_fp32.items())
     words = [f"{path}: {packed.name}, {packed.pack_bytes / 1e6:.1f} MB, {packed.golden} golden frames"]
     words += [f"agreement with FP32: {agreement}"]

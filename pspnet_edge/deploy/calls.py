@@ -31,6 +31,7 @@ def pack(
     golden: int = DEFAULT_GOLDEN,
     miou: float | None = None,
     licence: AnyPath | None = None,
+    release: int = 0,
     sign: AnyPath | None = None,
     progress: Progress = silent,
 ) -> Packed:
@@ -55,6 +56,7 @@ def pack(
         golden: how many golden frames.
         miou: measured elsewhere, 0 to 1.
         licence: a text file; None takes the model card beside the model.
+        release: higher in each later pack for the same boards, which refuse a lower one; 0 where it has none.
         sign: an Ed25519 private key of OpenSSH.
         progress: shows how far it is.
 
@@ -79,6 +81,7 @@ def pack(
         calibration=_path(calibration),
         precisions=precisions,
         licence=_path(licence),
+        release=release,
         pictures=pictures,
         golden=golden,
         miou=miou,
@@ -97,6 +100,7 @@ def deploy(
     min_fps: float = 0.0,
     keep: int = 3,
     allow_new_classes: bool = False,
+    allow_older: bool = False,
     service: str | None = None,
     watch_s: float = 60.0,
     progress: Progress = silent,
@@ -118,6 +122,7 @@ def deploy(
         min_fps: refuse a version that is slower.
         keep: how many versions stay.
         allow_new_classes: whether the classes may be others than the active version's.
+        allow_older: whether the pack's release may be lower than the active version's.
         service: a systemd unit that is restarted and watched; None where none runs.
         watch_s: how long it is watched.
         progress: shows how far the build is.
@@ -135,6 +140,7 @@ def deploy(
         keep=keep,
         watch_s=watch_s,
         allow_new_classes=allow_new_classes,
+        allow_older=allow_older,
     )
     unit = None if service is None else SystemdService(service)
     return deploy_pack(Path(pack), Store(_path(home)), demands, service=unit, progress=progress)

@@ -56,6 +56,8 @@ class Demands:
     keep: int = DEFAULT_KEEP
     allow_new_classes: bool = False
     """Whether the classes may be others than the active version's."""
+    allow_older: bool = False
+    """Whether the pack's release may be lower than the active version's."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,8 @@ class Deployed:
     service: str | None = None
     removed: tuple[str, ...] = field(default=())
     """Old versions that were removed."""
+    release: int = 0
+    """The pack's number; 0 where it has none."""
 
     def to_dict(self) -> dict[str, Any]:
         """The record as JSON values."""
@@ -119,6 +123,7 @@ def deploy_pack(
     _refuse_other_classes(pack, store, demands)
     _preflight(system or RealSystem(), store, path.stat().st_size)
     with store.locked():
+        _refuse_older(pack, store, demands)
         pending = store.pending()
         if pending is not None and pending.version != version:
             say(f"{pending.version} was activated and its watch did not end: replacing it")
@@ -186,6 +191,7 @@ def describe(
         before if before != version else None,
         service.name if service else None,
         tuple(removed),
+        facts.get("release", 0),
     )
 
 
@@ -214,6 +220,20 @@ def _refuse_other_classes(pack: PackFile, store: Store, demands: Demands) -> Non
             f"the pack's classes ({', '.join(pack.label_set.classes[:3])} …, {len(pack.label_set)} in all) are not "
             f"those of the active version {active} ({', '.join(classes[:3])} …, {len(classes)} in all)",
             "give --allow-new-classes if whatever reads the masks knows them",
+        )
+
+
+def _refuse_older(pack: PackFile, store: Store, demands: Demands) -> None:
+    """A signature says who made a pack, not that there is none later: an old one with a known fault is signed too."""
+    active = store.active()
+    if active is None or demands.allow_older:
+        return
+    release = store.facts(active).get("release", 0)
+    if pack.release < release:
+        found = f"release {pack.release}" if pack.release else "a pack without a release number"
+        raise PackError(
+            f"{pack.path} is {found}, and the active version {active} is release {release}",
+            "give --allow-older if you want the older one",
         )
 
 
@@ -293,6 +313,7 @@ def _install(
                 "kept_float": list(built.get("kept_float") or ()),
                 "run": dict(pack.manifest["run"]),
                 "classes": list(pack.label_set.classes),
+                "release": pack.release,
             },
         )
         (folder / "pack.pspnet").unlink(missing_ok=True)

@@ -21,7 +21,7 @@ from ..graph.calibration_table import CalibrationTable, read_table
 from ..graph.onnx_file import ModelFile, read_model
 from ..inputs import read_text
 from ..measure.evaluate import evaluate_engine
-from ..pack_file import LICENCE, MODEL, NAME_PATTERN, TABLE, golden_part, manifest_bytes, write_pack
+from ..pack_file import LICENCE, MODEL, MOST_RELEASE, NAME_PATTERN, TABLE, golden_part, manifest_bytes, write_pack
 from ..pixels import PixelFormat
 from .golden import Picture, compare, encoded, segment
 from .signature import sign
@@ -65,6 +65,8 @@ class Contents:
     """How much less a board's masks may agree with FP32's than those made here."""
     least_agreement: float = DEFAULT_LEAST_AGREEMENT
     """With FP32, below which no pack is made."""
+    release: int = 0
+    """Higher in each later pack for the same boards, which refuse a lower one; 0 where it has none."""
     run: Mapping[str, Any] = field(default_factory=dict)
     """``fit``, ``roi``, ``tiles``, ``flip`` as ``run`` takes them."""
 
@@ -81,6 +83,7 @@ class Packed:
     kept_float: tuple[str, ...]
     miou: float | None
     golden: int
+    release: int
     signed: bool
     has_licence: bool
     pack_bytes: int
@@ -118,6 +121,8 @@ def make_pack(
     ensure_writable(path)
     if not 1 <= contents.golden <= 32:
         raise OptionError(f"{contents.golden} golden frames", "give 1 to 32", parameter="golden")
+    if not 0 <= contents.release <= MOST_RELEASE:
+        raise OptionError(f"{contents.release} as release", f"give 1 to {MOST_RELEASE}", parameter="release")
     name = _checked_name(contents.name or model.name)
     source = read_model(model.path)
     table_path = contents.calibration or model.table_path
@@ -162,6 +167,8 @@ def make_pack(
         },
         "run": dict(contents.run),
     }
+    if contents.release:
+        manifest["release"] = contents.release
     signature = sign(manifest_bytes(manifest, parts), key) if key is not None else None
     digest = write_pack(path, manifest, parts, signature)
     return Packed(
@@ -173,6 +180,7 @@ def make_pack(
         made.kept_float,
         made.measured["miou"] if made.measured else None,
         len(frames),
+        contents.release,
         key is not None,
         licence is not None,
         path.stat().st_size,

@@ -47,6 +47,7 @@ _VERSION = Record(
         "run": Record({}),
         "classes": List(Text(200), 1, 254),
     },
+    {"release": Number(0, whole=True)},
     closed=True,
 )
 _REMAKE = "pspnet-edge deploy NAME.pspnet"

@@ -1,13 +1,10 @@
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
 import subprocess
-import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +14,8 @@ from pspnet_edge.deploy.install import Demands, deploy_pack
 from pspnet_edge.deploy.store import Store
 from pspnet_edge.engine.backends import open_engine
 from pspnet_edge.errors import DeployError
-from pspnet_edge.graph.calibration_table import read_table, write_table
 from pspnet_edge.labels import CAMVID
-from pspnet_edge.pack_file import TABLE, write_pack
+from pspnet_edge.pack_file import write_pack
 
 from .conftest import Board, Refusal, parts_of
 
@@ -114,33 +110,6 @@ def test_old_versions_are_removed_and_the_two_latest_stay(pack_path: Path, board
         write_pack(path, {**manifest, "name": name}, parts, None)
         versions.append(board.facts(path, "--keep", 2)["version"])
     assert Store(board.home).versions() == versions[-2:]
-
-
-def test_what_the_gate_decided_travels_without_onnxruntime_and_data(
-    pack_path: Path, board: Board, tmp_path: Path
-) -> None:
-    manifest, parts = parts_of(pack_path)
-    table_path = tmp_path / "table.calib.json"
-    table_path.write_bytes(parts[TABLE])
-    table = read_table(table_path)
-    kept = tuple(list(table.convolutions or {})[:1]) + tuple(list(table.convolutions)[-1:])
-    write_table(table_path, replace(table, kept_float=kept))
-    gated = tmp_path / "gated.pspnet"
-    write_pack(gated, {**manifest, "kept_float": list(kept)}, {**parts, TABLE: table_path.read_bytes()}, None)
-    program = (
-        "import sys\n"
-        "for name in ('onnxruntime', 'torch'):\n"
-        "    sys.modules[name] = None\n"
-        f"sys.argv = {['pspnet-edge', *board.command(gated)[3:]]!r}\n"
-        "from pspnet_edge.cli.main import main\n"
-        "main()"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert tuple(json.loads(done.stdout)["kept_float"]) == kept
-    with open_engine(Store(board.home).active_engine()) as engine:
-        assert tuple(engine.info.facts["kept_float"]) == kept
-        assert engine.info.facts["int8_mac_fraction"] < 0.998
 
 
 class FakeService:

@@ -94,7 +94,17 @@ def test_an_honest_forgery_is_read(pack_path: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["../outside", "/etc/passwd", "golden/../../outside.png", "golden/00.png/x", "golden\\..\\x", "extra", "ä"]
+    "name",
+    [
+        "../outside",
+        "/etc/passwd",
+        "golden/../../outside.png",
+        "golden/00.png/x",
+        "golden\\..\\x",
+        "C:\\x",
+        "extra",
+        "ä",
+    ],
 )
 def test_a_path_that_climbs_or_is_unknown_is_refused(pack_path: Path, tmp_path: Path, name: str) -> None:
     path = forged(tmp_path / "climbs.pspnet", stored(pack_path) | {name: b"x"})
@@ -143,6 +153,70 @@ def test_what_its_manifest_does_not_describe_is_refused(
 def test_a_part_that_is_there_twice_is_refused(pack_path: Path, tmp_path: Path) -> None:
     with pytest.raises(PackError, match="twice"):
         read_pack(forged(tmp_path / "twice.pspnet", stored(pack_path), twice="licence.txt"))
+
+
+def sealed(path: Path, unsealed: bytes) -> Path:
+    path.write_bytes(unsealed + hashlib.sha256(unsealed).hexdigest().encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda content: b"#!/bin/sh\n" + content, "does not follow"),
+        (lambda content: replaced(content, b"licence.txt", b"licence.TXT"), "header of licence.txt"),
+        (lambda content: with_local(content, 14, b"\0\0\0\0"), "header of"),
+        (lambda content: with_local(content, 22, b"\1\0\0\0"), "header of"),
+        (lambda content: with_local(content, 8, b"\x08\0"), "header of"),
+        (lambda content: in_directory(content, 38, (0o120777 << 16).to_bytes(4, "little")), "not an ordinary file"),
+        (lambda content: in_directory(content, 42, b"\1\0\0\0"), "does not follow|sound zip"),
+        (lambda content: between_parts_and_directory(content, b"hidden"), "directory does not follow"),
+        (lambda content: with_longer_comment(content, b"hidden"), "more than the seal"),
+    ],
+)
+def test_what_two_readers_would_read_differently_is_refused(
+    pack_path: Path, tmp_path: Path, change: Callable[[bytes], bytes], reason: str
+) -> None:
+    """Each with a seal that fits."""
+    unsealed = pack_path.read_bytes()[:-64]
+    assert read_pack(sealed(tmp_path / "same.pspnet", unsealed)).name == "road"
+    with pytest.raises(PackError, match=reason):
+        read_pack(sealed(tmp_path / "other.pspnet", change(unsealed)))
+
+
+def test_what_is_appended_is_refused(pack_path: Path, tmp_path: Path) -> None:
+    longer = tmp_path / "longer.pspnet"
+    for more in (b"\0", b"x" * 1000, pack_path.read_bytes()):
+        longer.write_bytes(pack_path.read_bytes() + more)
+        with pytest.raises(PackError, match="seal"):
+            read_pack(longer)
+
+
+def replaced(content: bytes, first: bytes, second: bytes) -> bytes:
+    return content.replace(first, second, 1)
+
+
+def with_local(content: bytes, offset: int, value: bytes) -> bytes:
+    """The first part's own header, changed."""
+    return content[:offset] + value + content[offset + len(value) :]
+
+
+def in_directory(content: bytes, offset: int, value: bytes) -> bytes:
+    """The directory's first entry, changed."""
+    place = content.index(b"PK\1\2") + offset
+    return content[:place] + value + content[place + len(value) :]
+
+
+def between_parts_and_directory(content: bytes, hidden: bytes) -> bytes:
+    place, end = content.index(b"PK\1\2"), content.rindex(b"PK\5\6")
+    moved = (place + len(hidden)).to_bytes(4, "little")
+    return content[:place] + hidden + content[place : end + 16] + moved + content[end + 20 :]
+
+
+def with_longer_comment(content: bytes, hidden: bytes) -> bytes:
+    end = content.rindex(b"PK\5\6")
+    length = (len(content) + 64 - end - 22 + len(hidden)).to_bytes(2, "little")
+    return content[: end + 20] + length + hidden + content[end + 22 :]
 
 
 def test_a_folder_and_a_missing_file_are_refused(tmp_path: Path) -> None:

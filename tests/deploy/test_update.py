@@ -82,3 +82,30 @@ def test_a_signed_pack_is_fetched_and_deployed(
     write_pack(folder / "road.pspnet", manifest, parts, sign(manifest_bytes(manifest, parts), key))
     assert board.facts("--from", address, "--key", f"{key}.pub")["state"] == "active"
     assert "nothing new" in board.deploy("--from", address, "--key", f"{key}.pub").stderr
+
+
+def test_an_older_signed_pack_that_is_offered_again_is_refused(
+    pack_path: Path, board: Board, refusal: Refusal, tmp_path: Path
+) -> None:
+    key, offered = tmp_path / "key", tmp_path / "offered"
+    offered.mkdir()
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    manifest, parts = parts_of(pack_path)
+
+    def offer(**release: int) -> None:
+        facts = {**manifest, **release}
+        write_pack(offered / "road.pspnet", facts, parts, sign(manifest_bytes(facts, parts), key))
+
+    update = ("--from", offered, "--key", f"{key}.pub")
+    offer(release=7)
+    newest = board.facts(*update)
+    assert newest["release"] == 7
+    for older in ({"release": 6}, {}):
+        offer(**older)
+        sentence = refusal(board.deploy(*update))
+        assert "release 7" in sentence
+        assert "--allow-older" in sentence
+        assert Store(board.home).active() == newest["version"]
+    assert "nothing new" in board.deploy(*update).stderr, "and is not tried every hour"
+    older_version = board.facts(offered / "road.pspnet", "--allow-older")
+    assert (older_version["before"], older_version["release"]) == (newest["version"], 0)

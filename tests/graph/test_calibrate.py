@@ -10,44 +10,18 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import numpy_helper
 
 from pspnet_edge import bundled
 from pspnet_edge.data.datasets import SceneSet
 from pspnet_edge.errors import CalibrationError, DataError, OptionError
 from pspnet_edge.graph.calibrate import table_from_dataset, table_from_images
 from pspnet_edge.graph.calibration_table import CalibrationTable, read_table
-from pspnet_edge.graph.onnx_file import ModelFile, model_file
+from pspnet_edge.graph.onnx_file import ModelFile
 from pspnet_edge.graph.quantize import int8_model, quantised_tensors
 from pspnet_edge.labels import CAMVID
 
-SIZE_HW = (16, 24)
-
-
-def small_model(seed: int = 0, batch: int = 1) -> ModelFile:
-    """Three convolutions and no more: whole calibrations in milliseconds."""
-    rng = np.random.default_rng(seed)
-    widths = (3, 4, 5, len(CAMVID))
-    nodes = [
-        helper.make_node("Cast", ["frames"], ["wide"], "wide", to=TensorProto.FLOAT),
-        helper.make_node("Transpose", ["wide"], ["x0"], "x0", perm=[0, 3, 1, 2]),
-    ]
-    weights = []
-    for i in range(3):
-        weights.append(numpy_helper.from_array(rng.normal(size=(widths[i + 1], widths[i], 1, 1)).astype("f4"), f"w{i}"))
-        nodes.append(helper.make_node("Conv", [f"x{i}", f"w{i}"], [f"y{i}"], f"conv_{i}"))
-        nodes.append(helper.make_node("Relu", [f"y{i}"], [f"x{i + 1}"], f"relu_{i}"))
-    nodes.append(helper.make_node("ArgMax", ["x3"], ["ids"], "ids", axis=1, keepdims=0))
-    nodes.append(helper.make_node("Cast", ["ids"], ["masks"], "masks", to=TensorProto.UINT8))
-    graph = helper.make_graph(
-        nodes,
-        "small",
-        [helper.make_tensor_value_info("frames", TensorProto.UINT8, [batch, *SIZE_HW, 3])],
-        [helper.make_tensor_value_info("masks", TensorProto.UINT8, [batch, *SIZE_HW])],
-        weights,
-    )
-    opset = [helper.make_opsetid("", 17)]
-    return model_file(helper.make_model(graph, opset_imports=opset, ir_version=8), "small", CAMVID, {})
+from ..small_model import SIZE_HW, small_model
 
 
 class Pictures:
