@@ -96,7 +96,10 @@ def says(**environment: str) -> Callable[[Board], None]:
 
 REFUSALS = {
     "a PC": (says(FAKE_MACHINE="x86_64"), "this is not a Jetson but a x86_64 machine"),
-    "another Arm board": (says(FAKE_L4T=""), "this is not a Jetson: it has no package nvidia-l4t-core"),
+    "another Arm board": (
+        says(FAKE_L4T=""),
+        "this is not a Jetson: it has no package nvidia-l4t-core: on another Arm board run",
+    ),
     "JetPack 5": (says(FAKE_L4T="35.4.1-20230801124926"), "belongs to JetPack 5 or earlier"),
     "no room": (says(FAKE_FREE="1000000"), "976 MiB are free"),
     "another Python": (says(FAKE_PYTHON="3.11"), "is not Python 3.10"),
@@ -137,3 +140,30 @@ def test_what_it_installs_is_this_clone(orin: Board) -> None:
     assert any(call.endswith(f" {clone}[web]") for call in orin.calls())
     assert orin.run("setup.sh", str(orin.venv), "/w/pspnet_edge.whl").returncode == 0
     assert any(call.endswith(" /w/pspnet_edge.whl[web]") for call in orin.calls())
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.13"])
+def test_without_jetpack_the_steps_are_the_same(board: Board, python: str) -> None:
+    """Neither NVIDIA's packages nor TensorRT are there; OpenCV and NumPy stay, and ONNX Runtime runs engines."""
+    board.environment |= {"FAKE_PYTHON": python, "FAKE_NO_NVIDIA_OPENCV": "none"}
+    board.stand_in("python3", PYTHON)
+    (board.root / "dist/numpy.py").write_text("__version__ = '1.24.2'\n")
+    done = board.run("setup.sh", "--without-jetpack", str(board.venv))
+    assert done.returncode == 0, done.stderr
+    assert f"  numpy 1.24.2 {board.root}/dist/numpy.py" in done.stdout
+    assert f"  cv2 4.8.0 {board.root}/dist/cv2.py" in done.stdout
+    (added,) = [call.split()[6:] for call in board.calls() if call.startswith("apt-get install")]
+    assert set(added) == {"python3-venv", "python3-numpy", "python3-gi", "python3-gst-1.0", "python3-opencv"}
+    (pip,) = [call for call in board.calls() if "-m pip install" in call]
+    assert pip.endswith("[onnxruntime,web]")
+    assert f"--constraint {board.venv}/jetpack.constraints.txt" in pip
+
+
+def test_without_jetpack_what_comes_before_the_system_is_found(board: Board) -> None:
+    board.environment |= {"FAKE_PYTHON": "3.12", "FAKE_SHADOW": "numpy"}
+    board.stand_in("python3", PYTHON)
+    for module in ("numpy", "cv2"):
+        (board.root / "dist" / f"{module}.py").write_text("__version__ = '1.26.4'\n")
+    done = board.run("setup.sh", "--without-jetpack", str(board.venv))
+    assert done.returncode == 1
+    assert "another package comes before the system's" in done.stderr.strip().splitlines()[-1]

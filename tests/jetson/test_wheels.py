@@ -22,6 +22,12 @@ ROOT = Path(__file__).resolve().parents[2]
 PLATFORMS = ["manylinux2014_aarch64", *(f"manylinux_2_{minor}_aarch64" for minor in (17, 26, 27, 28))]
 BOARDS = {"JetPack 6": ("3.10.12", "1.21.5"), "JetPack 7": ("3.12.3", "1.26.4")}
 """Python and the NumPy of its Ubuntu, which setup.sh holds pip to."""
+SYSTEMS = {
+    "Ubuntu 22.04": ("3.10.12", "1.21.5"),
+    "Debian 12": ("3.11.2", "1.24.2"),
+    "Ubuntu 24.04": ("3.12.3", "1.26.4"),
+}
+"""Python and NumPy of Arm systems whose OpenCV was compiled against NumPy 1."""
 
 
 def board_environment(python: str) -> dict[str, str]:
@@ -138,6 +144,22 @@ def test_a_board_needs_nothing_but_wheels(our_wheel: Path, tmp_path: Path, name:
     for found, specifier in wheels.wanted.items():
         version = numpy if found == "numpy" else version_of(wheels.found[found])
         assert specifier.contains(version), (found, specifier, version)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_pip_brings_no_numpy_that_breaks_the_systems_opencv(our_wheel: Path, name: str) -> None:
+    python, numpy = SYSTEMS[name]
+    environment = board_environment(python) | {"extra": ""}
+    allowed = [
+        requirement.specifier
+        for requirement in map(Requirement, requires(our_wheel))
+        if requirement.name == "numpy" and (not requirement.marker or requirement.marker.evaluate(environment))
+    ]
+    assert len(allowed) == 1
+    assert allowed[0].contains(numpy)
+    assert allowed[0].contains("1.26.4")
+    assert not allowed[0].contains("2.0.0")
 
 
 @pytest.mark.slow
