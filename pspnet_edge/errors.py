@@ -10,7 +10,7 @@ PspnetEdgeError
 ├── OutputError         a place that cannot be written
 ├── PackError           a pack that is damaged, altered, or signed by another key
 ├── DeployError         a version that was not put to work, or a board that cannot be reached
-├── OptionError         values of parameters that do not fit together
+├── OptionError         a value of a parameter that is wrong or does not fit the others; exit status 2
 └── MissingPackage      an optional package that is needed and not installed
 """
 
@@ -92,7 +92,9 @@ class OutputError(PspnetEdgeError):
 
 
 class OptionError(PspnetEdgeError):
-    """Values of parameters that do not fit together.
+    """A value of a parameter that is wrong, or does not fit the others or the file it is for.
+
+    The command line exits with status 2 for it, as for any wrong usage, and with 1 for every other error.
 
     Args:
         problem: what is wrong.

@@ -6,9 +6,9 @@ Every mask in the package is ``uint8 [H, W]``: class ids from 0, and ``IGNORE`` 
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,14 @@ IGNORE = 255
 _BACKGROUND_NAMES = frozenset(
     {"background", "_background_", "__background__", "void", "unlabeled", "unlabelled", "ignore"}
 )
+
+
+class LabelFacts(TypedDict):
+    """A label set as JSON values."""
+
+    name: str
+    classes: list[str]
+    palette: list[list[int]]
 
 
 @dataclass(frozen=True)
@@ -39,7 +47,7 @@ class LabelSet:
     def __len__(self) -> int:
         return len(self.classes)
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> LabelFacts:
         """As JSON values, for sidecars, checkpoints and graph metadata."""
         return {
             "name": self.name,
@@ -48,7 +56,7 @@ class LabelSet:
         }
 
     @staticmethod
-    def from_facts(facts: dict[str, Any]) -> LabelSet:
+    def from_facts(facts: Mapping[str, Any]) -> LabelSet:
         """The inverse of ``facts``.
 
         Raises:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ..measure.facts import Percentiles
 from ..records import finite
 
 Precision = Literal["fp32", "fp16", "int8"]
@@ -113,8 +114,8 @@ class BenchmarkRow(_Record):
     runtime: str
     fps: float
     """Frames per second at the median latency."""
-    latency_ms: dict[str, float]
-    """``p50``, ``p95`` and ``p99`` of one batch."""
+    latency_ms: Percentiles
+    """Of one batch."""
     loop_fps: float | None
     """Frames per second of the whole loop: decoding, resizing, inference."""
     miou: float | None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import bundled
 from ..artifact import ensure_writable, sha256_of
@@ -34,6 +34,9 @@ from .results import (
     WantedPrecision,
     WantedRuntime,
 )
+
+if TYPE_CHECKING:
+    from ..report.facts import Row
 
 AnyPath = str | os.PathLike[str]
 _DEFAULT_IMAGES = 128
@@ -229,8 +232,7 @@ def evaluate(
         on_image: called with the number of images that are done.
 
     Raises:
-        EngineError, DataError: the engine or an image cannot be used.
-        OptionError: the classes of engine and data set differ.
+        EngineError, DataError: the engine or an image cannot be used, or the classes of engine and data set differ.
     """
     from ..data.datasets import open_dataset, split_or_next
     from ..data.recognize import dataset_or_scenes
@@ -400,23 +402,20 @@ def _names_model(name: AnyPath) -> bool:
     return text in bundled.names() or Path(text).suffix.lower() in (".onnx", ".pt", ".pspnet")
 
 
-def _row(row: dict[str, object]) -> BenchmarkRow:
-    from typing import cast
-
-    values = cast("dict[str, Any]", row)
-    height, width = str(values["size"]).split("x")
+def _row(row: Row) -> BenchmarkRow:
+    height, width = row["size"].split("x")
     return BenchmarkRow(
-        id=values["id"],
-        model=values["model"],
-        precision=values["precision"],
+        id=row["id"],
+        model=row["model"],
+        precision=row["precision"],
         size_hw=(int(height), int(width)),
-        runtime=values["runtime"],
-        fps=values["fps"],
-        latency_ms=values["latency_ms"],
-        loop_fps=values["loop"]["fps"] if values["loop"] else None,
-        miou=values["miou"],
-        miou_change=values["miou_change"],
-        agreement=values["agreement"],
-        engine_bytes=values["engine_bytes"],
-        peak_memory_bytes=values["peak_memory_bytes"],
+        runtime=row["runtime"],
+        fps=row["fps"],
+        latency_ms=row["latency_ms"],
+        loop_fps=row["loop"]["fps"] if row["loop"] else None,
+        miou=row["miou"],
+        miou_change=row["miou_change"],
+        agreement=row["agreement"],
+        engine_bytes=row["engine_bytes"],
+        peak_memory_bytes=row["peak_memory_bytes"],
     )

@@ -13,9 +13,9 @@ import numpy as np
 
 from ..artifact import atomic_path, ensure_folder_writable
 from ..data.geometry import mask_at
+from ..data.png import indexed_png
 from ..errors import OutputError
 from ..labels import LabelSet
-from .indexed_png import indexed_png
 from .shot import Shot
 from .sources import Source
 

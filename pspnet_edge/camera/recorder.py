@@ -52,9 +52,11 @@ class Recorder:
         if path.name:  # "." and "/" have none
             path = path.with_name(time.strftime(path.name))
         if path.is_dir():
-            raise OptionError(f"{path} is a folder", f"give the name of a file in it, such as {path / 'overlay.mp4'}")
+            raise OutputError(f"{path} is a folder", f"give the name of a file in it, such as {path / 'overlay.mp4'}")
         if path.suffix.lower() != ".mp4":
-            raise OptionError(f"{path} does not end in .mp4: only that survives a power cut while it is written")
+            raise OptionError(
+                f"{path} does not end in .mp4, and only such a file survives a power cut", "give a name that does"
+            )
         self._sources = sources
         self._warn = warn
         self.paths = (

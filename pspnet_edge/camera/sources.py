@@ -131,7 +131,7 @@ def open_sources(cameras: Sequence[str], places: Sequence[str], settings: Settin
         SourceError: one cannot be opened or holds no frame; those opened before it are closed.
     """
     if not cameras and not places:
-        raise OptionError("give --camera N or --input PLACE; --input demo needs neither camera nor file")
+        raise OptionError("no source", "give --camera N or --input PLACE; --input demo needs neither camera nor file")
     with contextlib.ExitStack() as undone:
         sources: list[Source] = []
         for camera in cameras:
@@ -159,7 +159,7 @@ def open_source(camera: int | str | None, place: str | None, settings: Settings 
         SourceError: it cannot be opened or holds no frame.
     """
     if (camera is None) == (place is None):
-        raise OptionError("give either --camera N or --input PLACE; --input demo needs neither camera nor file")
+        raise OptionError("one source is needed", "give either --camera N or --input PLACE")
     settings = settings or Settings()
     if camera is not None:
         return _opened_camera(str(camera), settings)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .options import labelled_name, parse_size, split_to_measure
 from .output import JsonFlag, progress, result, say
+
+if TYPE_CHECKING:
+    from ..report.facts import NamedEstimate, Report
 
 
 def register(app: typer.Typer) -> None:
@@ -154,7 +157,7 @@ def _estimate_only(
     result({"rows": [], "pareto": [], "estimates": estimates, "files": []}, as_json, "\n".join(lines))
 
 
-def _estimate_line(entry: dict[str, Any]) -> str:
+def _estimate_line(entry: NamedEstimate) -> str:
     from ..report.tables import estimated_fps
 
     what = f"{entry['model']} {entry['size']} {entry['precision']}"
@@ -166,7 +169,7 @@ def _listed(values: list[str] | None) -> list[str]:
     return [part.strip() for value in values or [] for part in value.split(",") if part.strip()]
 
 
-def _summary(report: dict[str, Any], files: list[Path]) -> str:
+def _summary(report: Report, files: list[Path]) -> str:
     lines = [f"{'engine':<50}{'FPS':>8}{'p50 ms':>9}{'p99 ms':>9}{'loop FPS':>10}{'mIoU':>8}{'change':>9}"]
     for row in report["rows"]:
         miou = "–" if row["miou"] is None else f"{row['miou']:.4f}"

@@ -234,7 +234,7 @@ def _set_and_root(folder: str | None, root: Path | None) -> tuple[str | None, Pa
     """The data set's name, or None to recognize it, and its folder, from ``DIR``, ``NAME --root DIR`` or ``--root
     DIR``."""
     from ..data.datasets import NAMES
-    from ..errors import DataError
+    from ..errors import OptionError
 
     if folder in NAMES and not (root is None and Path(folder).is_dir()):
         if root is None and folder != "scenes":
@@ -245,7 +245,7 @@ def _set_and_root(folder: str | None, root: Path | None) -> tuple[str | None, Pa
         raise typer.BadParameter("give the folder of the data set", param_hint="DIR")
     if folder is not None and root is not None:
         if not place.is_dir():
-            raise DataError(f"unknown data set {folder!r}", f"choose one of {', '.join(NAMES)}")
+            raise OptionError(f"unknown data set {folder!r}", f"choose one of {', '.join(NAMES)}")
         raise typer.BadParameter("give the folder once", param_hint="--root")
     return None, place
 

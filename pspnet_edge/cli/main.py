@@ -132,7 +132,8 @@ def _run(tree: Any, arguments: list[str]) -> None:
         sys.exit(status if isinstance(status, int) else 0)
     except PspnetEdgeError as error:
         _log_causes(error)
-        _fail(_in_words_of_the_command_line(error, tree, arguments), 1, asked_for_json(tree, arguments))
+        status = 2 if isinstance(error, OptionError) else 1
+        _fail(_in_words_of_the_command_line(error, tree, arguments), status, asked_for_json(tree, arguments))
     except _ClickError as error:
         context = getattr(error, "ctx", None)
         if type(error).__name__ == "NoArgsIsHelpError":

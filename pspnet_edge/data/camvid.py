@@ -22,7 +22,8 @@ def camvid(root: Path, split: str) -> FileSet:
         split: ``train``, ``val``, ``test`` or ``trainval``, which joins two.
 
     Raises:
-        DataError: unknown split, or a list that is missing, empty or not in two columns.
+        OptionError: an unknown split.
+        DataError: a list that is missing, empty or not in two columns.
     """
     parts = parts_of(split, SPLITS, "CamVid")
     folder = root / "CamVid" if (root / "CamVid").is_dir() else root

@@ -29,7 +29,8 @@ def cityscapes(root: Path, split: str) -> FileSet:
         split: ``train``, ``val``, ``test`` or ``trainval``, which joins two.
 
     Raises:
-        DataError: unknown split, or a folder that is missing, unreadable or without images.
+        OptionError: an unknown split.
+        DataError: a folder that is missing, unreadable or without images.
     """
     root = _official_folder(root)
     images = [path for part in parts_of(split, SPLITS, "Cityscapes") for path in _images(root, part)]

@@ -13,7 +13,7 @@ from typing import ClassVar, Protocol, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError
+from ..errors import DataError, OptionError
 from ..inputs import check_folder
 from ..labels import CAMVID, LabelSet
 from ..pixels import PixelFormat
@@ -105,8 +105,8 @@ def open_dataset(name: str, root: Path | None, split: str, pixels: PixelFormat =
         pixels: the channels to read images with, and the range of deep images; measured on the set where it is None.
 
     Raises:
-        DataError: unknown name or split, no such folder, a list or folder that is missing or empty, or a file that
-            is in two pairs.
+        OptionError: an unknown name or split.
+        DataError: no such folder, a list or folder that is missing or empty, or a file that is in two pairs.
     """
     if name == "scenes":
         return SceneSet(split, pixels)
@@ -121,7 +121,7 @@ def open_files(name: str, root: Path | None, split: str, pixels: PixelFormat = D
     """Open a data set that is made of files as it is, even where files are in two pairs.
 
     Raises:
-        DataError: as ``open_dataset``.
+        OptionError, DataError: as ``open_dataset``.
     """
     folder_of_set = ensure_on_disk(name, root)
     try:
@@ -134,7 +134,8 @@ def split_or_next(name: str, root: Path | None, wanted: str) -> str:
     """The split to measure on: ``wanted`` where the data set has it, else ``val``, else every image of a folder.
 
     Raises:
-        DataError: no such data set on disk.
+        OptionError: no data set of files has that name, or its folder is not given.
+        DataError: no such folder.
     """
     if name != "folder" or root is None:
         return wanted
@@ -146,11 +147,11 @@ def split_or_next(name: str, root: Path | None, wanted: str) -> str:
 
 
 def ensure_on_disk(name: str, root: Path | None) -> Path:
-    """The root, or ``DataError`` if no data set of files has that name or the root is not a folder."""
+    """The root; ``OptionError`` if no data set of files has that name, ``DataError`` if the root is not a folder."""
     if name not in _ON_DISK:
-        raise DataError(f"unknown data set {name!r}", f"choose one of {', '.join(NAMES)}")
+        raise OptionError(f"unknown data set {name!r}", f"choose one of {', '.join(NAMES)}")
     if root is None:
-        raise DataError(
+        raise OptionError(
             f"data set {name} needs its folder", "give --root DIR, or use --dataset scenes, which needs none"
         )
     check_folder(root, "data set", DataError, "give --root the folder of your data set")
@@ -171,7 +172,7 @@ class SceneSet:
 
     def __init__(self, split: str, pixels: PixelFormat = DEFAULT_PIXELS) -> None:
         if split not in self._STREETS:
-            raise DataError(f"scenes has no split {split!r}", "choose train, val or test")
+            raise OptionError(f"scenes has no split {split!r}", "choose train, val or test")
         if pixels.channels == 4:
             raise DataError("scenes has 3 channels", "give --dataset a set of images with four")
         self.pixels = pixels

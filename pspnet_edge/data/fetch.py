@@ -89,13 +89,13 @@ def fetch(
         progress: shows the download and the unpacking.
 
     Raises:
-        DataError: no such data set, no answer, wrong content, or an archive that is damaged or unsafe.
-        OptionError: an address or a hash that is none, or one for Cityscapes.
+        DataError: no answer, wrong content, or an archive that is damaged or unsafe.
+        OptionError: an unknown data set, an invalid address or hash, or either of them for Cityscapes.
         OutputError: the root cannot be written, is too full, or holds the data set already.
         MissingPackage: Cityscapes' own program is not installed.
     """
     if name not in NAMES:
-        raise DataError(f"there is no public data set {name!r} to fetch", f"choose one of {', '.join(NAMES)}")
+        raise OptionError(f"there is no public data set {name!r} to fetch", f"choose one of {', '.join(NAMES)}")
     if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
         raise OptionError(f"--sha256 {sha256!r} is not a SHA-256", "give its 64 hexadecimal digits")
     if name == "cityscapes" and (url is not None or sha256 is not None):

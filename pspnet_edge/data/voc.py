@@ -24,7 +24,8 @@ def voc(root: Path, split: str) -> FileSet:
         split: ``train``, ``val`` or ``trainval``, which joins the two. The test split has no public masks.
 
     Raises:
-        DataError: unknown split, not the official layout, or a list that is missing or empty.
+        OptionError: an unknown split.
+        DataError: not the official layout, or a list that is missing or empty.
     """
     parts = parts_of(split, SPLITS, "VOC")
     folder = _official_folder(root)

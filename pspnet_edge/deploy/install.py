@@ -22,6 +22,7 @@ from ..engine.engine import Engine
 from ..engine.model import Model
 from ..errors import DeployError, EngineError, MissingPackage, OptionError, PackError
 from ..graph.onnx_file import read_model
+from ..measure.facts import Percentiles
 from ..measure.latency import engine_slice, percentiles
 from ..measure.power import power_meter
 from ..pack_file import MODEL, TABLE, PackFile, read_pack
@@ -342,7 +343,7 @@ def _check_golden(pack: PackFile, precision: str, masks: Sequence[Picture], say:
     return found.share
 
 
-def _measure(engine: Engine, frames: Sequence[Picture], demands: Demands) -> tuple[dict[str, float], float | None]:
+def _measure(engine: Engine, frames: Sequence[Picture], demands: Demands) -> tuple[Percentiles, float | None]:
     """Latency percentiles of the engine alone, and median watts where the board has a meter."""
     count = engine.info.shape_nhw[0]
     batches = [

@@ -16,7 +16,7 @@ from ..data.progress import Progress, silent
 from ..engine.backends import choose_runtime, open_engine
 from ..engine.build import Gate, build_engine
 from ..engine.model import Model
-from ..errors import CalibrationError, OptionError
+from ..errors import CalibrationError, OptionError, PackError
 from ..graph.calibration_table import CalibrationTable, read_table
 from ..graph.onnx_file import ModelFile, read_model
 from ..inputs import read_text
@@ -113,8 +113,9 @@ def make_pack(
         progress: shows how far it is.
 
     Raises:
-        OptionError: values that do not fit together, or INT8 that differs too much from FP32.
-        ModelError, CalibrationError, BuildError, DataError, PackError, OutputError: as the names say.
+        OptionError: values that do not fit together.
+        PackError: INT8 that differs too much from FP32.
+        ModelError, CalibrationError, BuildError, DataError, OutputError: as the names say.
     """
     if path.suffix.lower() != ".pspnet":
         raise OptionError(f"{path} does not end in .pspnet", "give a name that does", parameter="output")
@@ -144,7 +145,7 @@ def make_pack(
     }
     for precision, found in agreement.items():
         if found.share < contents.least_agreement:
-            raise OptionError(
+            raise PackError(
                 f"{precision} agrees with fp32 on {found.share:.1%} of the golden frames' pixels, "
                 f"{found.worst_class} on {found.worst_share:.1%}",
                 "calibrate on images like these, limit the loss with --max-drop, or lower --min-agreement",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..artifact import read_sidecar
 from ..document import LABEL_SET, SHAPE_NHW, List, Number, Record, Text, check_value
-from ..errors import EngineError, ModelError, OptionError
+from ..errors import EngineError, MissingPackage, ModelError, OptionError
 from ..inputs import check_file
 from ..labels import LabelSet
 from ..lazy import install_command
@@ -55,14 +55,15 @@ def choose_runtime(wanted: str) -> str:
     """``auto`` takes TensorRT where a GPU is, else OpenVINO, else ONNX Runtime; a name is checked.
 
     Raises:
-        OptionError: an unknown name, or none of the runtimes is installed.
+        OptionError: an unknown name.
+        MissingPackage: none of the runtimes is installed.
     """
     if wanted != "auto":
         return backend_of(wanted).name
     for backend in BACKENDS:
         if backend.is_preferred():
             return backend.name
-    raise OptionError("no runtime is installed", "install OpenVINO or ONNX Runtime", install_command("openvino"))
+    raise MissingPackage("no runtime is installed", "install OpenVINO or ONNX Runtime", install_command("openvino"))
 
 
 def runtime_version(runtime: str) -> str:

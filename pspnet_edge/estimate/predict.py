@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from ..errors import OptionError
 from .boards import BOARDS, Board
@@ -16,6 +16,24 @@ __all__ = ["BOARDS", "USUAL_ERROR", "Board", "Estimate", "estimate"]
 USUAL_ERROR = 1.5
 """Factor between estimate and published figure within which 49 of 50 lie, whichever device or source is left out of the
 fit; ``benchmarks/estimate.py`` measures it (docs/estimate.md)."""
+
+
+class EstimateFacts(TypedDict):
+    """A prediction for a board, which is never among the rows."""
+
+    estimate: bool
+    board: str
+    board_title: str
+    power_mode: str
+    source: str
+    precision: str
+    latency_ms: float
+    fps: float
+    fps_low: float
+    fps_high: float
+    bound_by: dict[str, float]
+    gmac: float
+    kernels: int
 
 
 @dataclass(frozen=True)
@@ -35,7 +53,7 @@ class Estimate:
     layers: tuple[LayerTime, ...]
     """One for each kernel that TensorRT is taken to launch, in their order."""
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> EstimateFacts:
         """For a report: everything but the layers, and that it is an estimate."""
         board = BOARDS[self.board]
         return {

@@ -15,6 +15,12 @@ FACT = "min_confidence"
 """Its key in the facts of a model file and in sidecars."""
 
 
+def ensure_probability(value: float) -> None:
+    """Raise ``OptionError`` unless a limit lies between 0 and 1."""
+    if not 0 < value < 1:
+        raise OptionError(f"{value} is not a probability", "give one between 0 and 1", parameter=FACT)
+
+
 def with_min_confidence(model: ModelFile, probability: float) -> ModelFile:
     """Give 255 to pixels whose winning softmax probability is below a limit.
 
@@ -26,8 +32,7 @@ def with_min_confidence(model: ModelFile, probability: float) -> ModelFile:
         OptionError: it is not a probability.
         ModelError: the graph does not end so, or has a limit already.
     """
-    if not 0 < probability < 1:
-        raise OptionError(f"{probability} is not a probability", "give one between 0 and 1", parameter=FACT)
+    ensure_probability(probability)
     if FACT in model.facts:
         raise ModelError(
             f"the model has a confidence limit of {model.facts[FACT]} already", "leave out --min-confidence"

@@ -23,7 +23,7 @@ from ..model.checkpoint import load_checkpoint
 from ..model.pspnet import PSPNet
 from ..model.quantiser import Pairs
 from .calibration_table import LEARNED, CalibrationTable, convolutions_of, weights_fingerprint, write_table
-from .confidence import with_min_confidence
+from .confidence import ensure_probability, with_min_confidence
 from .fold import fold_projections
 from .naming import name_by_place
 from .onnx_file import ModelFile, model_file, write_model
@@ -108,8 +108,10 @@ def export_checkpoint(
 
     Raises:
         ModelError: a checkpoint that cannot be read.
-        OptionError: the size is too small for the network.
+        OptionError: the size is too small for the network, or the confidence is not a probability.
     """
+    if min_confidence is not None:
+        ensure_probability(min_confidence)
     source = load_checkpoint(checkpoint)
     model = model_from_network(source.model, source.label_set, source.facts, size_hw=size_hw, batch=batch)
     table = learned_table(model, source.model)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..data.datasets import Dataset
 from ..data.geometry import frame_at, mask_at
 from ..data.progress import Advance
-from ..errors import BuildError, OptionError
+from ..errors import BuildError, DataError, OptionError
 from ..labels import IGNORE
 from ..metrics import ConfusionMatrix
 from .calibration_table import CalibrationTable
@@ -83,7 +83,8 @@ def gated_int8_model(
         The Q/DQ model and what was measured.
 
     Raises:
-        OptionError: ``max_drop`` is not a fraction, or the labels are of other classes.
+        OptionError: ``max_drop`` is not a fraction.
+        DataError: the labels are of other classes.
         BuildError: the limit would leave too little in INT8.
     """
     if not 0 <= max_drop < 1:
@@ -184,7 +185,7 @@ class _Judge:
         self._on_step = on_step
         labels = getattr(dataset, "label_set", None)
         if labels is not None and labels.classes != model.label_set.classes:
-            raise OptionError(f"the model's classes are not those of {labels.name}: give the set it was trained for")
+            raise DataError(f"the model's classes are not those of {labels.name}: give the set it was trained for")
         self.metric = "miou" if labels is not None else "agreement"
         self._exact: list[NDArray[np.uint8]] = []
         if labels is None:

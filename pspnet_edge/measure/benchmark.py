@@ -8,11 +8,11 @@ a machine that slows down for a minute slows all of them down alike.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 
@@ -23,14 +23,19 @@ from ..data.progress import Advance
 from ..data.scenes import FRAMES_PER_SECOND, Drive
 from ..engine.backends import read_info
 from ..errors import OutputError
+from .facts import Built, Place, Sample, SampleFacts, Score, Task, Turn
 from .power import PowerMeter
-from .store import Store
+from .store import Key, Store
 from .subjects import Subject, build
 from .worker import images_of, run_task
 
 VIDEO_FRAMES = 120
 _SAMPLES = 3
-Task = dict[str, Any]
+Run = Callable[..., Any]
+"""Does a task in its own process, like ``run_task``; what comes back depends on its kind."""
+
+
+_Result = TypeVar("_Result", bound=Mapping[str, Any])
 
 
 @dataclass(frozen=True)
@@ -40,8 +45,8 @@ class Protocol:
     rounds: int
     seconds: float
     """A slice: each engine runs so long alone, and so long again in the loop, in each round."""
-    images: dict[str, Any]
-    """``dataset``, ``root`` and ``split`` of the images for mIoU, as ``worker.images_of`` takes them."""
+    images: Place
+    """The images for mIoU."""
     video: str
     """What the loop decodes: a file that ``camera.sources`` opens."""
 
@@ -51,9 +56,9 @@ class Measured:
     """All that is known of one subject."""
 
     subject: Subject
-    built: dict[str, Any]
-    rounds: list[dict[str, Any]]
-    score: dict[str, Any] | None = None
+    built: Built
+    rounds: list[Turn]
+    score: Score | None = None
     """What ``evaluate`` gives; None where labels do not fit."""
     agreement: float | None = None
     """Share of mask pixels as in FP32; None without an FP32 engine of the same model and size."""
@@ -66,8 +71,8 @@ def measure(
     store: Store,
     meter: PowerMeter | None,
     advance: Advance,
-    run: Callable[..., dict[str, Any]] = run_task,
-) -> tuple[list[Measured], list[dict[str, Any]]]:
+    run: Run = run_task,
+) -> tuple[list[Measured], list[Sample]]:
     """Build, time and score every subject.
 
     Args:
@@ -161,7 +166,7 @@ class _Steps:
         self._advance(self._done, self._note)
 
 
-def _identity(entry: Measured) -> dict[str, Any]:
+def _identity(entry: Measured) -> dict[str, object]:
     """What a result of an engine depends on; two runtimes may have the very same file."""
     built = entry.built
     return {
@@ -171,19 +176,17 @@ def _identity(entry: Measured) -> dict[str, Any]:
     }
 
 
-def _kept(store: Store, key: dict[str, Any], work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    known = store.get(key)
+def _kept(store: Store, key: Key, work: Callable[[], _Result]) -> _Result:
+    known: _Result | None = store.get(key)
     if known is None:
         known = work()
         store.put(key, known)
     return known
 
 
-def _timed(
-    subject: Subject, protocol: Protocol, meter: PowerMeter | None, run: Callable[..., dict[str, Any]]
-) -> dict[str, Any]:
-    task = {"kind": "time", "engine": str(subject.engine), "input": protocol.video, "seconds": protocol.seconds}
-    facts = run(task)
+def _timed(subject: Subject, protocol: Protocol, meter: PowerMeter | None, run: Run) -> Turn:
+    task: Task = {"kind": "time", "engine": str(subject.engine), "input": protocol.video, "seconds": protocol.seconds}
+    facts: Turn = run(task)
     window = facts["engine"]["window"]
     facts["power"] = meter.between([(window[0], window[1])]) if meter else None
     return facts
@@ -194,7 +197,7 @@ def _score(
     measured: Sequence[Measured],
     protocol: Protocol,
     store: Store,
-    run: Callable[..., dict[str, Any]],
+    run: Run,
     steps: _Steps,
 ) -> None:
     images = images_of(protocol.images)
@@ -235,8 +238,8 @@ def _samples(
     protocol: Protocol,
     work: Path,
     store: Store,
-    run: Callable[..., dict[str, Any]],
-) -> list[dict[str, Any]]:
+    run: Run,
+) -> list[Sample]:
     """Overlays of the first engine in INT8 beside FP32, or of the first other precision where there is no INT8."""
     subjects = [entry.subject for entry in measured]
     others = sorted((s for s in subjects if s.precision != "fp32"), key=lambda s: s.precision != "int8")
@@ -255,7 +258,7 @@ def _samples(
         "count": _SAMPLES,
     }
     found = _kept(store, {"samples": pair, "images": protocol.images, "count": _SAMPLES}, lambda: run(task))
-    samples: list[dict[str, Any]] = found["samples"]
+    samples: list[SampleFacts] = found["samples"]
     return [{**sample, "exact": exact.name, "other": other.name, "precision": other.precision} for sample in samples]
 
 

@@ -6,9 +6,9 @@ import importlib.metadata
 import os
 import platform
 from pathlib import Path
-from typing import Any
 
 from .. import __version__
+from .facts import BoardFacts, Environment
 
 _PACKAGES = ("numpy", "onnx", "onnxruntime", "openvino", "opencv-python", "tensorrt", "tensorrt-rtx-cu12", "torch")
 _FLAGS = (
@@ -26,7 +26,7 @@ _FLAGS = (
 """Of a processor's instructions, those that decide how fast INT8 and FP16 are."""
 
 
-def environment(board: dict[str, Any]) -> dict[str, Any]:
+def environment(board: BoardFacts) -> Environment:
     """Facts of this machine as JSON values; None where it has no such thing.
 
     Args:

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,9 @@ from ..data.datasets import Dataset
 from ..data.geometry import STRETCHED, UNKNOWN, Geometry, Layout, mask_at
 from ..engine.engine import Engine
 from ..engine.segment import segment_frame
-from ..errors import OptionError
+from ..errors import DataError
 from ..metrics import ConfusionMatrix
+from .facts import Score
 from .processes import ALONE, Processes
 
 _Item = TypeVar("_Item")
@@ -35,7 +36,7 @@ def evaluate_engine(
     on_image: Callable[[int], None] = lambda done: None,
     processes: Processes = ALONE,
     geometry: Geometry = STRETCHED,
-) -> dict[str, Any]:
+) -> Score:
     """Segment every image and compare at the label's own size, in one confusion matrix over the split.
 
     Images are read, decoded and resized ahead by other threads. Of several processes each takes its share of the
@@ -57,12 +58,11 @@ def evaluate_engine(
         longest, as ``total`` and its parts ``load`` (waiting for the image), ``infer`` and ``confusion``.
 
     Raises:
-        OptionError: the classes differ.
-        DataError: an image or mask cannot be used.
+        DataError: the classes differ, or an image or mask cannot be used.
     """
     labels = dataset.label_set
     if engine.info.label_set.classes != labels.classes:
-        raise OptionError(
+        raise DataError(
             f"the engine's classes ({_few(engine.info.label_set.classes)}) are not those of {labels.name} "
             f"({_few(labels.classes)}): give --root the data set that it was trained for"
         )

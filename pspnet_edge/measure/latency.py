@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from ..camera.sources import Source
 from ..data.geometry import frame_at, mask_at
 from ..engine.engine import Engine
 from ..errors import SourceError
+from .facts import Percentiles, SliceFacts
 
 PERCENTILES = (50, 95, 99)
 _WARM_UP_S = 0.4
@@ -40,7 +40,7 @@ class Slice:
     ended: float
     """``time.monotonic()``, which all processes of a machine share."""
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> SliceFacts:
         """As JSON values."""
         return {
             "ms": [round(value, 3) for value in self.ms],
@@ -142,9 +142,10 @@ def loop_slice(engine: Engine, opened: Callable[[], Source], seconds: float) -> 
         source.close()
 
 
-def percentiles(ms: Sequence[float]) -> dict[str, float]:
-    """``{"p50", "p95", "p99"}`` of times in milliseconds."""
-    return {f"p{share}": round(float(np.percentile(ms, share)), 3) for share in PERCENTILES}
+def percentiles(ms: Sequence[float]) -> Percentiles:
+    """Percentiles of times in milliseconds."""
+    p50, p95, p99 = (round(float(np.percentile(ms, share)), 3) for share in PERCENTILES)
+    return {"p50": p50, "p95": p95, "p99": p99}
 
 
 def undisturbed(ms: Sequence[float]) -> float:
@@ -152,7 +153,7 @@ def undisturbed(ms: Sequence[float]) -> float:
     return float(np.percentile(ms, 10))
 
 
-def over_rounds(rounds: Sequence[Sequence[float]]) -> tuple[dict[str, float], dict[str, float]]:
+def over_rounds(rounds: Sequence[Sequence[float]]) -> tuple[Percentiles, dict[str, float]]:
     """Join the rounds of one configuration.
 
     Args:

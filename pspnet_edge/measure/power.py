@@ -16,6 +16,7 @@ from typing import Any
 
 from ..errors import MissingPackage
 from ..lazy import available, require
+from .facts import BoardFacts, Power
 
 INTERVAL_S = 0.2
 _SLOWED = 0.95
@@ -43,11 +44,11 @@ class Sample:
 class PowerMeter:
     """Reads a board's sensors for as long as it is open."""
 
-    board: dict[str, Any]
+    board: BoardFacts
     """Board, JetPack, power mode and whether clocks are held, for the report's environment."""
     samples: list[Sample] = field(default_factory=list)
 
-    def between(self, windows: Sequence[tuple[float, float]]) -> dict[str, Any] | None:
+    def between(self, windows: Sequence[tuple[float, float]]) -> Power | None:
         """What was read while the clock stood within any of the windows; None when nothing was.
 
         Returns:
@@ -57,15 +58,16 @@ class PowerMeter:
         inside = [sample for sample in self.samples if any(a <= sample.at <= b for a, b in windows)]
         if not inside:
             return None
-        facts: dict[str, Any] = {
-            name: _median([getattr(sample, name) for sample in inside])
-            for name in ("watts", "gpu_mhz", "gpu_max_mhz", "cpu_mhz", "emc_mhz")
+        return {
+            "watts": _median([sample.watts for sample in inside]),
+            "gpu_mhz": _median([sample.gpu_mhz for sample in inside]),
+            "gpu_max_mhz": _median([sample.gpu_max_mhz for sample in inside]),
+            "cpu_mhz": _median([sample.cpu_mhz for sample in inside]),
+            "emc_mhz": _median([sample.emc_mhz for sample in inside]),
+            "celsius": max((sample.celsius for sample in inside if sample.celsius is not None), default=None),
+            "throttled": round(sum(sample.throttled for sample in inside) / len(inside), 3),
+            "readings": len(inside),
         }
-        hottest = [sample.celsius for sample in inside if sample.celsius is not None]
-        facts["celsius"] = max(hottest) if hottest else None
-        facts["throttled"] = round(sum(sample.throttled for sample in inside) / len(inside), 3)
-        facts["readings"] = len(inside)
-        return facts
 
 
 @contextlib.contextmanager
@@ -102,7 +104,7 @@ def power_meter() -> Iterator[PowerMeter | None]:
         opened.close()
 
 
-def board_facts(jetson: Any) -> dict[str, Any]:
+def board_facts(jetson: Any) -> BoardFacts:
     """What the board is and how it is set, from an opened ``jtop``."""
     board = _mapping(jetson.board)
     hardware, platform = _mapping(board.get("hardware")), _mapping(board.get("platform"))

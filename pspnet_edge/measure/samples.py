@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -15,6 +14,7 @@ from ..data.datasets import ImageSet, is_labelled
 from ..data.geometry import frame_at, mask_at
 from ..engine.engine import Engine
 from ..labels import IGNORE, LabelSet
+from .facts import SampleFacts
 
 _LOOKED_AT = 24
 _WIDTH = 480
@@ -29,7 +29,7 @@ class _Found:
     """Share of the labelled pixels whose class differs between the two engines; of all where there is no label."""
 
 
-def write_samples(exact: Engine, other: Engine, images: ImageSet, folder: Path, *, count: int) -> list[dict[str, Any]]:
+def write_samples(exact: Engine, other: Engine, images: ImageSet, folder: Path, *, count: int) -> list[SampleFacts]:
     """Write JPEG pictures of some images and say what they show.
 
     Of at most 24 images, evenly spaced over the set, those are taken whose masks differ most, in the middle, and least,
@@ -53,7 +53,7 @@ def write_samples(exact: Engine, other: Engine, images: ImageSet, folder: Path, 
         key=lambda entry: -entry.changed,
     )
     taken = {round(position * (len(found) - 1) / max(count - 1, 1)): None for position in range(min(count, len(found)))}
-    samples = []
+    samples: list[SampleFacts] = []
     for rank in taken:
         why = {0: "most changed", len(found) - 1: "least changed"}.get(rank, f"number {rank + 1} by change")
         entry = found[rank]

@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..artifact import write_json
 from ..errors import OutputError
+
+Key = Mapping[str, object]
+"""What a result depends on, as JSON values."""
 
 
 class Store:
@@ -25,18 +29,17 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def get(self, key: dict[str, Any]) -> dict[str, Any] | None:
-        """The result of a unit, if it was finished."""
+    def get(self, key: Key) -> Any:
+        """The result of a unit, as it was put; None unless it was finished."""
         try:
             content = json.loads(self._place(key).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
         if not isinstance(content, dict) or content.get("key") != key or not isinstance(content.get("value"), dict):
             return None
-        value: dict[str, Any] = content["value"]
-        return value
+        return content["value"]
 
-    def put(self, key: dict[str, Any], value: dict[str, Any]) -> None:
+    def put(self, key: Key, value: Mapping[str, object]) -> None:
         """Keep the result of a unit."""
         write_json(self._place(key), {"key": key, "value": value})
 
@@ -53,6 +56,6 @@ class Store:
         except OSError as error:
             raise OutputError(f"{self._folder} cannot be removed ({error.strerror}): remove it yourself") from error
 
-    def _place(self, key: dict[str, Any]) -> Path:
+    def _place(self, key: Key) -> Path:
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
         return self._folder / f"{digest[:24]}.json"

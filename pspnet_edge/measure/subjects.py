@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from .. import __version__, bundled
 from ..artifact import sha256_of, sidecar_path
@@ -18,6 +17,7 @@ from ..errors import OptionError
 from ..graph.onnx_file import read_model
 from ..graph.quantize import convolution_macs
 from ..lazy import require
+from .facts import Built
 from .store import Store
 
 _MODELS = (".onnx", ".pt", ".pspnet")
@@ -161,7 +161,7 @@ def _told_apart(subjects: Sequence[Subject]) -> list[Subject]:
     return found
 
 
-def build(subject: Subject, store: Store) -> dict[str, Any]:
+def build(subject: Subject, store: Store) -> Built:
     """Build a subject's engine unless an earlier, interrupted run did; time it.
 
     Returns:
@@ -179,7 +179,7 @@ def build(subject: Subject, store: Store) -> dict[str, Any]:
         "runtime": runtime_version(subject.runtime),
         "package": __version__,
     }
-    known = store.get(key)
+    known: Built | None = store.get(key)
     if known is not None and subject.engine.is_file() and sha256_of(subject.engine) == known["engine_sha256"]:
         return known
     start = time.perf_counter()
@@ -189,20 +189,23 @@ def build(subject: Subject, store: Store) -> dict[str, Any]:
     return facts
 
 
-def _engine_facts(path: Path, build_s: float | None, source: Model | None) -> dict[str, Any]:
+def _engine_facts(path: Path, build_s: float | None, source: Model | None) -> Built:
     info = read_info(path)
     batch = info.shape_nhw[0]
     gmac = None
     if source is not None:
         gmac = round(sum(convolution_macs(read_model(source.path).graph).values()) / batch / 1e9, 4)
-    kept = ("model_sha256", "calibration_sha256", "int8_mac_fraction", "flavour", "runtime_version")
     return {
         "build_s": build_s,
         "engine_bytes": path.stat().st_size,
         "engine_sha256": sha256_of(path),
         "batch": batch,
         "gmac": gmac,
-        **{name: info.facts.get(name) for name in kept},
+        "model_sha256": info.facts.get("model_sha256"),
+        "calibration_sha256": info.facts.get("calibration_sha256"),
+        "int8_mac_fraction": info.facts.get("int8_mac_fraction"),
+        "flavour": info.facts.get("flavour"),
+        "runtime_version": info.facts.get("runtime_version"),
     }
 
 

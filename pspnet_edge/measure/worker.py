@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from ..errors import EngineError, PspnetEdgeError
 from ..metrics import ConfusionMatrix
 from ..pixels import PixelFormat
 from .evaluate import evaluate_engine
+from .facts import Agreement, Place, Task, Turn
 from .latency import engine_slice, loop_slice
 from .samples import write_samples
 
@@ -36,18 +37,21 @@ _FRAMES = 8
 """Frames of the source that the engine alone is timed on, in turn."""
 
 
-def run_task(task: dict[str, Any], on_done: Callable[[int], None] = lambda done: None) -> dict[str, Any]:
+def run_task(task: Task, on_done: Callable[[int], None] = lambda done: None) -> Any:
     """Run a task in a new process and wait for its result.
 
     Args:
         task: ``{"kind": "time" | "score" | "agree" | "samples", …}``, JSON values.
         on_done: told how many images the process has done.
 
+    Returns:
+        A ``Turn``, ``Score``, ``Agreement`` or ``{"samples": …}``, by the kind of the task.
+
     Raises:
         EngineError: the process failed, with its sentence, or was killed.
     """
     command = [sys.executable, "-m", "pspnet_edge.measure.worker", json.dumps(task)]
-    last: dict[str, Any] = {}
+    last: Any = {}
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
@@ -59,8 +63,7 @@ def run_task(task: dict[str, Any], on_done: Callable[[int], None] = lambda done:
             process.kill()
             raise
     if "result" in last:
-        result: dict[str, Any] = last["result"]
-        return result
+        return last["result"]
     if "error" in last:
         raise EngineError(last["error"])
     what = f"{task['kind']} {Path(task['engine']).name}"
@@ -70,14 +73,14 @@ def run_task(task: dict[str, Any], on_done: Callable[[int], None] = lambda done:
     )
 
 
-def perform(task: dict[str, Any], on_done: Callable[[int], None]) -> dict[str, Any]:
+def perform(task: Task, on_done: Callable[[int], None]) -> Mapping[str, object]:
     """Do a task in this process."""
     kind = task["kind"]
     start = time.perf_counter()
     with open_engine(Path(task["engine"])) as engine:
         opened_s = time.perf_counter() - start
         if kind == "time":
-            return {"open_s": round(opened_s, 3), **_time(engine, task)}
+            return _time(engine, task, opened_s)
         images = images_of(task["images"], engine.info.pixels)
         if kind == "score":
             assert is_labelled(images)
@@ -88,7 +91,7 @@ def perform(task: dict[str, Any], on_done: Callable[[int], None]) -> dict[str, A
             return {"samples": write_samples(exact, engine, images, Path(task["folder"]), count=task["count"])}
 
 
-def images_of(place: dict[str, Any], pixels: PixelFormat = DEFAULT_PIXELS) -> ImageSet:
+def images_of(place: Place, pixels: PixelFormat = DEFAULT_PIXELS) -> ImageSet:
     """Open the images that a task names: a labelled ``dataset``, or the images below ``root``."""
     root = Path(place["root"]) if place["root"] else None
     if place["dataset"] is None:
@@ -108,7 +111,7 @@ def peak_memory_bytes() -> int:
     return 0
 
 
-def _time(engine: Engine, task: dict[str, Any]) -> dict[str, Any]:
+def _time(engine: Engine, task: Task, opened_s: float) -> Turn:
     def opened() -> Source:
         return open_source(None, task["input"])
 
@@ -118,14 +121,18 @@ def _time(engine: Engine, task: dict[str, Any]) -> dict[str, Any]:
     while len(frames) < _FRAMES and (frame := source.read()) is not None:
         frames.append(np.repeat(frame_at(engine.with_channels(frame), engine.size_hw)[None], batch, axis=0))
     source.close()
-    facts: dict[str, Any] = {"engine": engine_slice(engine, frames, task["seconds"]).facts(), "loop": None}
-    if batch == 1:
-        facts["loop"] = loop_slice(engine, opened, task["seconds"]).facts()
-    facts["peak_memory_bytes"] = peak_memory_bytes()
-    return facts
+    alone = engine_slice(engine, frames, task["seconds"]).facts()
+    loop = loop_slice(engine, opened, task["seconds"]).facts() if batch == 1 else None
+    return {
+        "open_s": round(opened_s, 3),
+        "engine": alone,
+        "loop": loop,
+        "peak_memory_bytes": peak_memory_bytes(),
+        "power": None,
+    }
 
 
-def _agree(exact: Engine, engine: Engine, images: ImageSet, on_done: Callable[[int], None]) -> dict[str, Any]:
+def _agree(exact: Engine, engine: Engine, images: ImageSet, on_done: Callable[[int], None]) -> Agreement:
     """The share of pixels that get the class that FP32 gives them."""
     matrix = ConfusionMatrix(len(exact.info.label_set))
     for index in range(len(images)):

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..lazy import require
+from .facts import EstimateRow, Published, Report, Row
 from .published import comparable
 
 RUNTIME_COLOURS = {
@@ -34,7 +35,6 @@ _GREY = "#7f7f7f"
 _INK = "#010203"  # replaced by the page's own colour of text, in SVG
 _PAPER = "#fdfcfb"  # likewise for its background
 
-Report = dict[str, Any]
 Axes = Any
 """matplotlib has no types that hold without it."""
 
@@ -120,7 +120,7 @@ def latencies(report: Report, narrow: bool) -> Any:
     return figure
 
 
-def _style(narrow: bool) -> dict[str, Any]:
+def _style(narrow: bool) -> dict[str, float | str | bool]:
     return {
         "font.size": 8.0 if narrow else 9.5,
         "axes.titlesize": 9.0 if narrow else 10.5,
@@ -142,7 +142,7 @@ def _style(narrow: bool) -> dict[str, Any]:
     }
 
 
-def _measured_panel(axes: Axes, rows: Sequence[dict[str, Any]], front: Sequence[str]) -> None:
+def _measured_panel(axes: Axes, rows: Sequence[Row], front: Sequence[str]) -> None:
     axes.set_title("Measured here")
     axes.set_xlabel("FPS of the engine alone")
     axes.set_ylabel("mIoU, %")
@@ -152,30 +152,30 @@ def _measured_panel(axes: Axes, rows: Sequence[dict[str, Any]], front: Sequence[
     best = sorted((row for row in rows if row["id"] in front), key=lambda row: row["fps"])
     # Up to this speed one has that mIoU: the step falls where the next engine of the front takes over.
     x = [0.0, *(row["fps"] for row in best)]
-    y = [best[0]["miou"] * 100, *(row["miou"] * 100 for row in best)]
+    y = [_miou(best[0]), *map(_miou, best)]
     axes.step(x, y, where="pre", color=_INK, linewidth=1.1, linestyle=(0, (4, 2)), zorder=1.5)
     for row in rows:
         _point(axes, row, size=52, bold=row["id"] in front)
         spread = row["spread_ms"]
         low, high = (1000 * row["batch"] / spread[end] for end in ("q75", "q25"))
-        axes.plot((low, high), (100 * row["miou"],) * 2, color=_INK, linewidth=0.8, alpha=0.6, zorder=1.8)
+        axes.plot((low, high), (_miou(row),) * 2, color=_INK, linewidth=0.8, alpha=0.6, zorder=1.8)
     for _, group in _groups(rows):
         fastest = max(group, key=lambda row: row["fps"])
         axes.annotate(
             _title(fastest, rows),
-            (fastest["fps"], fastest["miou"] * 100),
+            (fastest["fps"], _miou(fastest)),
             xytext=(6, 5),
             textcoords="offset points",
             fontsize="small",
             color=_INK,
         )
     axes.set_xlim(0, 1.22 * max(row["fps"] for row in rows))
-    values = [100 * row["miou"] for row in rows]
+    values = list(map(_miou, rows))
     margin = max(0.12 * (max(values) - min(values)), 0.25)
     axes.set_ylim(min(values) - margin, max(values) + 1.6 * margin)
 
 
-def _context_panel(axes: Axes, rows: Sequence[dict[str, Any]], report: Report) -> None:
+def _context_panel(axes: Axes, rows: Sequence[Row], report: Report) -> None:
     """Measured and published in one; what was published with only an mIoU, on the same data, is at the right edge."""
     beside = ["published figures"] * bool(report["published"]) + ["estimates"] * bool(report["estimates"])
     axes.set_title("Beside " + " and ".join(beside))
@@ -185,25 +185,25 @@ def _context_panel(axes: Axes, rows: Sequence[dict[str, Any]], report: Report) -
     for entry in report["estimates"]:
         if entry.get("miou") is not None:
             marker = PRECISION_MARKERS[entry["precision"]]
-            axes.scatter(entry["fps"], 100 * entry["miou"], 26, marker=marker, c="none", edgecolors=_ESTIMATE, zorder=2)
+            axes.scatter(entry["fps"], _miou(entry), 26, marker=marker, c="none", edgecolors=_ESTIMATE, zorder=2)
     both = [entry for entry in report["published"] if entry.get("miou") and entry.get("fps")]
-    for entry in both:
-        axes.scatter(entry["fps"], 100 * entry["miou"], 30, marker="D", c="none", edgecolors=_GREY, zorder=2)
-        _write(axes, str(entry["number"]), (entry["fps"], 100 * entry["miou"]), (5, 3))
+    for figure in both:
+        axes.scatter(figure["fps"], _miou(figure), 30, marker="D", c="none", edgecolors=_GREY, zorder=2)
+        _write(axes, str(figure["number"]), (figure["fps"], _miou(figure)), (5, 3))
     for device, entries in _by_device(both):
         slowest = min(entries, key=lambda entry: float(entry["fps"]))
         text = f"{device}, {slowest['dataset'].capitalize()}"
-        _write(axes, text, (slowest["fps"], 100 * slowest["miou"]), (-3, 9))
+        _write(axes, text, (slowest["fps"], _miou(slowest)), (-3, 9))
     same = sorted((entry for entry in report["published"] if _same_data(entry, report)), key=lambda e: float(e["miou"]))
-    values = [100 * entry["miou"] for entry in (*both, *rows, *same)] or [0.0, 100.0]
+    values = [*map(_miou, both), *map(_miou, rows), *map(_miou, same)] or [0.0, 100.0]
     low, high = min(values), max(values)
     margin = 0.07 * max(high - low, 1.0)
     axes.set_ylim(low - margin, high + 1.4 * margin)
-    heights = _apart([100 * entry["miou"] for entry in same], 0.62 * margin)
-    for entry, height in zip(same, heights):
-        y = 100 * entry["miou"]
+    heights = _apart(list(map(_miou, same)), 0.62 * margin)
+    for figure, height in zip(same, heights):
+        y = _miou(figure)
         axes.plot((0.975, 1.0), (y, y), transform=axes.get_yaxis_transform(), color=_GREY, linewidth=1.2)
-        text = f"{entry['number']} {entry['model']}"
+        text = f"{figure['number']} {figure['model']}"
         edge = axes.get_yaxis_transform()
         axes.plot((1.0, 1.02), (y, height), transform=edge, color=_GREY, linewidth=0.5, clip_on=False)
         _write(axes, text, (1.025, height), (0, -2.5), edge)
@@ -229,8 +229,8 @@ def _devices_panel(axes: Axes, report: Report, narrow: bool) -> None:
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
 
 
-def _by_device(entries: Sequence[dict[str, Any]]) -> list[tuple[str, list[dict[str, Any]]]]:
-    devices: dict[str, list[dict[str, Any]]] = {}
+def _by_device(entries: Sequence[Published]) -> list[tuple[str, list[Published]]]:
+    devices: dict[str, list[Published]] = {}
     for entry in entries:
         devices.setdefault(entry["device"], []).append(entry)
     return list(devices.items())
@@ -264,10 +264,17 @@ def _write(
     )
 
 
-def _point(axes: Axes, row: dict[str, Any], *, size: float, bold: bool) -> None:
+def _miou(entry: Row | EstimateRow | Published) -> float:
+    """In percent, of an entry that has one."""
+    miou = entry.get("miou")
+    assert miou is not None
+    return 100 * miou
+
+
+def _point(axes: Axes, row: Row, *, size: float, bold: bool) -> None:
     axes.scatter(
         row["fps"],
-        100 * row["miou"],
+        _miou(row),
         size * (1.25 if row["precision"] == "int8" else 1.0),
         marker=PRECISION_MARKERS[row["precision"]],
         c=RUNTIME_COLOURS[row["runtime"]],
@@ -277,7 +284,7 @@ def _point(axes: Axes, row: dict[str, Any], *, size: float, bold: bool) -> None:
     )
 
 
-def _legend(figure: Any, rows: Sequence[dict[str, Any]], report: Report, narrow: bool) -> None:
+def _legend(figure: Any, rows: Sequence[Row], report: Report, narrow: bool) -> None:
     line = require("matplotlib.lines", "draw a report").Line2D
 
     def key(marker: str, colour: str, text: str, edge: str | None = None) -> Any:
@@ -302,7 +309,7 @@ def _legend(figure: Any, rows: Sequence[dict[str, Any]], report: Report, narrow:
     figure.legend(handles=keys, loc=place, ncols=3 if narrow else len(keys), frameon=False, handletextpad=0.3)
 
 
-def _boxes(axes: Axes, rows: Sequence[dict[str, Any]], quantiles: Sequence[list[float] | None], title: str) -> None:
+def _boxes(axes: Axes, rows: Sequence[Row], quantiles: Sequence[list[float] | None], title: str) -> None:
     axes.set_title(title)
     names = []
     for place, (row, values) in enumerate(zip(rows, quantiles)):
@@ -329,21 +336,21 @@ def _boxes(axes: Axes, rows: Sequence[dict[str, Any]], quantiles: Sequence[list[
 _SHORT = {"openvino": "OV", "onnxruntime": "ORT", "tensorrt": "TRT", "tensorrt-rtx": "RTX"}
 
 
-def _groups(rows: Sequence[dict[str, Any]]) -> list[tuple[tuple[str, str], list[dict[str, Any]]]]:
+def _groups(rows: Sequence[Row]) -> list[tuple[tuple[str, str], list[Row]]]:
     """Rows of one model at one size, together."""
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row["model"], row["size"]), []).append(row)
     return list(groups.items())
 
 
-def _title(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
+def _title(row: Row, rows: Sequence[Row]) -> str:
     """The size, and the model where there are several."""
     size = str(row["size"]).replace("x", "×")
     return size if len({other["model"] for other in rows}) == 1 else f"{row['model']} {size}"
 
 
-def _same_data(entry: dict[str, Any], report: Report) -> bool:
+def _same_data(entry: Published, report: Report) -> bool:
     images = report["options"]["images"]
     here = (images["dataset"], images["split"])
     return bool(entry.get("miou")) and not entry.get("fps") and (entry.get("dataset"), entry.get("split")) == here

@@ -23,9 +23,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
+
+from .facts import Change, Comparison, Report, Row, Times
 
 SIGNIFICANCE = 0.05
 """Of the whole report."""
@@ -36,10 +37,9 @@ LEAST_CHANGE = 0.05
 LEAST_MIOU = 0.001
 """The mIoU of one engine does not vary from run to run; of two builds it may in the fourth place."""
 _SAME_MACHINE = ("board", "module", "power_mode", "processor", "cores")
-_IDENTITY = ("model", "size", "precision", "runtime")
 
 
-def compare(old: dict[str, Any], new: dict[str, Any], old_name: str) -> dict[str, Any]:
+def compare(old: Report, new: Report, old_name: str) -> Comparison:
     """Compare a report with an older one, row by row.
 
     Returns:
@@ -47,7 +47,7 @@ def compare(old: dict[str, Any], new: dict[str, Any], old_name: str) -> dict[str
         ``lines`` for people; ``regressed``: whether latency, mIoU or agreement became worse beyond noise.
     """
     pairs = _pairs(old, new)
-    changes: list[dict[str, Any]] = []
+    changes: list[Change] = []
     lines: list[str] = []
     moved = [name for name in _SAME_MACHINE if old["environment"].get(name) != new["environment"].get(name)]
     if moved:
@@ -101,9 +101,7 @@ def _first_by_chance(leading: Sequence[float], following: Sequence[float]) -> fl
     return math.comb(len(leading), count) / math.comb(among, count)
 
 
-def _latency_changes(
-    pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]], same_reference: bool, lines: list[str]
-) -> list[dict[str, Any]]:
+def _latency_changes(pairs: Sequence[tuple[Row, Row]], same_reference: bool, lines: list[str]) -> list[Change]:
     figures = [
         _Figure(after["id"], scope, old, new)
         for before, after in pairs
@@ -133,11 +131,15 @@ _PLAIN, _BESIDE = 0, 1
 class _Figure:
     """The latency of one engine in one scope, in both runs."""
 
-    def __init__(self, row: str, scope: str, old: dict[str, Any], new: dict[str, Any]) -> None:
+    def __init__(self, row: str, scope: str, old: Times, new: Times) -> None:
         self.row, self.scope, self.old, self.new = row, scope, old, new
         # Older reports have only medians.
-        least = "undisturbed_" if all("undisturbed_rounds_ms" in side for side in (old, new)) else ""
-        times, self.references = ([side[least + key] for side in (old, new)] for key in ("rounds_ms", "reference_ms"))
+        if "undisturbed_rounds_ms" in old and "undisturbed_rounds_ms" in new:
+            times = [side["undisturbed_rounds_ms"] for side in (old, new)]
+            self.references = [side["undisturbed_reference_ms"] for side in (old, new)]
+        else:
+            times = [side["rounds_ms"] for side in (old, new)]
+            self.references = [side["reference_ms"] for side in (old, new)]
         beside = [[time / unit for time, unit in zip(*rounds)] for rounds in zip(times, self.references)]
         self.sides = [times, beside]
         """Rounds of both runs, by unit."""
@@ -157,7 +159,7 @@ class _Figure:
         error = self._scale * max(noise, usual_range(self.sides[unit]))
         return abs(math.log1p(change)) >= limit * error and precedence(*self.sides[unit]) <= PRECEDENCE_SIGNIFICANCE
 
-    def facts(self, unit: int) -> dict[str, Any]:
+    def facts(self, unit: int) -> Change:
         change = self.change(unit)
         return {
             "row": self.row,
@@ -180,29 +182,36 @@ def usual_range(runs: Sequence[Sequence[float]]) -> float:
     return max(float(np.median(ranges)), 1e-4)
 
 
-def _quality_changes(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> list[dict[str, Any]]:
-    found = []
+def _quality_changes(pairs: Sequence[tuple[Row, Row]]) -> list[Change]:
+    found: list[Change] = []
     for before, after in pairs:
-        for what in ("miou", "agreement"):
-            old, new = before[what], after[what]
+        for what, old, new in (
+            ("miou", before["miou"], after["miou"]),
+            ("agreement", before["agreement"], after["agreement"]),
+        ):
             if old is not None and new is not None and abs(new - old) >= LEAST_MIOU:
-                change = {"row": after["id"], "what": what, "change": round(new - old, 5), "worse": new < old}
-                found.append({**change, "old": old, "new": new})
+                moved = round(new - old, 5)
+                found.append(
+                    {"row": after["id"], "what": what, "change": moved, "worse": new < old, "old": old, "new": new}
+                )
     return found
 
 
-def _size_lines(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> list[str]:
+def _size_lines(pairs: Sequence[tuple[Row, Row]]) -> list[str]:
     """What is worth a word and no failed build."""
     lines = []
     for before, after in pairs:
-        for what, words, least in (("engine_bytes", "engine size", 0.05), ("peak_memory_bytes", "peak memory", 0.15)):
-            change = after[what] / before[what] - 1 if before[what] else 0.0
+        for old, new, words, least in (
+            (before["engine_bytes"], after["engine_bytes"], "engine size", 0.05),
+            (before["peak_memory_bytes"], after["peak_memory_bytes"], "peak memory", 0.15),
+        ):
+            change = new / old - 1 if old else 0.0
             if abs(change) >= least:
                 lines.append(f"- {after['id']}: {words} {change:+.1%}.")
     return lines
 
 
-def _line(change: dict[str, Any]) -> str:
+def _line(change: Change) -> str:
     if change["what"] in ("miou", "agreement"):
         words = f"{change['what']} {change['old']:.4f} → {change['new']:.4f} ({change['change']:+.4f})"
         return f"- {change['row']}: {words}, {'WORSE' if change['worse'] else 'better'}."
@@ -210,10 +219,10 @@ def _line(change: dict[str, Any]) -> str:
     return f"- {change['row']}: {words}, {'SLOWER' if change['worse'] else 'faster'}."
 
 
-def _pairs(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+def _pairs(old: Report, new: Report) -> list[tuple[Row, Row]]:
     before = {_key(row): row for row in old["rows"]}
     return [(before[_key(row)], row) for row in new["rows"] if _key(row) in before]
 
 
-def _key(row: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(row[name] for name in _IDENTITY)
+def _key(row: Row) -> tuple[str, ...]:
+    return row["model"], row["size"], row["precision"], row["runtime"]

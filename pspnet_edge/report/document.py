@@ -5,28 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 from .. import __version__
 from ..engine.backends import read_info
 from ..engine.build import Model
 from ..estimate.predict import BOARDS, estimate
 from ..measure.benchmark import Protocol
+from ..measure.facts import Environment, Sample
+from .facts import EstimateRow, NamedEstimate, Report, Row
 from .render import FORMAT_VERSION, KIND, published
 from .rows import pareto
 
 
 def document(
     *,
-    rows: list[dict[str, Any]],
-    samples: list[dict[str, Any]],
-    estimates: list[dict[str, Any]],
+    rows: list[Row],
+    samples: list[Sample],
+    estimates: list[EstimateRow],
     engine: Path,
-    machine: dict[str, Any],
+    machine: Environment,
     protocol: Protocol,
     video: str,
     command: str,
-) -> dict[str, Any]:
+) -> Report:
     """Put a report together.
 
     Args:
@@ -69,24 +70,24 @@ def document(
 
 def estimates_of(
     models: Sequence[tuple[Model, tuple[int, int]]], precisions: Sequence[str], boards: Sequence[str]
-) -> list[dict[str, Any]]:
+) -> list[NamedEstimate]:
     """Estimates of every model in every precision that a board computes in.
 
     Raises:
         OptionError: an unknown board.
     """
-    found = []
+    found: list[NamedEstimate] = []
     for board in boards:
         for model, size in models:
             for precision in precisions:
                 if board in BOARDS and precision == "int8" and not BOARDS[board].has_int8:
                     continue
-                name = {"model": model.name, "size": f"{size[0]}x{size[1]}"}
-                found.append({**name, **estimate(model.path, precision, board).facts()})
+                facts = estimate(model.path, precision, board).facts()
+                found.append({"model": model.name, "size": f"{size[0]}x{size[1]}", **facts})
     return found
 
 
-def with_miou(estimates: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def with_miou(estimates: Sequence[NamedEstimate], rows: Sequence[Row]) -> list[EstimateRow]:
     """Put beside each estimate the mIoU of the same model, size and precision as measured here, where it was."""
     known = {(row["model"], row["size"], row["precision"]): row["miou"] for row in reversed(rows)}
     return [{**entry, "miou": known.get((entry["model"], entry["size"], entry["precision"]))} for entry in estimates]

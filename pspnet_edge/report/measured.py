@@ -14,11 +14,13 @@ from ..data.progress import Progress, silent
 from ..engine.build import check_precision, choose_runtime
 from ..measure.benchmark import Protocol, measure, seconds_of_work, write_demo_video
 from ..measure.environment import environment
+from ..measure.facts import Place
 from ..measure.power import power_meter
 from ..measure.store import Store
 from ..measure.subjects import models_at_sizes, subjects_of
 from ..records import counted
 from .document import document, estimates_of, with_miou
+from .facts import Report
 from .render import PICTURES
 from .rows import rows_of
 from .tables import BUSY, busy_sentence
@@ -56,7 +58,7 @@ def measured_report(
     fresh: bool = False,
     progress: Progress = silent,
     say: Callable[[str], None] = lambda sentence: None,
-) -> dict[str, Any]:
+) -> Report:
     """Measure and put the report together. What is finished is kept in ``output`` until ``forget_work``.
 
     Args:
@@ -79,7 +81,11 @@ def measured_report(
     subjects = subjects_of(found, engines, list(dict.fromkeys(wanted.precisions)), chosen, work)
     video = _ensure_video(wanted.video, work)
     estimates = estimates_of(found, wanted.precisions, wanted.boards)
-    images = {"dataset": wanted.dataset, "root": str(wanted.root) if wanted.root else None, "split": wanted.split}
+    images: Place = {
+        "dataset": wanted.dataset,
+        "root": str(wanted.root) if wanted.root else None,
+        "split": wanted.split,
+    }
     protocol = Protocol(wanted.rounds, wanted.seconds, images, str(video))
     say(f"{counted(len(subjects), 'engine')}, {wanted.rounds} rounds")
     with power_meter() as meter:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import cast
 
-from ..errors import OptionError
+from ..engine.backend import Precision
+from ..errors import DataError, OptionError
 from ..estimate.boards import BOARDS
 from ..estimate.plan import Candidate
+from ..measure.facts import Environment
 from ..records import counted
+from .facts import Row
 from .render import read_report
 
 
@@ -21,20 +24,21 @@ def candidates_of_report(path: Path, board: str | None) -> list[Candidate]:
 
     Raises:
         ModelError: it is not a report.
-        OptionError: it is of another machine, or has no rows.
+        OptionError: it is of another machine.
+        DataError: it has no rows.
     """
     report = read_report(path)
     machine = report["environment"]
     if board is not None:
         ensure_board(board, machine, f"{path} was measured on")
     if not report["rows"]:
-        raise OptionError(f"{path} has {counted(0, 'engine')}", "give a report with engines", parameter="report")
+        raise DataError(f"{path} has {counted(0, 'engine')}", "give a report with engines")
     images = report["options"]["images"]
     data = f"{images.get('dataset')} {images.get('split')}"
     return [_candidate(row, data) for row in report["rows"]]
 
 
-def ensure_board(board: str, machine: dict[str, Any], what: str) -> None:
+def ensure_board(board: str, machine: Environment, what: str) -> None:
     """Raise ``OptionError`` unless a machine is the board of that name.
 
     Args:
@@ -54,14 +58,14 @@ def ensure_board(board: str, machine: dict[str, Any], what: str) -> None:
         )
 
 
-def _candidate(row: dict[str, Any], data: str) -> Candidate:
+def _candidate(row: Row, data: str) -> Candidate:
     height, width = (int(side) for side in row["size"].split("x"))
     # Procedural scenes rank nothing, so the figures that ship in the package are better.
     miou = None if data.startswith("scenes") else row["miou"]
     return Candidate(
         row["model"],
         (height, width),
-        row["precision"],
+        cast("Precision", row["precision"]),  # one of them: shape.py has checked it
         row["fps"],
         row["fps"],
         row["fps"],

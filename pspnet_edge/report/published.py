@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
-Report = dict[str, Any]
+from .facts import Published, Report
 
 
-def published() -> list[dict[str, Any]]:
+def published() -> list[Published]:
     """What others published, each with the number under which charts and tables name it."""
     content = json.loads((Path(__file__).parent / "published.json").read_text(encoding="utf-8"))
-    entries: list[dict[str, Any]] = content["entries"]
+    entries: list[Published] = content["entries"]
     return [{"number": number, **entry} for number, entry in enumerate(entries, 1)]
 
 
-def comparable(report: Report) -> list[dict[str, Any]]:
+def comparable(report: Report) -> list[Published]:
     """The published figures that a reader can compare with this report.
 
     mIoU on the same data and split; for such data also speeds on the report's board, or on one that it estimates.

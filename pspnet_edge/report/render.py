@@ -6,19 +6,23 @@ import base64
 import json
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..artifact import write_bytes
 from ..document import read_document
 from ..lazy import available, require
+from ..measure.facts import Sample
 from ..records import finite
 from . import charts
+from .facts import ClassIou, Report
 from .published import comparable, published
 from .shape import REPORT
 from .tables import (
     ESTIMATE_COLUMNS,
     PUBLISHED_COLUMNS,
+    Columns,
     class_groups,
     confusions,
     environment_facts,
@@ -36,7 +40,7 @@ PICTURES = "samples"
 __all__ = ["can_draw", "html", "json_text", "markdown", "published", "read_report", "write_report"]
 
 _PAGE = Path(__file__).parent / "page"
-Report = dict[str, Any]
+_Entry = TypeVar("_Entry")
 
 
 def can_draw() -> bool:
@@ -50,7 +54,7 @@ def read_report(path: Path) -> Report:
     Raises:
         ModelError: it is missing, damaged, something else, or of another version.
     """
-    return read_document(
+    report: Any = read_document(
         path,
         what="report",
         shape=REPORT,
@@ -58,6 +62,8 @@ def read_report(path: Path) -> Report:
         kind=KIND,
         version=FORMAT_VERSION,
     )
+    checked: Report = report
+    return checked
 
 
 def write_report(report: Report, folder: Path, pictures: Path) -> list[Path]:
@@ -98,11 +104,9 @@ def markdown(report: Report) -> str:
         lines += ["", "## Changes", "", *report["against"]["lines"]]
     for group in class_groups(report):
         lines += ["", f"## IoU by class, {group['title']}, worst first", ""]
-        lines += _table(
-            [("class", lambda entry: entry["class"])]
-            + [(name, lambda entry, name=name: percent(entry["iou"].get(name))) for name in group["names"]],
-            group["classes"],
-        )
+        columns: Columns[ClassIou] = [("class", lambda entry: entry["class"])]
+        columns += [(name, partial(_class_iou, name)) for name in group["names"]]
+        lines += _table(columns, group["classes"])
     if report["estimates"]:
         lines += ["", "## Estimates, nothing of which was measured", ""]
         lines += _table(ESTIMATE_COLUMNS, report["estimates"])
@@ -151,17 +155,21 @@ def html(report: Report, pictures: Path) -> str:
     return text
 
 
-def _table(columns: Sequence[tuple[str, Any]], entries: Sequence[dict[str, Any]]) -> list[str]:
+def _table(columns: Columns[_Entry], entries: Sequence[_Entry]) -> list[str]:
     lines = ["| " + " | ".join(name for name, _ in columns) + " |", "|---" * len(columns) + "|"]
     lines += ["| " + " | ".join(_cell(show(entry)) for _, show in columns) + " |" for entry in entries]
     return lines
+
+
+def _class_iou(engine: str, entry: ClassIou) -> str:
+    return percent(entry["iou"].get(engine))
 
 
 def _cell(text: str) -> str:
     return re.sub(r"([|<>\\`*\[\]])", r"\\\1", text).replace("\n", " ")
 
 
-def _with_pictures(samples: Sequence[dict[str, Any]], folder: Path) -> list[dict[str, Any]]:
+def _with_pictures(samples: Sequence[Sample], folder: Path) -> list[dict[str, object]]:
     """The samples with their pictures as data URIs; those whose files are gone are left out."""
     found = []
     for sample in samples:

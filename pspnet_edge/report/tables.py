@@ -3,36 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Literal, TypeVar
 
+from ..measure.facts import Environment
 from ..records import counted
 from .charts import RUNTIME_TITLES
+from .facts import ClassGroup, ClassIou, Confusion, ConfusionRow, EstimateRow, NamedEstimate, Published, Report, Row
 
-Report = dict[str, Any]
-Columns = list[tuple[str, Callable[[dict[str, Any]], str]]]
+_Entry = TypeVar("_Entry")
+Columns = list[tuple[str, Callable[[_Entry], str]]]
 """Headings, and what each shows of an entry."""
 
 
 def findings(report: Report) -> list[dict[str, str]]:
     """The three or four figures that a reader wants first."""
-    rated = [row for row in report["rows"] if row["miou"] is not None] or report["rows"]
     fastest = max(report["rows"], key=lambda row: row["fps"])
     found = [{"figure": f"{fastest['fps']:.0f} FPS", "text": f"fastest: {_name(fastest, report)}"}]
-    if rated[0]["miou"] is not None:
-        best = max(rated, key=lambda row: (round(row["miou"], 4), row["fps"]))
+    rated = [(round(row["miou"], 4), row["fps"], row) for row in report["rows"] if row["miou"] is not None]
+    if rated:
+        best = max(rated, key=lambda entry: entry[:2])[-1]
         found.append({"figure": f"{percent(best['miou'])} mIoU", "text": f"best: {_name(best, report)}"})
     for row in sorted(report["rows"], key=lambda row: -row["fps"]):
         exact = _exact(row, report["rows"])
         if row["precision"] == "int8" and exact is not None:
-            cost = row["miou_change"] if row["miou_change"] is not None else None
+            cost = row["miou_change"]
             price = f"for {points(cost)} mIoU" if cost is not None else f"{percent(row['agreement'])} of pixels as FP32"
             figure = f"×{row['fps'] / exact['fps']:.2f} FPS"
             found.append({"figure": figure, "text": f"INT8 over FP32, {price}: {_name(row, report)}"})
             break
-    watts = [row for row in report["rows"] if row["power"] and row["power"]["fps_per_watt"]]
-    if watts:
-        thrifty = max(watts, key=lambda row: row["power"]["fps_per_watt"])
-        figure = f"{thrifty['power']['fps_per_watt']:.1f} FPS/W"
+    thrift = [(row["power"]["fps_per_watt"] or 0.0, row) for row in report["rows"] if row["power"]]
+    most, thrifty = max(thrift, key=lambda entry: entry[0], default=(0.0, None))
+    if most and thrifty:
+        figure = f"{most:.1f} FPS/W"
         found.append({"figure": figure, "text": f"most frames per joule: {_name(thrifty, report)}"})
     return found
 
@@ -62,11 +64,12 @@ def summary_lines(report: Report) -> list[str]:
     ]
 
 
+PowerFigure = Literal["watts", "fps_per_watt", "gpu_mhz", "celsius", "throttled"]
 BUSY = 0.6
 """Of the cores: when other programs already kept so many busy, times say more of them than of the engines."""
 
 
-def busy_sentence(machine: dict[str, Any]) -> str:
+def busy_sentence(machine: Environment) -> str:
     """What to think of times that were taken on a busy machine."""
     return (
         f"Other programs kept the machine busy when this began (load {machine['load_at_start']} on {machine['cores']} "
@@ -74,11 +77,11 @@ def busy_sentence(machine: dict[str, Any]) -> str:
     )
 
 
-def result_columns(report: Report) -> Columns:
+def result_columns(report: Report) -> Columns[Row]:
     """Headings of the table of results, and what each shows of a row."""
     rows = report["rows"]
     front = set(report["pareto"])
-    columns: Columns = [
+    columns: Columns[Row] = [
         ("engine", lambda row: _name(row, report) + (" ◆" if row["id"] in front else "")),
         ("FPS", lambda row: f"{row['fps']:.1f}"),
         ("p50 ms (IQR)", _median_and_spread),
@@ -107,7 +110,7 @@ def result_columns(report: Report) -> Columns:
     return columns
 
 
-ESTIMATE_COLUMNS: Columns = [
+ESTIMATE_COLUMNS: Columns[EstimateRow] = [
     ("board (estimate)", lambda entry: entry["board_title"]),
     ("power mode", lambda entry: entry["power_mode"]),
     ("engine", lambda entry: f"{entry['model']} {entry['size'].replace('x', '×')} {entry['precision'].upper()}"),
@@ -116,7 +119,7 @@ ESTIMATE_COLUMNS: Columns = [
     ("bound by", lambda entry: ", ".join(f"{name} {share:.0%}" for name, share in entry["bound_by"].items())),
     ("mIoU measured here", lambda entry: percent(entry.get("miou"))),
 ]
-PUBLISHED_COLUMNS: Columns = [
+PUBLISHED_COLUMNS: Columns[Published] = [
     ("no.", lambda entry: str(entry["number"])),
     ("model", lambda entry: entry["model"] + (f" {entry['precision'].upper()}" if "precision" in entry else "")),
     ("device", lambda entry: ", ".join(filter(None, (entry.get("device"), entry.get("runtime")))) or "–"),
@@ -128,24 +131,26 @@ PUBLISHED_COLUMNS: Columns = [
 ]
 
 
-def class_groups(report: Report) -> list[dict[str, Any]]:
+def class_groups(report: Report) -> list[ClassGroup]:
     """IoU by class, worst first in FP32 (or the first precision), for each model, size and runtime.
 
     Returns:
         ``title``; ``names`` of the engines compared; ``classes``: ``class``, ``iou`` by engine name, ``worst_change``.
     """
-    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    groups: dict[tuple[str, str, str], list[Row]] = {}
     for row in report["rows"]:
         if row["per_class_iou"]:
             groups.setdefault((row["model"], row["size"], row["runtime"]), []).append(row)
-    found = []
+    found: list[ClassGroup] = []
     for (model, size, runtime), rows in groups.items():
         rows = sorted(rows, key=lambda row: ("fp32", "fp16", "int8").index(row["precision"]))
         names = [row["precision"].upper() for row in rows]
-        by_name = {name: row["per_class_iou"] for name, row in zip(names, rows)}
+        by_name = {name: row["per_class_iou"] or {} for name, row in zip(names, rows)}
         first = by_name[names[0]]
         order = sorted(first, key=lambda label: first[label] if first[label] is not None else 2.0)
-        classes = [{"class": label, "iou": {name: by_name[name][label] for name in names}} for label in order]
+        classes: list[ClassIou] = [
+            {"class": label, "iou": {name: by_name[name][label] for name in names}} for label in order
+        ]
         title = f"{model}, {size.replace('x', '×')}, {RUNTIME_TITLES[runtime]}"
         found.append({"title": title, "names": names, "classes": classes})
     return found
@@ -155,14 +160,14 @@ _MOST_CLASSES = 32
 """Of a confusion matrix on the page; a larger one is only in report.json."""
 
 
-def confusions(report: Report) -> list[dict[str, Any]]:
+def confusions(report: Report) -> list[Confusion]:
     """The confusion matrices of the engines on the front, most accurate first, as shares of each label's pixels.
 
     Returns:
         ``title``; ``classes``; ``rows``: each with ``class`` and ``shares``, None where no pixel has that label.
     """
     labels = report["label_set"]
-    found = []
+    found: list[Confusion] = []
     for row in sorted(report["rows"], key=lambda row: -(row["miou"] or 0)):
         counts = row.get("confusion_matrix")
         if row["id"] not in report["pareto"] or not counts or not labels or len(counts) > _MOST_CLASSES:
@@ -170,7 +175,7 @@ def confusions(report: Report) -> list[dict[str, Any]]:
         names = labels["classes"]
         if len(names) != len(counts) or any(len(line) != len(counts) for line in counts):
             continue
-        rows = [
+        rows: list[ConfusionRow] = [
             {"class": name, "shares": [count / sum(line) if sum(line) else None for count in line]}
             for name, line in zip(names, counts)
         ]
@@ -221,37 +226,36 @@ def points(value: float | None) -> str:
     return f"{round(100 * value, 2) + 0.0:+.2f} pp".replace("-", "−")
 
 
-def estimated_fps(entry: dict[str, Any]) -> str:
+def estimated_fps(entry: NamedEstimate) -> str:
     """``264 (176–397)``; reports of 0.1 have no error bar."""
     bar = f" ({entry['fps_low']:.0f}–{entry['fps_high']:.0f})" if "fps_low" in entry else ""
     return f"{entry['fps']:.0f}{bar}"
 
 
-def _name(row: dict[str, Any], report: Report) -> str:
+def _name(row: Row, report: Report) -> str:
     several = len({other["model"] for other in report["rows"]}) > 1
     model = f"{row['model']} " if several else ""
     return f"{model}{row['size'].replace('x', '×')} {row['precision'].upper()} {RUNTIME_TITLES[row['runtime']]}"
 
 
-def _exact(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    same = ("model", "size", "runtime")
-    return next(
-        (other for other in rows if other["precision"] == "fp32" and all(other[key] == row[key] for key in same)), None
-    )
+def _exact(row: Row, rows: Sequence[Row]) -> Row | None:
+    same = (row["model"], row["size"], row["runtime"])
+    exact = (other for other in rows if other["precision"] == "fp32")
+    return next((other for other in exact if (other["model"], other["size"], other["runtime"]) == same), None)
 
 
-def _median_and_spread(row: dict[str, Any]) -> str:
+def _median_and_spread(row: Row) -> str:
     spread = row["spread_ms"]
     return f"{row['latency_ms']['p50']:.2f} ({spread['q75'] - spread['q25']:.2f})"
 
 
-def _loop(row: dict[str, Any]) -> str:
+def _loop(row: Row) -> str:
     if not row["loop"]:
         return "–"
     latency = row["loop"]["latency_ms"]
     return f"{latency['p50']:.1f} / {latency['p95']:.1f} / {latency['p99']:.1f}"
 
 
-def _of_power(row: dict[str, Any], name: str, form: str) -> str:
-    value = (row["power"] or {}).get(name)
+def _of_power(row: Row, name: PowerFigure, form: str) -> str:
+    value = row["power"][name] if row["power"] else None
     return "–" if value is None else form.format(value)

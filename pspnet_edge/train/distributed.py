@@ -86,8 +86,9 @@ def joined(device: str = "auto") -> Iterator[World]:
         device: ``auto``, ``cpu`` or ``cuda``; auto chooses a GPU where PyTorch finds one.
 
     Raises:
-        OptionError: no such device, or more processes than GPUs on this machine.
-        PspnetEdgeError: another process ended, so this one cannot continue.
+        OptionError: an unknown device.
+        PspnetEdgeError: no GPU, or more processes than GPUs on this machine; or another process ended, so this one
+            cannot continue.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     rank, local = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
@@ -118,9 +119,9 @@ def _device(name: str, local_rank: int) -> torch.device:
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        raise OptionError("PyTorch finds no GPU", "install its CUDA build and a driver, or give --device cpu")
+        raise PspnetEdgeError("PyTorch finds no GPU", "install its CUDA build and a driver, or give --device cpu")
     if local_rank >= torch.cuda.device_count():
-        raise OptionError(
+        raise PspnetEdgeError(
             f"process {local_rank} of this machine has no GPU: there are {torch.cuda.device_count()}",
             "lower torchrun's --nproc-per-node",
         )

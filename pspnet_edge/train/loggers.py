@@ -68,6 +68,7 @@ def opened_loggers(
 
     Raises:
         OptionError: an unknown name.
+        PspnetEdgeError: a logger that cannot be opened.
         MissingPackage: a logger's package is not installed.
     """
     ensure_known(names)
@@ -86,10 +87,9 @@ def _open(name: str, folder: Path, recipe: Recipe, steps_done: int) -> Logger:
     except PspnetEdgeError:
         raise
     except Exception as error:  # each package has its own kinds
-        raise OptionError(
+        raise PspnetEdgeError(
             f"{name} cannot be used ({first_line(error)})",
             f"configure it as its documentation says, or leave {name} out",
-            parameter="loggers",
         ) from error
     return logger
 

@@ -14,7 +14,7 @@ import torch
 from ..artifact import sha256_of
 from ..data.check.rules import one_class_problem
 from ..data.datasets import Dataset
-from ..errors import DataError, OptionError
+from ..errors import DataError, OptionError, PspnetEdgeError
 from ..metrics import ConfusionMatrix
 from ..model.pspnet import PSPNet
 from .checkpoints import LAST, RunFiles
@@ -99,6 +99,7 @@ def run_training(
 
     Raises:
         OptionError: a recipe that is invalid or does not fit the data, the processes or the device.
+        PspnetEdgeError: a batch that does not fit into memory.
         ModelError: a checkpoint that cannot be read, or a loss that is not finite.
     """
     _check(recipe, training_set, validation_set, world, accumulate)
@@ -293,7 +294,7 @@ def _explain_out_of_memory(recipe: Recipe, world: World, accumulate: int) -> Ite
         crops = recipe.batch // (world.size * accumulate)
         height, width = recipe.crop_hw
         fixes = ["raise --accumulate"] if crops > 1 else []
-        raise OptionError(
+        raise PspnetEdgeError(
             f"{crops} crops of {height}x{width} at a time do not fit into the memory of {world.device}",
             " or ".join([*fixes, "lower --crop" if crops == 1 else "lower --batch or --crop"]),
         ) from error

@@ -7,12 +7,11 @@ import cv2
 import numpy as np
 import pytest
 
-from pspnet_edge.camera.indexed_png import indexed_png
 from pspnet_edge.camera.overlay import Overlay
 from pspnet_edge.camera.picture_folder import PictureFolder, mask_folder, overlay_folder, stems_of
 from pspnet_edge.camera.shot import Shot
 from pspnet_edge.camera.sources import DemoSource, ImageSource
-from pspnet_edge.data.png import has_palette, indexed_image
+from pspnet_edge.data.png import has_palette, indexed_image, indexed_png
 from pspnet_edge.errors import OutputError
 from pspnet_edge.labels import CAMVID
 

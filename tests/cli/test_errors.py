@@ -1,4 +1,4 @@
-"""Bad input gets one sentence, exit 1, no traceback, and leaves no file."""
+"""Bad input gets one sentence, exit 1 or 2, no traceback, and leaves no file."""
 
 from __future__ import annotations
 
@@ -50,6 +50,21 @@ CASES = {
 }
 
 
+# test_wrong_values.py has many more.
+WRONG_VALUES = {
+    "no source",
+    "unknown view",
+    "unknown precision to run",
+    "wrong precision",
+    "wrong runtime",
+    "no data root",
+    "unknown data set",
+    "unknown split",
+    "bad size",
+    "wrong method",
+}
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_one_sentence(command_line, tmp_path: Path, case: str) -> None:
     inputs = tmp_path / "inputs"
@@ -57,7 +72,7 @@ def test_one_sentence(command_line, tmp_path: Path, case: str) -> None:
     arguments = CASES[case](inputs)
     before = sorted(inputs.rglob("*"))
     done = command_line(*arguments, "--json")
-    assert done.returncode == 1, done.stderr
+    assert done.returncode == (2 if case in WRONG_VALUES else 1), done.stderr
     assert "Traceback" not in done.stderr
     sentence = done.stderr.strip().split("\n")[-1]
     assert sentence.startswith("pspnet-edge: ")

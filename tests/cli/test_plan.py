@@ -28,6 +28,6 @@ def test_plan_says_in_words_what_to_run() -> None:
 
 def test_a_wrong_board_is_one_sentence_that_names_the_option() -> None:
     done = run("--board", "orin-nan")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.startswith("pspnet-edge: --board: unknown board 'orin-nan': did you mean orin-nano")
     assert done.stderr.count("\n") == 1

@@ -11,7 +11,7 @@ import pytest
 
 from pspnet_edge.data.check import Findings, check_dataset, quick_check, write_page
 from pspnet_edge.data.datasets import iterate, open_dataset
-from pspnet_edge.errors import DataError
+from pspnet_edge.errors import DataError, OptionError
 from pspnet_edge.labels import voc_palette
 
 from . import planted
@@ -197,7 +197,7 @@ def test_test_masks_of_cityscapes_are_checked_only_where_unpacked(cityscapes_roo
 def test_a_data_set_that_is_not_on_disk_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nothing to check"):
         check_dataset("scenes", tmp_path)
-    with pytest.raises(DataError, match="choose one of"):
+    with pytest.raises(OptionError, match="choose one of"):
         check_dataset("coco", tmp_path)
     with pytest.raises(DataError, match="nowhere"):
         check_dataset("voc", tmp_path / "nowhere")

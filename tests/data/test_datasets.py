@@ -8,7 +8,7 @@ import pytest
 
 from pspnet_edge.data.cityscapes import CLASS_OF_LABEL_ID
 from pspnet_edge.data.datasets import NAMES, class_frequencies, open_dataset
-from pspnet_edge.errors import DataError
+from pspnet_edge.errors import DataError, OptionError
 from pspnet_edge.labels import CITYSCAPES, IGNORE
 
 from .conftest import some_ids, write_grey, write_image
@@ -165,12 +165,12 @@ def test_an_image_that_a_list_names_and_that_is_missing_is_named(folder_root: Pa
 @pytest.mark.parametrize("name", NAMES)
 def test_an_unknown_split_is_one_sentence(name: str, voc_root: Path, cityscapes_root: Path, folder_root: Path) -> None:
     root = {"voc": voc_root, "cityscapes": cityscapes_root}.get(name, folder_root)
-    with pytest.raises(DataError, match="no split 'nonsense'"):
+    with pytest.raises(OptionError, match="no split 'nonsense'"):
         open_dataset(name, root, "nonsense")
 
 
 def test_a_name_or_root_that_is_wrong_says_what_to_give(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"choose one of camvid, voc, cityscapes, folder, scenes"):
+    with pytest.raises(OptionError, match=r"choose one of camvid, voc, cityscapes, folder, scenes"):
         open_dataset("coco", tmp_path, "train")
     with pytest.raises(DataError, match="--root"):
         open_dataset("voc", None, "train")

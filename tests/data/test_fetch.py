@@ -153,7 +153,7 @@ def test_a_data_set_that_is_there_is_not_fetched(server: Server, tmp_path: Path)
 
 
 def test_wrong_options_are_told_before_anything_is_fetched(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="choose one of camvid, voc, cityscapes"):
+    with pytest.raises(OptionError, match="choose one of camvid, voc, cityscapes"):
         fetch("folder", tmp_path)
     with pytest.raises(OptionError, match="64 hexadecimal digits"):
         fetch("voc", tmp_path, sha256="abc")

@@ -79,5 +79,5 @@ def test_the_command_measures_and_says_what_it_found(command_line, tmp_path: Pat
     assert facts["precision"] == kept[0]["precision"]
     assert f"{kept[0]['name']}: {kept[0]['latency_ms']:.2f} ms, kept" in done.stderr
     refused = command_line("build", "--search", "--precision", "int8")
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     assert "leave one out" in refused.stderr

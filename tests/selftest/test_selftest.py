@@ -249,7 +249,7 @@ def test_the_command_lists_every_check_with_state_and_reason(command_line, tmp_p
     assert json.loads((tmp_path / "selftest.json").read_text(encoding="utf-8")) == facts
     assert "facts" in done.stderr
     unknown = command_line("selftest", "--only", "everything")
-    assert unknown.returncode == 1
+    assert unknown.returncode == 2
     assert "unknown check 'everything'" in unknown.stderr
 
 

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("torch", reason="the train extra is not installed")
 
-from pspnet_edge.errors import OptionError
+from pspnet_edge.errors import OptionError, PspnetEdgeError
 from pspnet_edge.train.history import EpochResult
 from pspnet_edge.train.loggers import LoggerSet, opened_loggers
 from pspnet_edge.train.recipe import Recipe
@@ -109,7 +109,7 @@ def test_wandb_gets_the_figures_offline(tmp_path: Path, monkeypatch) -> None:
 def test_a_logger_that_cannot_be_opened_is_one_sentence(tmp_path: Path, monkeypatch) -> None:
     pytest.importorskip("mlflow", reason="mlflow is not installed")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "nonsense://nowhere")
-    with pytest.raises(OptionError, match="mlflow cannot be used"), opened(("mlflow",), tmp_path):
+    with pytest.raises(PspnetEdgeError, match="mlflow cannot be used"), opened(("mlflow",), tmp_path):
         pass
 
 

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch", reason="the train extra is not installed")
 from pspnet_edge import bundled  # noqa: E402
 from pspnet_edge.data.datasets import SceneSet  # noqa: E402
 from pspnet_edge.data.subset import evenly_spaced  # noqa: E402
-from pspnet_edge.errors import ModelError, OptionError  # noqa: E402
+from pspnet_edge.errors import ModelError, OptionError, PspnetEdgeError  # noqa: E402
 from pspnet_edge.metrics import ConfusionMatrix  # noqa: E402
 from pspnet_edge.model.checkpoint import load_checkpoint  # noqa: E402
 from pspnet_edge.train import start, training  # noqa: E402
@@ -105,7 +105,7 @@ def test_too_little_memory_is_one_sentence(tmp_path: Path, monkeypatch: pytest.M
         raise error
 
     monkeypatch.setattr(Run, "step", step)
-    with pytest.raises(OptionError) as caught:
+    with pytest.raises(PspnetEdgeError) as caught:
         run(tmp_path)
     assert str(caught.value) == (
         "2 crops of 96x96 at a time do not fit into the memory of cpu: raise --accumulate or lower --batch or --crop"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...errors import DataError
+from ...errors import DataError, OptionError
 from ...pixels import PixelFormat
 from .. import camvid, cityscapes, folder, voc
 from ..datasets import REPEATED_FIX, FileSet, ensure_on_disk, open_files
@@ -41,10 +41,11 @@ def check_dataset(
         pixels: how images are read.
 
     Raises:
-        DataError: no such data set on disk, or the root is not a folder.
+        OptionError: no such data set on disk.
+        DataError: the root is not a folder.
     """
     if name == "scenes":
-        raise DataError("scenes are drawn, not stored, so there is nothing to check", "name a data set on disk")
+        raise OptionError("scenes are drawn, not stored, so there is nothing to check", "name a data set on disk")
     ensure_on_disk(name, root)
     try:
         stored = _splits(name, root)

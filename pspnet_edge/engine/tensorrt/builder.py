@@ -301,12 +301,12 @@ def _preflight(api: Api, gpu: Gpu | None, model: ModelFile, options: BuildOption
     if options.optimization_level is not None and options.optimization_level not in OPTIMIZATION_LEVELS:
         raise OptionError(f"optimization level {options.optimization_level} is not one of TensorRT's: choose 0 to 5")
     if api.is_rtx and (options.version_compatible or options.hardware_compatible):
-        raise BuildError(
+        raise OptionError(
             f"{api.name} builds for every GPU that it knows and for its own version: "
             "leave --version-compatible and --hardware-compatible out"
         )
     if options.dla_core is not None and api.is_rtx:
-        raise BuildError(f"{api.name} has no way to build for DLA: leave --dla out")
+        raise OptionError(f"{api.name} has no way to build for DLA: leave --dla out")
     if has_timing_cache(api):
         try:
             ensure_writable(cache / "timing")

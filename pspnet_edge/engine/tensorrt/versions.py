@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ...errors import BuildError, EngineError, MissingPackage
+from ...errors import BuildError, EngineError, MissingPackage, OptionError
 from ...graph.onnx_file import ModelFile
 from ...graph.precision import fp16_model
 from ...lazy import require
@@ -123,17 +123,17 @@ def set_compute_capability(api: Api, config: typed.IBuilderConfig, capability: s
     """Choose the GPU of a TensorRT-RTX plan; None leaves its own default, every GPU that it knows.
 
     Raises:
-        BuildError: a capability that it does not know, or TensorRT, which builds for the GPU it runs on.
+        OptionError: a capability that it does not know, or TensorRT, which builds for the GPU it runs on.
     """
     if capability is None:
         return
     if not api.is_rtx:
-        raise BuildError(f"{api.name} builds for the GPU it runs on: leave --compute-capability out")
+        raise OptionError(f"{api.name} builds for the GPU it runs on: leave --compute-capability out")
     known = api.trt.ComputeCapability.__members__
     name = f"SM{capability.replace('.', '')}"
     if name not in known:
         choices = ", ".join(f"{key[2:-1]}.{key[-1]}" for key in known if key.startswith("SM"))
-        raise BuildError(f"{api.name} does not build for compute capability {capability}: choose one of {choices}")
+        raise OptionError(f"{api.name} does not build for compute capability {capability}: choose one of {choices}")
     rtx_config: Any = config  # tensorrt-stubs describe only TensorRT
     # Without the count, the capability that follows is ignored and nothing says so.
     rtx_config.num_compute_capabilities = 1
@@ -154,14 +154,15 @@ def check_dla(api: Api, builder: typed.Builder, core: int, precision: str) -> No
     """Refuse a DLA core that is not there, or a precision that it does not take.
 
     Raises:
-        BuildError: with the reason.
+        OptionError: DLA does not build this precision, or this TensorRT not for DLA.
+        BuildError: there is no such core.
     """
     if api.is_rtx or api.level >= (11,):
-        raise BuildError(f"{api.name} has no way to build for DLA: leave --dla out")
+        raise OptionError(f"{api.name} has no way to build for DLA: leave --dla out")
     if builder.num_DLA_cores <= core:
         raise BuildError(
             f"DLA core {core} does not exist here ({builder.num_DLA_cores} in all; Orin Nano and Thor have none): "
             "leave --dla out"
         )
     if precision != "fp16":
-        raise BuildError(f"DLA takes no Q/DQ graph and computes no {precision} otherwise: build with --precision fp16")
+        raise OptionError(f"DLA takes no Q/DQ graph and computes no {precision} otherwise: build with --precision fp16")

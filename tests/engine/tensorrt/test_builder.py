@@ -18,7 +18,7 @@ from pspnet_edge.engine.tensorrt.builder import BuildOptions, build_plan
 from pspnet_edge.engine.tensorrt.layers import convolution_precisions
 from pspnet_edge.engine.tensorrt.log import Log, Phases
 from pspnet_edge.engine.tensorrt.plan_file import read_header
-from pspnet_edge.errors import BuildError, EngineError
+from pspnet_edge.errors import BuildError, EngineError, OptionError
 from pspnet_edge.graph.calibration_table import CalibrationTable, read_table, weights_fingerprint
 from pspnet_edge.graph.onnx_file import ModelFile, read_model
 from pspnet_edge.graph.quantize import int8_model, quantised_convolutions, quantised_tensors
@@ -142,7 +142,7 @@ def test_what_the_parser_refuses_names_the_node_and_a_fix(
 def test_options_that_rtx_lacks_are_refused(
     options: BuildOptions, message: str, fp32: ModelFile, tmp_path: Path
 ) -> None:
-    with pytest.raises(BuildError, match=message):
+    with pytest.raises(OptionError, match=message):
         build_plan("tensorrt-rtx", fp32, "fp32", options, cache=tmp_path)
 
 
