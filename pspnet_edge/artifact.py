@@ -24,7 +24,7 @@ import stat
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -280,7 +280,7 @@ def sidecar_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.json")
 
 
-def write_sidecar(path: Path, kind: str, facts: dict[str, Any], *, content: Path | None = None) -> None:
+def write_sidecar(path: Path, kind: str, facts: Mapping[str, object], *, content: Path | None = None) -> None:
     """Write the sidecar of an artefact: its own fingerprint, what made it, and ``facts``.
 
     ``content`` is where the artefact's bytes are now, when it has not been moved to ``path`` yet.
@@ -295,11 +295,11 @@ def write_sidecar(path: Path, kind: str, facts: dict[str, Any], *, content: Path
             "machine": platform.machine(),
         },
     }
-    write_json(sidecar_path(path), header | facts)
+    write_json(sidecar_path(path), {**header, **facts})
 
 
-def read_sidecar(path: Path, kind: str, remake: str) -> dict[str, Any]:
-    """Read and check the sidecar of ``path``.
+def read_sidecar(path: Path, kind: str, remake: str) -> Any:
+    """Read and check the sidecar of ``path``: a JSON object.
 
     Args:
         path: the artefact, not the sidecar.

@@ -200,7 +200,7 @@ def read_document(
     kind: str | None = None,
     version: int | tuple[int, ...] | None = None,
     error: type[PspnetEdgeError] = ModelError,
-) -> dict[str, Any]:
+) -> Any:
     """Read a JSON file that this package wrote.
 
     Args:

@@ -45,7 +45,7 @@ class PixelFormat:
             if not (math.isfinite(low) and math.isfinite(high) and low < high):
                 raise ValueError(f"the pixel range {low} to {high} is not two rising finite numbers")
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """As JSON values, for sidecars and checkpoints."""
         return {"channels": self.channels, "pixel_range": list(self.pixel_range) if self.pixel_range else None}
 

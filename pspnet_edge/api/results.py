@@ -18,7 +18,7 @@ Size = tuple[int, int]
 
 
 class _Record:
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The record as JSON values: paths as text, NaN as None."""
         values = asdict(self)  # type: ignore[call-overload]
         return {name: _as_json(value) for name, value in values.items()}
@@ -136,7 +136,7 @@ class BenchmarkReport(_Record):
     """Ids of the rows that no other beats in both FPS and mIoU."""
     files: tuple[Path, ...]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The report as JSON values."""
         return {
             "rows": [row.to_dict() for row in self.rows],

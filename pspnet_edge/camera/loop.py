@@ -15,7 +15,7 @@ import contextlib
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,14 @@ _STUCK_S = 30.0
 """A thread that did nothing for this long hangs: longer than any open or read may take before it fails."""
 
 
+class WarmUp(TypedDict):
+    """The first frames, for which a runtime is slow."""
+
+    frames: int
+    latency_ms: list[float]
+    """Compute time of each."""
+
+
 @dataclass(frozen=True)
 class RunSummary:
     """What came of a run, or of one that is under way. Percentiles leave the warm-up out."""
@@ -62,12 +70,12 @@ class RunSummary:
     """End to end: from the end of capture to the end of output, likewise."""
     stages_ms: dict[str, float]
     """Medians of ``STAGES``, over all sources."""
-    warm_up: dict[str, Any]
-    """The first frames: how many, and the compute time of each in ``latency_ms``."""
+    warm_up: WarmUp
+    """The first frames."""
     elapsed_s: float
     sources: tuple[SourceSummary, ...]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """As JSON values."""
         return asdict(self) | {"sources": [source.to_dict() for source in self.sources]}
 

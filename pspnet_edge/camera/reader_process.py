@@ -26,7 +26,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -156,7 +156,7 @@ class Reader:
         *lines, self._unread = (self._unread + new).split(b"\n")
         return lines
 
-    def _report(self, facts: dict[str, Any]) -> None:
+    def _report(self, facts: dict[str, object]) -> None:
         try:
             os.write(self._reports, json.dumps(facts).encode() + b"\n")
         except BrokenPipeError:

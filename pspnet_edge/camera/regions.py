@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
@@ -33,7 +32,7 @@ class Regions:
     def __len__(self) -> int:
         return len(self.class_id)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Keyword arguments of ``supervision.Detections``."""
         return {
             "xyxy": self.xyxy,

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict, replace
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,21 @@ _GRACE_S = 1.0
 """The process has the same deadline; it is killed only when it does not keep it."""
 _OPENINGS = 100
 """After so many in one process a fresh one is started, whatever the library leaked."""
+
+
+class _Report(TypedDict, total=False):
+    """What the reading process says: that it has opened the source, that a frame is in a slot, or that it failed."""
+
+    opened: list[int]
+    """Height and width of a frame."""
+    prepared: list[int] | None
+    """Those of the copy that was scaled for the engine, where there is one."""
+    fps: float
+    format: str
+    slot: int
+    captured: float
+    dropped: int
+    failed: str
 
 
 class RemoteSource:
@@ -128,7 +143,7 @@ class RemoteSource:
         for descriptor in (self._memory, self._woken, self._waker):
             os.close(descriptor)
 
-    def _report(self, deadline_s: float) -> dict[str, Any]:
+    def _report(self, deadline_s: float) -> _Report:
         """The next report.
 
         Raises:
@@ -182,7 +197,7 @@ class _Process:
         with contextlib.suppress(BrokenPipeError):
             os.write(self._orders, line)
 
-    def report(self, deadline_s: float, woken: int) -> dict[str, Any]:
+    def report(self, deadline_s: float, woken: int) -> _Report:
         """Wait for a report.
 
         Raises:
@@ -198,7 +213,7 @@ class _Process:
                 raise EOFError
         return found
 
-    def report_at_hand(self) -> dict[str, Any] | None:
+    def report_at_hand(self) -> _Report | None:
         """A report that is there already, or None.
 
         Raises:
@@ -214,7 +229,7 @@ class _Process:
             *self._lines, self._unread = (self._unread + new).split(b"\n")
             if not self._lines:
                 return None
-        found: dict[str, Any] = json.loads(self._lines.pop(0))
+        found: _Report = json.loads(self._lines.pop(0))
         return found
 
     def kill(self) -> None:

@@ -6,9 +6,8 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from ..artifact import ensure_writable, open_for_append
 from ..errors import OutputError
@@ -30,7 +29,7 @@ class StatsFile:
         OutputError: the place cannot be written.
     """
 
-    def __init__(self, path: Path, summary: Callable[[], dict[str, Any]], every_s: float = 1.0) -> None:
+    def __init__(self, path: Path, summary: Callable[[], Mapping[str, object]], every_s: float = 1.0) -> None:
         ensure_writable(path)
         self.lost = 0
         """Lines that could not be written."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -25,6 +25,7 @@ from .output import JsonFlag, progress, result, say
 
 if TYPE_CHECKING:
     from ..data.datasets import Dataset
+    from ..graph.calibration_table import Accuracy
     from ..graph.sensitivity import Images
 
 
@@ -154,14 +155,14 @@ def build(
             )
     for tried in facts.get("search", ()):
         say(f"{tried['name']}: {tried['latency_ms']:.2f} ms{', kept' if tried['kept'] else ''}")
-    if facts.get("accuracy"):
-        say(accuracy_sentence(facts["accuracy"]))
+    if accuracy := facts.get("accuracy"):
+        say(accuracy_sentence(accuracy))
     if facts.get("decision_saved_to"):
         say(f"saved to {facts['decision_saved_to']}: builds with this table leave the same layers unquantized")
     summary = f"{path}: {source.name}, {precision}, {chosen}, {facts['int8_mac_fraction']:.1%} of MACs in INT8"
     classes = facts.pop("label_set")["classes"]
-    if facts.get("tail"):
-        del facts["tail"]["kernels"]  # machine code, of use in the sidecar alone
+    if ending := facts.get("tail"):
+        del ending["kernels"]  # machine code, of use in the sidecar alone
     result({"engine": str(path), "engine_bytes": path.stat().st_size, **facts, "classes": classes}, as_json, summary)
 
 
@@ -180,7 +181,7 @@ def gate_images(dataset: str | None, root: Path | None, split: str) -> tuple[Dat
     return ImageFiles(root), f"images in {root.name}"
 
 
-def accuracy_sentence(accuracy: dict[str, Any]) -> str:
+def accuracy_sentence(accuracy: Accuracy) -> str:
     """What the gate measured and decided, for people."""
     left = accuracy["left_in_float"]
     names = ", ".join(f"{cost['layer']} (changes {cost['disagreement']:.2%} of the mask)" for cost in left)

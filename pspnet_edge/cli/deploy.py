@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -229,7 +229,7 @@ def _list(store: Store, as_json: bool) -> None:
     from ..errors import DeployError
 
     active, previous = store.active(), store.previous()
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, object]] = []
     for version in store.versions():
         state = "active" if version == active else "previous" if version == previous else "installed"
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,6 +24,7 @@ from .output import Advance, JsonFlag, progress, result
 
 if TYPE_CHECKING:
     from ..data.geometry import Geometry
+    from ..measure.facts import Evaluated
     from ..measure.processes import Processes
 
 
@@ -90,7 +91,7 @@ def _evaluated(
     precision: str,
     runtime: str,
     geometry: Geometry,
-) -> dict[str, Any]:
+) -> Evaluated:
     """The measured figures, and what they were measured on; the same in every process."""
     from ..data.datasets import open_dataset
     from ..measure.evaluate import evaluate_engine
@@ -102,7 +103,8 @@ def _evaluated(
         with _progress(processes, len(labelled)) as advance:
             facts = evaluate_engine(opened, labelled, on_image=advance, processes=processes, geometry=geometry)
         info = opened.info
-    return facts | {
+    return {
+        **facts,
         "engine": str(info.path),
         "runtime": info.runtime,
         "precision": info.precision,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -145,7 +145,7 @@ def import_(
     origin = _origin(imported, options, file.name, sha256_of(file))
     save_checkpoint(output, imported.model, imported.label_set, {"imported": origin})
     model = imported.model
-    facts: dict[str, Any] = {
+    facts: dict[str, object] = {
         "checkpoint": str(output),
         **origin,
         "network": model.preset,
@@ -163,7 +163,7 @@ def import_(
     result(facts, as_json, f"{output}: {model.preset} of {imported.format}, {model.classes} classes{compared}")
 
 
-def _origin(imported: Imported, options: ImportOptions, name: str, sha256: str) -> dict[str, Any]:
+def _origin(imported: Imported, options: ImportOptions, name: str, sha256: str) -> dict[str, object]:
     """What is kept in the checkpoint about where it comes from."""
     known = imported.preprocessing
     return {

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import typer
 
+from ..records import counted
 from .output import JsonFlag, result
 
 
@@ -20,7 +19,8 @@ def models(as_json: JsonFlag = False) -> None:
     from ..artifact import sha256_of
     from ..graph.onnx_file import read_model
 
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, object]] = []
+    lines = []
     for name in bundled.names():
         path = bundled.onnx_path(name)
         model = read_model(path)
@@ -38,9 +38,9 @@ def models(as_json: JsonFlag = False) -> None:
                 "card": str(bundled.card_path(name)),
             }
         )
-    lines = [
-        f"{row['name']}{' (default)' if row['default'] else ''}: {row['network']} for {row['label_set']}, "
-        f"{row['input_hw'][0]}×{row['input_hw'][1]}, {len(row['classes'])} classes, card in {row['card']}"
-        for row in rows
-    ]
+        lines.append(
+            f"{name}{' (default)' if name == bundled.DEFAULT else ''}: {model.preset} for {model.label_set.name}, "
+            f"{model.shape_nhw[1]}×{model.shape_nhw[2]}, {counted(len(model.label_set), 'class', 'classes')}, "
+            f"card in {bundled.card_path(name)}"
+        )
     result({"models": rows}, as_json, "\n".join(lines))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Protocol
 
 import typer
 
@@ -29,7 +29,7 @@ def say(text: str) -> None:
         print(redacted(printable(text)), file=sys.stderr, flush=True)
 
 
-def result(facts: dict[str, Any], as_json: bool, summary: str) -> None:
+def result(facts: Mapping[str, object], as_json: bool, summary: str) -> None:
     """What the command found: the JSON object, or a summary for people."""
     print(to_json(facts, indent=2) if as_json else printable(summary), flush=True)
 

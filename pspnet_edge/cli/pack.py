@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -185,7 +185,7 @@ def _gate(max_drop: float, dataset: str | None, root: Path | None, split: str, i
     return Gate(max_drop, measured_on, name)
 
 
-def _run_options(fit: str | None, roi: str | None, tiles: bool, flip: str | None) -> dict[str, Any]:
+def _run_options(fit: str | None, roi: str | None, tiles: bool, flip: str | None) -> dict[str, object]:
     from ..data.geometry import FLIPS, Geometry, roi_from_text
     from ..errors import OptionError
 

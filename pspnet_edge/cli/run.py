@@ -15,7 +15,7 @@ from .options import engine_or_default, names_model, parse_camera_size
 from .output import Advance, JsonFlag, progress, result, say
 
 if TYPE_CHECKING:
-    from ..camera.loop import Loop
+    from ..camera.loop import Loop, RunSummary
     from ..camera.picture_folder import PictureFolder
     from ..camera.sinks import Sink
     from ..camera.sources import Source
@@ -370,7 +370,7 @@ def run(
         "record": ", ".join(map(str, outputs.recorded)) or None,
         "outputs": outputs.paths(),
     }
-    result(facts, as_json, _in_words(facts, outputs.in_words(), any(source.live for source in sources)))
+    result(facts, as_json, _in_words(summary, outputs.in_words(), any(source.live for source in sources)))
     damaged = [source.trouble for source in summary.sources if source.lost and source.trouble]
     if damaged:
         say("; ".join(damaged))
@@ -540,11 +540,11 @@ def _with_rate(loop: Loop, advance: Advance) -> Callable[[int], None]:
     return on_frame
 
 
-def _in_words(facts: dict[str, Any], outputs: str, live: bool) -> str:
-    latency, age = facts["latency_ms"], facts["age_ms"]
-    words = f"{counted(facts['frames'], 'frame')}, {facts['dropped']} dropped, {facts['fps']:.1f} FPS"
-    if facts["frames"]:
-        if (first := facts["warm_up"]["latency_ms"]) and len(first) < facts["frames"]:
+def _in_words(summary: RunSummary, outputs: str, live: bool) -> str:
+    latency, age = summary.latency_ms, summary.age_ms
+    words = f"{counted(summary.frames, 'frame')}, {summary.dropped} dropped, {summary.fps:.1f} FPS"
+    if summary.frames:
+        if (first := summary.warm_up["latency_ms"]) and len(first) < summary.frames:
             words += f"; first frame {first[0]:.0f} ms"
         words += f"; compute p50 {latency['p50']:.1f} p99 {latency['p99']:.1f} ms"
         if live:

@@ -32,7 +32,7 @@ class SplitResult:
     grouped_by: str
     lists: tuple[Path, ...]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """As JSON values."""
         counts = {"train": self.train, "val": self.val} | ({"test": self.test} if self.test else {})
         return counts | {

@@ -54,7 +54,7 @@ class BoardResult:
     watts: float | None = None
     problem: str | None = None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The record as JSON values."""
         return asdict(self)
 
@@ -126,7 +126,7 @@ def run_fleet(targets: Sequence[Target], orders: Orders, on_line: Callable[[str,
     return [results[title] for title in titles]
 
 
-def summary_of(results: Sequence[BoardResult]) -> dict[str, Any]:
+def summary_of(results: Sequence[BoardResult]) -> dict[str, object]:
     """``version``, ``state``, ``agreement`` and ``fps`` (the least of all boards) and ``boards``."""
     good = [result for result in results if result.state in ("active", "rolled_back")]
     versions = sorted({result.version for result in good if result.version})

@@ -88,7 +88,7 @@ class Packed:
     has_licence: bool
     pack_bytes: int
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The record as JSON values."""
         return asdict(self) | {"pack": str(self.pack)}
 

@@ -150,9 +150,10 @@ class Store:
             DeployError: they cannot be read.
         """
         path = self.versions_folder / version / "version.json"
-        return read_document(
+        found: dict[str, Any] = read_document(
             path, what="description of a version", shape=_VERSION, remake=_REMAKE, kind="version", error=DeployError
         )
+        return found
 
     @contextlib.contextmanager
     def staging(self) -> Iterator[Path]:
@@ -258,7 +259,7 @@ class Store:
             link.unlink(missing_ok=True)
 
     @staticmethod
-    def _read(path: Path, shape: Record, kind: str) -> dict[str, Any] | None:
+    def _read(path: Path, shape: Record, kind: str) -> Any:
         """A small file of this folder; None where it is damaged, for then the link alone tells what is active."""
         try:
             return read_document(path, what=kind, shape=shape, remake=_REMAKE, kind=kind, error=DeployError)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from ..artifact import ensure_writable, make_folder, scratch_folder, write_bytes
 from ..engine.backends import backend_of, choose_runtime, open_engine
@@ -86,7 +86,7 @@ class TritonModel:
     """0 where every request is exactly one batch of the model."""
     instances: int
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The record as JSON values."""
         return asdict(self) | {"repository": str(self.repository)}
 

@@ -84,7 +84,7 @@ def _tried(store: Store) -> dict[str, str | None]:
     if not path.is_file():
         return {}
     try:
-        return read_document(
+        found: dict[str, str | None] = read_document(
             path,
             what="note of the last update",
             shape=_STATE,
@@ -94,6 +94,7 @@ def _tried(store: Store) -> dict[str, str | None]:
         )
     except DeployError:
         return {}
+    return found
 
 
 def _check_address(source: str) -> None:

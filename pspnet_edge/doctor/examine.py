@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TypedDict
 
 from .abilities import check_export, check_report, check_train, check_web
 from .board import (
@@ -29,7 +29,7 @@ from .packages import (
     check_torch,
 )
 from .system import System
-from .verdict import Finding, Verdict, Wanted, warn
+from .verdict import Finding, FindingFacts, Verdict, Wanted, warn
 
 Check = Callable[[System, Wanted], Verdict | Sequence[Verdict]]
 
@@ -61,13 +61,21 @@ CHECKS: dict[str, Check] = {
 }
 
 
+class Examined(TypedDict):
+    """What the doctor found."""
+
+    checks: list[FindingFacts]
+    blocking: int
+    """How many of them must be fixed."""
+
+
 def examine(system: System, wanted: Wanted) -> list[Finding]:
     """Run every check. One that fails itself becomes a warning that says so; it never ends the others."""
     return [Finding(name, verdict) for name, check in CHECKS.items() for verdict in _verdicts(check, system, wanted)]
 
 
-def report(findings: Sequence[Finding]) -> dict[str, Any]:
-    """``checks``, each with ``name``, ``state``, ``reason`` and ``command``; and how many of them are ``blocking``."""
+def report(findings: Sequence[Finding]) -> Examined:
+    """The findings as JSON values."""
     blocking = sum(finding.verdict.state == "block" for finding in findings)
     return {"checks": [finding.facts() for finding in findings], "blocking": blocking}
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from ..lazy import install_command
 from .board import find_jetson
-from .probe import CUDA_DRIVER
+from .probe import CUDA_DRIVER, Probed
 from .system import System
 from .verdict import Verdict, Wanted, block, ok, skip, warn
 
@@ -147,7 +146,7 @@ def check_runtimes(system: System, wanted: Wanted) -> Verdict:
     return block(says, install_command("openvino"))
 
 
-def _no_opencv(system: System, facts: dict[str, Any]) -> Verdict:
+def _no_opencv(system: System, facts: Probed) -> Verdict:
     reason = _reason(facts)
     if "libGL" in reason:
         return block(f"OpenCV cannot be imported ({reason})", "sudo apt-get install -y libgl1 libglib2.0-0")
@@ -188,5 +187,5 @@ def _hidden_tensorrt(system: System, path: str) -> Verdict:
     )
 
 
-def _reason(facts: dict[str, Any]) -> str:
+def _reason(facts: Probed) -> str:
     return "not installed" if facts.get("missing") else str(facts.get("error", "unknown")).splitlines()[0][:200]

@@ -15,14 +15,30 @@ import runpy
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 CUDA_DRIVER = "the CUDA driver"
 """What is not a package, but is asked in the same way, because starting CUDA may hang or kill the process too."""
 OPENCV_WHEELS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 
 
-def probe(name: str) -> dict[str, Any]:
+class Probed(TypedDict, total=False):
+    """What is known of a package; only what was asked of it is there."""
+
+    file: str
+    version: str
+    missing: bool
+    error: str
+    """How its import failed."""
+    printed: str
+    gstreamer: bool
+    wheels: list[str]
+    cuda: str | None
+    argus: bool
+    context_error: str
+
+
+def probe(name: str) -> Probed:
     """What ``import name`` gives: ``file`` and ``version``, and what else the doctor asks of this package.
 
     Without the package, ``missing`` is true; where the import fails, ``error`` says how.
@@ -35,19 +51,19 @@ def probe(name: str) -> dict[str, Any]:
         return {"error": f"{type(error).__name__}: {error}"}
     if spec is None:
         return {"missing": True}
-    facts: dict[str, Any] = {"file": spec.origin or next(iter(spec.submodule_search_locations or [""]))}
+    facts: Probed = {"file": spec.origin or next(iter(spec.submodule_search_locations or [""]))}
     try:
         return facts | DETAILS.get(name, _plain)(name, facts["file"])
     except BaseException as error:  # SystemExit is one that packages raise on import
         return facts | {"error": f"{type(error).__name__}: {error}"}
 
 
-def _plain(name: str, file: str) -> dict[str, Any]:
+def _plain(name: str, file: str) -> Probed:
     module = importlib.import_module(name)
     return {"version": str(getattr(module, "__version__", "unknown"))}
 
 
-def _opencv(name: str, file: str) -> dict[str, Any]:
+def _opencv(name: str, file: str) -> Probed:
     cv2: Any = importlib.import_module(name)
     return _plain(name, file) | {
         "gstreamer": cv2.CAP_GSTREAMER in cv2.videoio_registry.getBackends(),
@@ -55,7 +71,7 @@ def _opencv(name: str, file: str) -> dict[str, Any]:
     }
 
 
-def _cuda() -> dict[str, Any]:
+def _cuda() -> Probed:
     """As the TensorRT runner starts CUDA: the driver's primary context, taken and given back."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
@@ -69,7 +85,7 @@ def _cuda() -> dict[str, Any]:
         ("cuDevicePrimaryCtxRetain", lambda: driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), device)),
         ("cuDevicePrimaryCtxRelease", lambda: driver.cuDevicePrimaryCtxRelease_v2(device)),
     )
-    facts: dict[str, Any] = {}
+    facts: Probed = {}
     for name, call in calls:
         status = call()
         if status:
@@ -81,13 +97,13 @@ def _cuda() -> dict[str, Any]:
     return facts
 
 
-def _torch(name: str, file: str) -> dict[str, Any]:
+def _torch(name: str, file: str) -> Probed:
     """Without the import, which would read a gigabyte."""
     version = runpy.run_path(str(Path(file).with_name("version.py")))
     return {"version": version["__version__"], "cuda": version.get("cuda")}
 
 
-def _not_imported(name: str, file: str) -> dict[str, Any]:
+def _not_imported(name: str, file: str) -> Probed:
     """Of a package whose import brings torch or takes seconds: what pip says of it."""
     try:
         return {"version": importlib.metadata.version(name)}
@@ -95,7 +111,7 @@ def _not_imported(name: str, file: str) -> dict[str, Any]:
         return {"version": "unknown"}
 
 
-def _gstreamer(name: str, file: str) -> dict[str, Any]:
+def _gstreamer(name: str, file: str) -> Probed:
     importlib.import_module(name).require_version("Gst", "1.0")
     gst: Any = importlib.import_module("gi.repository.Gst")
     gst.init(None)
@@ -110,7 +126,7 @@ def _installed(wheel: str) -> bool:
     return True
 
 
-DETAILS: dict[str, Callable[[str, str], dict[str, Any]]] = {
+DETAILS: dict[str, Callable[[str, str], Probed]] = {
     "cv2": _opencv,
     "torch": _torch,
     "gi": _gstreamer,

@@ -18,11 +18,12 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from ..camera import v4l2
 from ..engine.tensorrt.gpu import Gpu, find_gpu
 from ..errors import PspnetEdgeError
+from .probe import Probed
 
 _COMMAND_TIMEOUT_S = 10.0
 _IMPORT_TIMEOUT_S = 60.0
@@ -67,7 +68,7 @@ class System(Protocol):
     def environment(self, name: str) -> str | None:
         """A variable."""
 
-    def probe(self, package: str) -> dict[str, Any]:
+    def probe(self, package: str) -> Probed:
         """See ``probe.probe``; an interpreter that dies is an ``error`` too."""
 
     def gpu(self) -> Gpu | None:
@@ -159,7 +160,7 @@ class RealSystem:
             return error
         return None
 
-    def _probe(self, package: str) -> dict[str, Any]:
+    def _probe(self, package: str) -> Probed:
         code = Path(__file__).with_name("probe.py").read_text(encoding="utf-8")
         # From the root folder, so that a cv2.py in the user's own does not answer.
         ran = _run([sys.executable, "-c", code, package], _IMPORT_TIMEOUT_S, folder="/")
@@ -168,7 +169,7 @@ class RealSystem:
         for line in reversed(ran.output.splitlines()):
             if line.startswith("{"):
                 with contextlib.suppress(ValueError):
-                    facts: dict[str, Any] = json.loads(line)
+                    facts: Probed = json.loads(line)
                     return facts | {"printed": ran.output}
         reason = signal.Signals(-ran.status).name if ran.status < 0 else f"status {ran.status}"
         return {"error": f"its import ends the process ({reason})", "printed": ran.output}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,19 @@ class Verdict:
     """The command that fixes it; None where there is nothing to fix."""
 
 
+class FindingFacts(TypedDict):
+    """A finding as JSON values."""
+
+    name: str
+    state: str
+    reason: str
+    command: str | None
+    says: str
+    """The earlier name of ``reason``."""
+    mend: str | None
+    """The earlier name of ``command``."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """A verdict and the check that gave it."""
@@ -40,8 +53,8 @@ class Finding:
     name: str
     verdict: Verdict
 
-    def facts(self) -> dict[str, Any]:
-        """For ``--json``. ``says`` and ``mend`` are the earlier names of ``reason`` and ``command``."""
+    def facts(self) -> FindingFacts:
+        """As JSON values."""
         says, command = self.verdict.says, self.verdict.command
         return {
             "name": self.name,

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
 from ..data.progress import Advance
 from ..errors import BuildError, EngineError
 from .engine import EngineInfo
+from .facts import MadeFacts
 from .session import Session
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Built:
     """An engine file's content, and what the sidecar records beside what every engine has."""
 
     content: bytes
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: MadeFacts = field(default_factory=MadeFacts)
 
 
 class Backend(Protocol):

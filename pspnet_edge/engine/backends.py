@@ -13,6 +13,7 @@ from ..labels import LabelSet
 from ..lazy import install_command
 from .backend import REBUILD, Backend
 from .engine import Engine, EngineInfo
+from .facts import EngineFacts
 from .onnxruntime import OnnxRuntime
 from .openvino.backend import OpenVino
 from .tensorrt.backend import TensorRt
@@ -96,7 +97,7 @@ def read_info(path: str | os.PathLike[str]) -> EngineInfo:
     path = Path(path)
     check_file(path, "engine", EngineError, "build one", REBUILD)
     try:
-        facts = read_sidecar(path, "engine", REBUILD)
+        facts: EngineFacts = read_sidecar(path, "engine", REBUILD)
         check_value(facts, _SIDECAR, "it")
         batch, height, width = facts["shape_nhw"]
         info = EngineInfo(
@@ -107,7 +108,7 @@ def read_info(path: str | os.PathLike[str]) -> EngineInfo:
             LabelSet.from_facts(facts["label_set"]),
             facts,
             facts.get("channels", 3),
-            tuple(facts["scores_hw"]) if "scores_hw" in facts else None,
+            (facts["scores_hw"][0], facts["scores_hw"][1]) if "scores_hw" in facts else None,
         )
     except ModelError as error:
         raise EngineError(problem_without_sidecar(path, REBUILD) or str(error)) from error

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from .. import __version__, bundled
 from ..artifact import atomic_path, ensure_writable, sha256_of, write_sidecar
@@ -21,6 +21,7 @@ from ..graph.scores import with_scores
 from ..graph.sensitivity import Images, gated_int8_model
 from .backend import Backend, BuildRequest, Precision
 from .backends import RUNTIMES, backend_of, choose_runtime, read_info
+from .facts import EngineFacts
 from .model import Model, cache_folder, find_model, prepare_model, table_beside
 
 __all__ = [
@@ -96,7 +97,7 @@ def build_engine(
     min_confidence: float | None = None,
     options: object = None,
     report: Advance = lambda done, note: None,
-) -> dict[str, Any]:
+) -> EngineFacts:
     """Build an engine file and its sidecar; nothing is left when it fails.
 
     Args:
@@ -123,16 +124,16 @@ def build_engine(
     chosen = choose_precision(precision, model, backend.name, calibration)
     ensure_writable(path, sidecar=True)
     source = read_model(model.path)
-    graph, facts = _in_precision(source, chosen, calibration or model.table_path, gate, path)
-    facts["flavour"] = _choose_flavour(flavour, chosen, backend)
-    if facts["flavour"] == "uint8":
+    graph, precise = _in_precision(source, chosen, calibration or model.table_path, gate, path)
+    precise["flavour"] = _choose_flavour(flavour, chosen, backend)
+    if precise["flavour"] == "uint8":
         graph = with_uint8_activations(graph)
     if scores:
-        graph, facts["scores_hw"] = _add_scores(graph, backend)
+        graph, precise["scores_hw"] = _add_scores(graph, backend)
     if min_confidence is not None:
         graph = with_min_confidence(graph, min_confidence)
     built = backend.build(BuildRequest(graph, chosen, cache_folder(), options, report))
-    facts = {
+    facts: EngineFacts = {
         "model": model.name,
         "model_sha256": sha256_of(model.path),
         "runtime": backend.name,
@@ -143,7 +144,7 @@ def build_engine(
         "pixels": source.pixels.to_dict(),
         "label_set": source.label_set.facts(),
         "min_confidence": graph.facts.get("min_confidence"),
-        **facts,
+        **precise,
         **built.facts,
     }
     with atomic_path(path) as temporary:
@@ -181,7 +182,7 @@ cached_engine = build_cached_engine
 """The former name."""
 
 
-def _is_stale(facts: dict[str, Any], model: Model, precision: str) -> bool:
+def _is_stale(facts: EngineFacts, model: Model, precision: str) -> bool:
     """Whether an INT8 engine was built with another table than the model has now."""
     if precision != "int8" or model.table_path is None:
         return False
@@ -202,7 +203,7 @@ def _choose_flavour(wanted: str, precision: str, backend: Backend) -> str | None
 
 def _in_precision(
     source: ModelFile, precision: str, table_path: Path | None, gate: Gate | None, engine: Path
-) -> tuple[ModelFile, dict[str, Any]]:
+) -> tuple[ModelFile, EngineFacts]:
     """The FP32 or the Q/DQ graph, and what the sidecar says about how it was made."""
     if gate is not None and precision != "int8":
         raise OptionError(
@@ -217,23 +218,24 @@ def _in_precision(
         )
     table = read_table(table_path)
     if gate is None:
-        graph, saved = int8_model(source, table), {}
+        graph = int8_model(source, table)
     else:
         graph, measured = gated_int8_model(source, table, gate.images, gate.max_drop, on_step=gate.on_step)
         table = replace(
             table.carried_to(source.proto),
             kept_float=tuple(cost.layer for cost in measured.left_in_float),
-            gate={"measured_on": gate.images_name, **asdict(measured)},
+            gate=measured.facts(gate.images_name),
         )
         table_path = _save_decision(table, table_path, engine)
-        saved = {"decision_saved_to": str(table_path)}
-    return graph, {
+    facts: EngineFacts = {
         "int8_mac_fraction": int8_mac_fraction(graph.proto),
         "calibration_sha256": sha256_of(table_path),
         "kept_float": list(table.kept_float),
         "accuracy": table.gate,
-        **saved,
     }
+    if gate is not None:
+        facts["decision_saved_to"] = str(table_path)
+    return graph, facts
 
 
 def _save_decision(table: CalibrationTable, path: Path, engine: Path) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from ..errors import EngineError
 from ..labels import LabelSet
 from ..pixels import PixelFormat
+from .facts import EngineFacts
 from .session import OverlappingSession, ScoringSession, Session
 from .sharing import Share, SharedSession
 
@@ -26,7 +26,7 @@ class EngineInfo:
     shape_nhw: tuple[int, int, int]
     """Frames per batch, height and width in pixels."""
     label_set: LabelSet
-    facts: dict[str, Any]
+    facts: EngineFacts
     """The whole sidecar."""
     channels: int = 3
     """Channels of a frame: 3 for BGR."""

@@ -9,9 +9,8 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -23,6 +22,7 @@ from ..graph.onnx_file import read_model
 from ..graph.quantize import int8_model
 from .backends import backend_of, open_engine
 from .build import Gate, build_engine
+from .facts import EngineFacts
 from .model import Model
 from .tensorrt.gpu import find_gpu
 from .tensorrt.graphs import quantized_depthwise
@@ -38,8 +38,6 @@ class Tried:
     precision: str
     latency_ms: float
     """Median of one batch, without preparing frames."""
-    kept: bool = False
-    """Whether it is the one that was kept."""
 
 
 def build_fastest(
@@ -52,7 +50,7 @@ def build_fastest(
     options: object = None,
     report: Advance = lambda done, note: None,
     measure_ms: Callable[[Path], float] | None = None,
-) -> dict[str, Any]:
+) -> EngineFacts:
     """Build several engines and keep the fastest.
 
     Args:
@@ -86,7 +84,7 @@ def build_fastest(
     ensure_writable(path, sidecar=True)
     with scratch_folder() as folder:
         tables = _tables(model, table_path, folder)
-        found: list[tuple[Tried, Path, dict[str, Any]]] = []
+        found: list[tuple[Tried, Path, EngineFacts]] = []
         for name, (precision, table) in [*tables.items(), _without_int8(backend.on_gpu)]:
             engine = folder / f"{len(found)}.engine"
             report(0, name)
@@ -102,7 +100,10 @@ def build_fastest(
             )
             found.append((Tried(name, precision, (measure_ms or latency_ms)(engine)), engine, facts))
         best, engine, facts = min(found, key=lambda each: each[0].latency_ms)
-        facts["search"] = [asdict(replace(each, kept=each is best)) for each, _, _ in found]
+        facts["search"] = [
+            {"name": each.name, "precision": each.precision, "latency_ms": each.latency_ms, "kept": each is best}
+            for each, _, _ in found
+        ]
         _keep(engine, facts, tables.get(best.name, ("", None))[1], table_path, path)
     return facts
 
@@ -139,7 +140,7 @@ def _without_int8(on_gpu: bool) -> tuple[str, tuple[str, Path | None]]:
     return ("FP16", ("fp16", None)) if on_gpu else ("FP32", ("fp32", None))
 
 
-def _keep(engine: Path, facts: dict[str, Any], table: Path | None, given: Path, path: Path) -> None:
+def _keep(engine: Path, facts: EngineFacts, table: Path | None, given: Path, path: Path) -> None:
     """Move the chosen engine to its place; its table goes beside it where it is not the one that was given."""
     facts.pop("decision_saved_to", None)
     if table is not None and table.read_bytes() != given.read_bytes():

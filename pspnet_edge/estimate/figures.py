@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from .. import bundled
 from ..artifact import sidecar_path
@@ -29,6 +29,16 @@ class Quality:
     """What it was measured on, such as ``camvid test``."""
 
 
+class _Entry(TypedDict):
+    model: str
+    size: str
+    precision: str
+    symmetric: bool
+    """Of INT8: the graph that TensorRT gets."""
+    data: str
+    miou: float
+
+
 def bundled_qualities() -> tuple[Quality, ...]:
     """Every bundled model at every size and precision that was measured for the weights in this package.
 
@@ -44,8 +54,8 @@ def bundled_qualities() -> tuple[Quality, ...]:
     return tuple(found)
 
 
-def _lowest(entries: list[dict[str, Any]]) -> list[Quality]:
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+def _lowest(entries: list[_Entry]) -> list[Quality]:
+    groups: dict[tuple[str, str], list[_Entry]] = {}
     for entry in entries:
         groups.setdefault((entry["size"], entry["precision"]), []).append(entry)
     found = []
@@ -57,13 +67,13 @@ def _lowest(entries: list[dict[str, Any]]) -> list[Quality]:
     return found
 
 
-def _from_card(name: str, input_hw: list[int]) -> list[dict[str, Any]]:
+def _from_card(name: str, input_hw: list[int]) -> list[_Entry]:
     """The table of measured figures in a model card: a column named ``precision`` and one named ``… test mIoU``."""
     path = bundled.card_path(name)
     if not path.is_file():
         return []
     lines = [_cells(line) for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
-    found: list[dict[str, Any]] = []
+    found: list[_Entry] = []
     column, data = None, ""
     for cells in lines:
         if cells[0] == "precision":

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cache
-from typing import Any
 
 from .. import bundled
 from ..engine.backend import Precision
@@ -51,7 +50,7 @@ class Candidate:
         """For people and file names."""
         return f"{self.model}-{self.size_hw[0]}x{self.size_hw[1]}-{self.precision}"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """As JSON values."""
         return {
             "model": self.model,
@@ -83,7 +82,7 @@ class Plan:
     commands: tuple[str, ...]
     notes: tuple[str, ...]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """As JSON values."""
         camera = self.camera_hw
         return {

@@ -75,7 +75,7 @@ class Adapted:
     agreement: float | None
     """Share of the pixels of a test picture with the mask that the original gives; None without ONNX Runtime."""
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """As JSON values."""
         facts = asdict(self)
         return facts | {"model": str(facts.pop("path")), "label_set": self.label_set.facts()}
@@ -249,7 +249,7 @@ class _Editor:
             name = self._resize(name, [self.batch, scores, self.height, self.width], "linear")
         return self._append_argmax(name, scores)
 
-    def finish(self, name: str, label_set: LabelSet, facts: dict[str, Any]) -> ModelFile:
+    def finish(self, name: str, label_set: LabelSet, facts: dict[str, object]) -> ModelFile:
         """The whole graph, under our names."""
         nodes = [*self._before, *self.proto.graph.node, *self._after]
         needed, kept = {"masks"}, []

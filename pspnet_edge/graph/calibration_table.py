@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import onnx
 
@@ -73,6 +73,29 @@ class Convolution:
     """The tensor that it reads."""
 
 
+class LayerCostFacts(TypedDict):
+    """What one layer costs in INT8."""
+
+    layer: str
+    disagreement: float
+    mac_fraction: float
+
+
+class Accuracy(TypedDict, total=False):
+    """What the accuracy gate measured and decided."""
+
+    metric: str
+    measured_on: str
+    images: int
+    fp32: float
+    int8: float
+    drop: float
+    max_drop: float
+    drop_before: float
+    left_in_float: list[LayerCostFacts]
+    int8_mac_fraction: float
+
+
 @dataclass(frozen=True)
 class CalibrationTable:
     """Ranges of activations, how weights are rounded and channels stretched, and where all that came from."""
@@ -96,7 +119,7 @@ class CalibrationTable:
     """Every convolution of the graph that was calibrated; empty in tables of format 2."""
     kept_float: tuple[str, ...] = ()
     """Convolutions that the accuracy gate leaves unquantized."""
-    gate: dict[str, Any] | None = None
+    gate: Accuracy | None = None
     """What the accuracy gate measured; None where none was asked for."""
 
     def carried_to(self, proto: onnx.ModelProto) -> CalibrationTable:

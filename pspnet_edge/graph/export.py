@@ -6,7 +6,7 @@ import copy
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import onnx
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from ..artifact import scratch_folder, sha256_of, write_sidecar
 from ..errors import ModelError, OptionError
-from ..labels import LabelSet
+from ..labels import LabelFacts, LabelSet
 from ..model.checkpoint import load_checkpoint
 from ..model.pspnet import PSPNet
 from ..model.quantiser import Pairs
@@ -34,10 +34,30 @@ OPSET = 17
 DEFAULT_SIZE_HW = (384, 480)
 
 
+class ExportFacts(TypedDict):
+    """The sidecar of a model, as JSON values."""
+
+    checkpoint_sha256: str
+    network: str
+    input_hw: list[int]
+    batch: int
+    label_set: LabelFacts
+    architecture: dict[str, object]
+    """What differs from the preset."""
+    mean: list[float]
+    std: list[float]
+    align_corners: bool
+    min_confidence: float | None
+    imported: object
+    """Where an imported network came from."""
+    gmac: float
+    """Per frame."""
+
+
 def model_from_network(
     network: PSPNet,
     label_set: LabelSet,
-    facts: dict[str, Any],
+    facts: dict[str, object],
     *,
     size_hw: tuple[int, int] = DEFAULT_SIZE_HW,
     batch: int = 1,
@@ -93,7 +113,7 @@ def export_checkpoint(
     size_hw: tuple[int, int] = DEFAULT_SIZE_HW,
     batch: int = 1,
     min_confidence: float | None = None,
-) -> tuple[dict[str, Any], Path | None]:
+) -> tuple[ExportFacts, Path | None]:
     """Write a checkpoint's model, its sidecar, and after quantization-aware training its calibration table.
 
     Args:
@@ -122,7 +142,7 @@ def export_checkpoint(
     if min_confidence is not None:
         model = with_min_confidence(model, min_confidence)
     write_model(output, model)
-    facts = {
+    facts: ExportFacts = {
         "checkpoint_sha256": sha256_of(checkpoint),
         "network": model.preset,
         "input_hw": list(size_hw),

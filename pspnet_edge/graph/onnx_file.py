@@ -101,7 +101,7 @@ class ModelFile:
         return self.with_proto(with_nodes(proto, nodes, constants))
 
 
-def model_file(graph: onnx.ModelProto, preset: str, label_set: LabelSet, facts: dict[str, Any]) -> ModelFile:
+def model_file(graph: onnx.ModelProto, preset: str, label_set: LabelSet, facts: dict[str, object]) -> ModelFile:
     """Attach metadata to a graph and check it.
 
     Raises:

@@ -6,8 +6,7 @@ The canonical Q/DQ graph runs in ONNX Runtime on the processor, which computes w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -19,7 +18,7 @@ from ..data.progress import Advance
 from ..errors import BuildError, DataError, OptionError
 from ..labels import IGNORE
 from ..metrics import ConfusionMatrix
-from .calibration_table import CalibrationTable
+from .calibration_table import Accuracy, CalibrationTable
 from .onnx_file import ModelFile
 from .quantize import convolution_macs, int8_mac_fraction, int8_model, quantised_convolutions
 from .reference import ReferenceSession
@@ -57,9 +56,27 @@ class GateResult:
     left_in_float: tuple[LayerCost, ...]
     int8_mac_fraction: float
 
-    def facts(self) -> dict[str, Any]:
-        """As JSON values."""
-        return asdict(self)
+    def facts(self, measured_on: str) -> Accuracy:
+        """As JSON values.
+
+        Args:
+            measured_on: what to call the images.
+        """
+        return {
+            "measured_on": measured_on,
+            "metric": self.metric,
+            "images": self.images,
+            "fp32": self.fp32,
+            "int8": self.int8,
+            "drop": self.drop,
+            "max_drop": self.max_drop,
+            "drop_before": self.drop_before,
+            "left_in_float": [
+                {"layer": cost.layer, "disagreement": cost.disagreement, "mac_fraction": cost.mac_fraction}
+                for cost in self.left_in_float
+            ],
+            "int8_mac_fraction": self.int8_mac_fraction,
+        }
 
 
 def gated_int8_model(

@@ -101,6 +101,18 @@ class Score(TypedDict):
     """Mean wall time per image of the slowest process: ``total``, ``load``, ``infer`` and ``confusion``."""
 
 
+class Evaluated(Score):
+    """A score, and what it was measured on."""
+
+    engine: str
+    runtime: str
+    precision: str
+    dataset: str
+    split: str
+    fit: str
+    """``tiles``, or how images fill the engine's input."""
+
+
 class Agreement(TypedDict):
     """Share of mask pixels as in FP32."""
 

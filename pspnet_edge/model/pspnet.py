@@ -177,7 +177,7 @@ class PSPNet(nn.Module):
         """Where there is one, the network computes as its INT8 graph does."""
 
     @property
-    def architecture(self) -> dict[str, Any]:
+    def architecture(self) -> dict[str, object]:
         """What differs from the preset, as JSON values; ``changes`` of a network that is built the same."""
         own, usual = asdict(self.shape), asdict(PRESETS.get(self.preset, _IMPORTED))
         return {
@@ -217,10 +217,10 @@ class PSPNet(nn.Module):
             return logits, logits if self.aux_head is None else self.aux_head(features[-2])
 
     @property
-    def described_architecture(self) -> dict[str, Any]:
+    def described_architecture(self) -> dict[str, object]:
         """``architecture`` for people: nodes are counted."""
         return {
-            key: f"{len(value)} nodes" if key in ("nodes", "neck") else value
+            key: f"{len(value)} nodes" if isinstance(value, list) and key in ("nodes", "neck") else value
             for key, value in self.architecture.items()
         }
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ..artifact import write_bytes
 from ..document import read_document
@@ -54,7 +54,7 @@ def read_report(path: Path) -> Report:
     Raises:
         ModelError: it is missing, damaged, something else, or of another version.
     """
-    report: Any = read_document(
+    report: Report = read_document(
         path,
         what="report",
         shape=REPORT,
@@ -62,8 +62,7 @@ def read_report(path: Path) -> Report:
         kind=KIND,
         version=FORMAT_VERSION,
     )
-    checked: Report = report
-    return checked
+    return report
 
 
 def write_report(report: Report, folder: Path, pictures: Path) -> list[Path]:

@@ -87,7 +87,7 @@ def run_check(check: Check) -> Outcome:
     return outcome("pass", answer.seen, figures=answer.figures)
 
 
-def report(outcomes: Iterable[Outcome]) -> dict[str, Any]:
+def report(outcomes: Iterable[Outcome]) -> dict[str, object]:
     """The result as JSON values: ``checks``, and how many of them are in each state."""
     checks = [outcome.to_dict() for outcome in outcomes]
     counts = {state: sum(check["state"] == state for check in checks) for state in ("pass", "fail", "skip")}

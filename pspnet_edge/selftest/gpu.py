@@ -6,11 +6,11 @@ import base64
 import contextlib
 import ctypes
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..engine.facts import TailFacts
 from ..engine.tensorrt.driver import load_driver
 from ..engine.tensorrt.gpu import Gpu, find_gpu
 from ..engine.tensorrt.kernels import kernels_for
@@ -48,7 +48,7 @@ def device(memory: CudaMemory | None = None) -> Iterator[CudaMemory]:
         memory.release()
 
 
-def tail_facts_of(logits: NDArray[np.floating], align_corners: bool, kernels: bytes | None = None) -> dict[str, Any]:
+def tail_facts_of(logits: NDArray[np.floating], align_corners: bool, kernels: bytes | None = None) -> TailFacts:
     """The sidecar's part about a tail, for logits ``[N, classes, h, w]``."""
     return {
         "classes": logits.shape[1],

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 State = Literal["pass", "fail", "skip"]
-Figures = dict[str, Any]
+Figures = Mapping[str, object]
 
 
 class Failed(Exception):
@@ -51,7 +51,7 @@ class Outcome:
     seconds: float
     figures: Figures = field(default_factory=dict)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """As JSON values."""
         return asdict(self)
 

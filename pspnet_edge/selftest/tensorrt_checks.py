@@ -13,13 +13,14 @@ from .. import bundled
 from ..artifact import scratch_folder
 from ..engine.backends import open_engine
 from ..engine.build import build_engine
+from ..engine.facts import EngineFacts
 from ..engine.tensorrt.builder import BuildOptions
 from ..engine.tensorrt.gpu import find_gpu
 from ..engine.tensorrt.plan_file import read_header
 from ..lazy import available
 from .gpu import needed_gpu
 from .kernel_checks import bundled_frames
-from .outcome import Answer, Failed, Figures, Skipped, require
+from .outcome import Answer, Failed, Skipped, require
 
 _AGREEMENT = {"fp32": 0.995, "fp16": 0.99, "int8": 0.97}
 """Of the pixels with ONNX Runtime's FP32 masks; FP32 is TF32 on the GPU."""
@@ -40,7 +41,7 @@ def check_tensorrt_rtx() -> Answer:
     return _check_runtime("tensorrt-rtx", run=find_gpu() is not None)
 
 
-def check_layers(precision: str, facts: dict[str, Any]) -> None:
+def check_layers(precision: str, facts: EngineFacts) -> None:
     """Fail where a plan computes convolutions in another precision than was asked for.
 
     Args:
@@ -58,7 +59,7 @@ def check_layers(precision: str, facts: dict[str, Any]) -> None:
 
 
 def _check_runtime(runtime: str, run: bool) -> Answer:
-    figures: Figures = {}
+    figures: dict[str, object] = {}
     cases = list(bundled_frames(1)) if run and available("onnxruntime") else []
     with scratch_folder() as folder:
         for precision in ("fp32", "fp16", "int8") if run else ("fp16", "int8"):
@@ -75,8 +76,8 @@ def _check_runtime(runtime: str, run: bool) -> Answer:
     return Answer(f"plans of {runtime} are {done}, every convolution in its precision", figures)
 
 
-def _run(path: Path, precision: str, name: str, cases: list[Any]) -> Figures:
-    figures: Figures = {}
+def _run(path: Path, precision: str, name: str, cases: list[Any]) -> dict[str, object]:
+    figures: dict[str, object] = {}
     with open_engine(path) as engine:
         for _, frames, masks in cases:
             agreement = float((engine.infer(frames) == masks).mean())

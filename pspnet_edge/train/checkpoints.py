@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from ..labels import LabelSet
 from ..metrics import ConfusionMatrix
@@ -71,7 +70,7 @@ class RunFiles:
     def write(self, run: Run, chosen: bool, finished: bool, matrix: ConfusionMatrix | None) -> None:
         """Write the files as they are after the last row."""
         row = self.rows[-1]
-        facts: dict[str, Any] = {
+        facts: dict[str, object] = {
             "recipe": self._recipe.facts(),
             "epochs": row.epoch,
             "val_miou": row.miou if row.validated else None,

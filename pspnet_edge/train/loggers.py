@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -170,7 +170,11 @@ class _MLflow:
         self._mlflow.end_run("FAILED" if failed else "FINISHED")
 
 
-_OPEN: dict[str, Any] = {"tensorboard": _TensorBoard, "wandb": _WeightsAndBiases, "mlflow": _MLflow}
+_OPEN: dict[str, Callable[[Path, Recipe, int], Logger]] = {
+    "tensorboard": _TensorBoard,
+    "wandb": _WeightsAndBiases,
+    "mlflow": _MLflow,
+}
 
 
 def _is_set(variable: str) -> bool:

@@ -143,7 +143,7 @@ class Recipe:
             if min(getattr(self, name)) < 1:
                 raise OptionError(f"{_shown(getattr(self, name))} is not a size", "give at least 1x1", parameter=name)
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, object]:
         """As JSON values."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -154,7 +153,7 @@ class Run:
             self._scaler.scale(loss * self._world.size).backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, object]:
         """What ``restore`` needs beside the weights."""
         return {
             "recipe": self._recipe.facts(),
@@ -192,9 +191,9 @@ def _optimizer(model: PSPNet, recipe: Recipe, captures: bool) -> torch.optim.Opt
     return torch.optim.AdamW(groups, capturable=captures)
 
 
-def _parameter_groups(model: PSPNet, recipe: Recipe) -> list[dict[str, Any]]:
+def _parameter_groups(model: PSPNet, recipe: Recipe) -> list[dict[str, object]]:
     """Backbone and other layers at separate rates; no weight decay on BatchNorm and biases."""
-    groups: list[dict[str, Any]] = []
+    groups: list[dict[str, object]] = []
     for in_backbone, factor in ((True, recipe.backbone_factor), (False, 1.0)):
         for decays in (False, True):
             parameters = [

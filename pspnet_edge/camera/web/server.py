@@ -61,7 +61,7 @@ class Server:
         guard: Guard,
         *,
         about: str = "",
-        style: dict[str, Any] | None = None,
+        style: dict[str, object] | None = None,
         metrics_only: bool = False,
     ) -> None:
         self._style = style or {}
@@ -166,7 +166,7 @@ class Server:
                     await sending
         return stream
 
-    def _hello(self) -> dict[str, Any]:
+    def _hello(self) -> dict[str, object]:
         """What a page needs once."""
         return {
             "type": "hello",
@@ -192,7 +192,7 @@ class Server:
             if not self._viewers:
                 continue
             try:
-                status = {"type": "status", **self._status()}
+                status: dict[str, object] = {"type": "status", **self._status()}
             except Exception:  # as for a bad frame
                 _LOGGER.exception("the figures of the run are unavailable")
                 continue

@@ -35,7 +35,7 @@ class Viewer:
         """The one it watches; None for all."""
         self.credits = 0
         self.due = asyncio.Event()
-        self.status: dict[str, Any] | None = None
+        self.status: dict[str, object] | None = None
         self._chosen = False
         self._stream = stream
         self._transport = transport

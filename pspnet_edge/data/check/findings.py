@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,7 @@ class Finding:
     mask: Path | None = None
     weight: float = 0.0
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """As JSON values."""
         return {"kind": self.kind, "split": self.split, "file": str(self.file), "problem": self.problem}
 
@@ -63,7 +63,7 @@ class SplitCount:
         """The share of IGNORE among all pixels, 0–1."""
         return float(self.pixels[IGNORE] / max(int(self.pixels.sum()), 1))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """As JSON values."""
         return {
             "images": self.images,

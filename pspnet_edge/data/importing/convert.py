@@ -76,7 +76,7 @@ class Imported:
     dropped: tuple[Dropped, ...]
     report: Path
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """As JSON values."""
         return {
             "root": str(self.root),
@@ -270,7 +270,7 @@ def _finish(
     return imported
 
 
-def label_set_document(label_set: LabelSet) -> dict[str, Any]:
+def label_set_document(label_set: LabelSet) -> dict[str, object]:
     """The content of ``classes.json``, for names that hold a comma."""
     return {"classes": list(label_set.classes), "palette": [list(colour) for colour in label_set.palette]}
 

@@ -28,6 +28,7 @@ from ...artifact import scratch_folder
 from ...errors import BuildError, PspnetEdgeError
 from ...graph.onnx_file import ModelFile
 from ...labels import LabelSet
+from ..facts import MadeFacts
 from .builder import BuildOptions, Plan, build_plan
 from .gpu import free_memory_bytes
 from .log import Report
@@ -112,7 +113,7 @@ class _Child:
             os.close(writing)
         self._report = report
         self._said: deque[str] = deque(maxlen=1)
-        self._answer: dict[str, Any] | None = None
+        self._answer: Any = None
         self._broken: Exception | None = None
         self._threads = [
             threading.Thread(target=self._read_messages, args=(reading,), daemon=True),
@@ -121,7 +122,7 @@ class _Child:
         for thread in self._threads:
             thread.start()
 
-    def result(self, limit_s: float) -> dict[str, Any]:
+    def result(self, limit_s: float) -> MadeFacts:
         """Wait for the end: the plan's facts, or the error that the child met."""
         why = ""
         try:
@@ -143,7 +144,7 @@ class _Child:
         if "error" in self._answer:
             kind, parts = self._answer["error"]
             raise getattr(errors, kind, BuildError)(*parts)
-        facts: dict[str, Any] = self._answer["facts"]
+        facts: MadeFacts = self._answer["facts"]
         return facts
 
     def _reason_to_end(self, end: float, limit_s: float) -> str:

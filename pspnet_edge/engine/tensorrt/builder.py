@@ -11,12 +11,13 @@ import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...artifact import ensure_writable, write_bytes
 from ...errors import BuildError, OptionError, OutputError
 from ...graph.onnx_file import ModelFile
 from ...graph.tail import without_tail
+from ..facts import MadeFacts, TailFacts
 from .gpu import Gpu, find_gpu, free_memory_bytes
 from .graphs import quantized_depthwise, without_pairs
 from .kernels import kernels_for, shipped_cubin
@@ -82,7 +83,7 @@ class Plan:
     """What a build gave."""
 
     content: bytes
-    facts: dict[str, Any]
+    facts: MadeFacts
     """For the sidecar."""
 
 
@@ -129,7 +130,8 @@ def build_plan(
     build.prepare(_kernels(options, gpu) if use_kernel else None)
     started = time.monotonic()
     content, limit = _build_until_it_fits(build, options.workspace_bytes)
-    facts = _facts(build, gpu, limit) | {"tail": build.tail, "build_s": round(time.monotonic() - started, 2)}
+    facts = _facts(build, gpu, limit)
+    facts.update({"tail": build.tail, "build_s": round(time.monotonic() - started, 2)})
     return Plan(content, facts)
 
 
@@ -182,7 +184,7 @@ class _Build:
         self.fallback: list[str] = []
         self.left_in_float: list[str] = []
         self.raised = False
-        self.tail: dict[str, Any] | None = None
+        self.tail: TailFacts | None = None
         self.log = Log(report)
         self.report = report
         self._kernels: bytes | None = None
@@ -342,7 +344,7 @@ def _workspace_limits(wanted: int | None) -> list[int]:
     return limits
 
 
-def _facts(build: _Build, gpu: Gpu | None, workspace_bytes: int) -> dict[str, Any]:
+def _facts(build: _Build, gpu: Gpu | None, workspace_bytes: int) -> MadeFacts:
     nodes = build.model.graph.graph.node
     convolutions = [node.name for node in nodes if node.op_type == "Conv"]
     dequantised = {node.output[0] for node in nodes if node.op_type == "DequantizeLinear"}

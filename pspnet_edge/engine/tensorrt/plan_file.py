@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ...errors import EngineError
+from ..facts import EngineFacts
 from .gpu import Gpu
 
 _RUNTIMES = {b"ftrt": "tensorrt", b"vtrt": "tensorrt-rtx"}
@@ -61,7 +61,7 @@ def problem_without_sidecar(path: Path, rebuild: str) -> str | None:
     return None
 
 
-def check_plan(path: Path, facts: dict[str, Any], installed: tuple[int, ...], gpu: Gpu | None) -> None:
+def check_plan(path: Path, facts: EngineFacts, installed: tuple[int, ...], gpu: Gpu | None) -> None:
     """Compare a plan and its sidecar with what is here.
 
     Args:
@@ -102,7 +102,7 @@ def check_plan(path: Path, facts: dict[str, Any], installed: tuple[int, ...], gp
         )
 
 
-def rebuild_command(path: Path, facts: dict[str, Any]) -> str:
+def rebuild_command(path: Path, facts: EngineFacts) -> str:
     """The command that makes an engine like this one here."""
     return (
         f"pspnet-edge build {facts.get('model', 'MODEL')} --runtime {facts['runtime']} "

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import EngineError
+from ..facts import EngineFacts
 from .gpu import find_gpu
 from .log import Log, logger_for
 from .memory import CudaMemory
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from . import typed
 
 
-def open_plan(path: Path, facts: dict[str, Any]) -> Runner:
+def open_plan(path: Path, facts: EngineFacts) -> Runner:
     """Open a plan on the first GPU.
 
     Args:
@@ -50,7 +51,7 @@ def open_plan(path: Path, facts: dict[str, Any]) -> Runner:
     return Runner(executor, memory, shape_nhw, facts.get("channels", 3))
 
 
-def check_here(path: Path, facts: dict[str, Any]) -> Api:
+def check_here(path: Path, facts: EngineFacts) -> Api:
     """Compare a plan with the TensorRT and the GPU here, and give that TensorRT.
 
     Raises:
@@ -74,7 +75,7 @@ class TensorRtExecutor:
         EngineError: TensorRT refuses the plan, or its input and output are not those of the sidecar.
     """
 
-    def __init__(self, api: Api, path: Path, facts: dict[str, Any]) -> None:
+    def __init__(self, api: Api, path: Path, facts: EngineFacts) -> None:
         self._log = Log(lambda done, note: None)
         self._logger = logger_for(api, self._log)
         self._rebuild = rebuild_command(path, facts)
@@ -112,7 +113,7 @@ class TensorRtExecutor:
         del self._engine
         del self._runtime
 
-    def _tensor_names(self, api: Api, facts: dict[str, Any]) -> tuple[str, str]:
+    def _tensor_names(self, api: Api, facts: EngineFacts) -> tuple[str, str]:
         """The input's and the output's name, checked against the sidecar."""
         batch, height, width = facts["shape_nhw"]
         uint8, tail = api.trt.DataType.UINT8, facts.get("tail")

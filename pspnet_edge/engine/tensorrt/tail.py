@@ -7,9 +7,9 @@ GPU. The compiled kernels travel in the sidecar, so an engine stays a pair of fi
 from __future__ import annotations
 
 import base64
-from typing import Any
 
 from ...graph.tail import Tail
+from ..facts import TailFacts
 from .memory import Memory, Shape3
 from .runner import Executor
 
@@ -19,7 +19,7 @@ _KERNELS = {"float32": "tail_masks", "float16": "tail_masks_half"}
 _LOGIT_BYTES = {"float32": 4, "float16": 2}
 
 
-def tail_facts(tail: Tail, kernels: bytes) -> dict[str, Any]:
+def tail_facts(tail: Tail, kernels: bytes) -> TailFacts:
     """The tail as JSON values for the sidecar."""
     return {
         "classes": tail.classes,
@@ -30,13 +30,13 @@ def tail_facts(tail: Tail, kernels: bytes) -> dict[str, Any]:
     }
 
 
-def logits_bytes(facts: dict[str, Any], batch: int) -> int:
+def logits_bytes(facts: TailFacts, batch: int) -> int:
     """What the logits of a batch take."""
     rows, columns = facts["logits_hw"]
     return int(_LOGIT_BYTES[facts.get("dtype", "float32")] * batch * facts["classes"] * rows * columns)
 
 
-def tail_launch(facts: dict[str, Any], shape_nhw: tuple[int, int, int]) -> tuple[str, Shape3, Shape3, tuple[int, ...]]:
+def tail_launch(facts: TailFacts, shape_nhw: tuple[int, int, int]) -> tuple[str, Shape3, Shape3, tuple[int, ...]]:
     """The kernel of a tail, the blocks of its grid, the threads of a block, and its numbers behind logits and masks."""
     batch, height, width = shape_nhw
     rows, columns = facts["logits_hw"]
@@ -55,9 +55,7 @@ class KernelTail:
         shape_nhw: frames a batch, height and width in pixels.
     """
 
-    def __init__(
-        self, network: Executor, memory: Memory, facts: dict[str, Any], shape_nhw: tuple[int, int, int]
-    ) -> None:
+    def __init__(self, network: Executor, memory: Memory, facts: TailFacts, shape_nhw: tuple[int, int, int]) -> None:
         self._network, self._memory = network, memory
         name, self._grid, self._block, self._numbers = tail_launch(facts, shape_nhw)
         self._kernel = memory.load_kernel(base64.b64decode(facts["kernels"]), name)
