@@ -21,8 +21,8 @@ def option_of(command: Any, parameter: str) -> str:
     """The option or argument that sets a parameter: ``max_drop`` → ``--max-drop``."""
     for entry in command.params:
         if entry.name == parameter:
-            longest = max(entry.opts, key=len)
-            return str(longest if longest.startswith("-") else entry.metavar or parameter.upper()).strip("[]")
+            named = next((name for name in entry.opts if name.startswith("--")), entry.opts[0])
+            return str(named if named.startswith("-") else entry.metavar or parameter.upper()).strip("[]")
     return "--" + parameter.replace("_", "-")
 
 

@@ -71,7 +71,9 @@ def why_only_parsed(arguments: list[str]) -> str | None:
 
 def _shape(arguments: list[str]) -> tuple[str, ...]:
     """Command and options without their values: one line of each shape is run."""
-    return (arguments[0], *sorted(word for word in arguments if word.startswith("-") or word in ("check", "import")))
+    plain = ("--json", "--dataset", "--size", "--split", "-o")
+    options = {word for word in arguments if word.startswith("-") and word not in plain}
+    return (*arguments[: 2 if arguments[0] == "data" else 1], *sorted(options))
 
 
 def lines_to_run() -> list[str]:
@@ -104,8 +106,6 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for place in ("runs/mine/best.pt", "mine.pt"):
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(bundled.checkpoint_path(bundled.DEFAULT), folder / place)
-    (folder / "photos").mkdir()
-    cv2.imwrite(str(folder / "photos/a.jpg"), scenes[0][0])
     video = cv2.VideoWriter(str(folder / "video.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 30, (480, 360))
     for index in range(3):
         video.write(scenes[index][0])
@@ -118,14 +118,14 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_is_shown_does_its_work(work: Path, tmp_path: Path) -> None:
     lines = lines_to_run()
     assert len(lines) > 15
-    done = run_all([_with_globs(arguments_of(line), work) for line in lines], work, tmp_path, limit_s=300)
+    done = run_all([arguments_of(line) for line in lines], work, tmp_path, limit_s=300)
     failed = {
         line: (one.returncode, one.stderr[-300:])
         for line, one in zip(lines, done)
         if one.returncode not in ((0, 1) if "doctor" in line else (0,)) or "Traceback" in one.stderr
     }
     assert failed == {}
-    for name in ("mine.onnx", "mine.calib.json", "mine.engine", "pspnet.engine", "overlay.mp4", "check.html", "out"):
+    for name in ("mine.onnx", "mine.calib.json", "mine.engine", "pspnet.engine", "overlay.mp4", "check.html"):
         assert (work / name).exists(), name
 
 
@@ -141,11 +141,3 @@ def test_a_former_spelling_is_understood_and_said_to_be_old_in_one_line(former: 
     said = former[line].stderr.strip().splitlines()
     assert sum(FORMER[line] in entry for entry in said) == 1
     assert len(said) == 2, "the warning, and that there is no such file, camera or data set"
-
-
-def _with_globs(arguments: list[str], folder: Path) -> list[str]:
-    return [
-        str(path.relative_to(folder)) if isinstance(path, Path) else path
-        for word in arguments
-        for path in (sorted(folder.glob(word)) if "*" in word else [word])
-    ]

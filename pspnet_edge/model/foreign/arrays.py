@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...artifact import scratch_folder
 from ...errors import ModelError
@@ -84,7 +83,7 @@ def _restored(tree: Any, arrays: Mapping[str, Any]) -> Any:
     return tree
 
 
-def _described(value: Any, arrays: dict[str, NDArray[Any]], depth: int = 0) -> Any:
+def _described(value: Any, arrays: dict[str, Any], depth: int = 0) -> Any:
     """JSON values for a tree, its arrays put aside; what is neither is left out."""
     if hasattr(value, "detach"):  # a tensor; torch is not imported for it
         value = value.detach()
@@ -116,7 +115,7 @@ def child(file: str, folder: str, kind: str) -> int:
             from .torch_file import load_torch
 
             content = load_torch(path)
-        arrays: dict[str, NDArray[Any]] = {}
+        arrays: dict[str, Any] = {}
         tree = _described(content, arrays)
         np.savez(target / "arrays.npz", **arrays)
         (target / "tree.json").write_text(json.dumps(tree), encoding="utf-8")
