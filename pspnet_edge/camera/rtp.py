@@ -45,8 +45,8 @@ class RtpOut:
     """
 
     def __init__(self, target: str, fps: float, warn: Callable[[str], None]) -> None:
+        rtp_pipeline(target, X264)  # a wrong target is refused now
         self._name, self._target, self._encoder = without_secrets(target), target, _encoder()
-        rtp_pipeline(target, self._encoder)  # a wrong target is refused now
         self._fps = max(1, round(fps))
         self._warn = warn
         self._writer: Writer | None = None
