@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
 def benchmark(
     models: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[MODEL]…", help="Bundled names, .onnx, .pt, .pspnet or engine files."),
+        typer.Argument(metavar="MODEL…", help="Bundled names, .onnx, .pt, .pspnet or engine files."),
     ] = None,
     precision: Annotated[
         list[str] | None, typer.Option(metavar="fp32|fp16|int8", help="Repeat it, or join with commas. Default: all.")

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from ..graph.calibration_table import Accuracy
     from ..graph.sensitivity import Images
 
+_INT8 = "INT8"
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -36,33 +38,43 @@ def register(app: typer.Typer) -> None:
 
 def build(
     model: Annotated[
-        str | None, typer.Argument(metavar="[MODEL]", help="A bundled name, .onnx or .pt; left out, the default.")
+        str | None, typer.Argument(metavar="MODEL", help="A bundled name, .onnx or .pt; left out, the default.")
     ] = None,
     precision: PrecisionOption = "auto",
     runtime: RuntimeOption = "auto",
     size: Annotated[
         str | None,
-        typer.Option(metavar="HEIGHTxWIDTH", help="Input size. Another than the model's own needs its .pt and torch."),
+        typer.Option(
+            metavar="HEIGHTxWIDTH", help="Input size. One other than the model's own needs its .pt and torch."
+        ),
     ] = None,
     calibration: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Table for int8. Default: the bundled one, or MODEL.calib.json beside it."),
+        typer.Option(
+            metavar="FILE",
+            help="Calibration table. Default: the bundled one, or MODEL.calib.json.",
+            rich_help_panel=_INT8,
+        ),
     ] = None,
     flavour: Annotated[
         str,
         typer.Option(
             metavar="auto|symmetric|uint8",
-            help="Of int8: the symmetric graph that TensorRT gets, or uint8 activations, which x86 is fast at.",
+            help="Symmetric as for TensorRT, or with uint8 activations, which auto takes on x86.",
+            rich_help_panel=_INT8,
         ),
     ] = "auto",
     max_drop: Annotated[
         float | None,
         typer.Option(
-            metavar="F", help="The mIoU that int8 may lose: the costliest layers stay unquantized until it fits."
+            metavar="F",
+            help="Largest loss of mIoU, such as 0.003: the costliest layers stay unquantized until it fits.",
+            rich_help_panel=_INT8,
         ),
     ] = None,
     dataset: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Labelled set that --max-drop is measured on; see `evaluate`.")
+        str | None,
+        typer.Option(metavar="NAME", help="Labelled set to measure --max-drop on.", rich_help_panel=_INT8),
     ] = None,
     root: Annotated[
         Path | None,
@@ -70,18 +82,26 @@ def build(
             "--root",
             "--data-root",
             metavar="DIR",
-            help="Its folder. Without --dataset: what it holds, labelled or bare images.",
+            help="Folder of that set; without --dataset it is recognized, and bare images will do.",
+            rich_help_panel=_INT8,
         ),
     ] = None,
-    split: Annotated[str, typer.Option(help="Of the data set. Never the one that the result is reported on.")] = "val",
+    split: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Split to measure on, never the one that results are reported on.",
+            rich_help_panel=_INT8,
+        ),
+    ] = "val",
     scores: Annotated[
-        bool, typer.Option("--scores", help="Add how sure the network is as a second output. Not for TensorRT.")
+        bool, typer.Option("--scores", help="Add the confidence of each pixel as a second output; not for TensorRT.")
     ] = False,
     search: Annotated[
         bool,
         typer.Option(
             "--search",
-            help="Build INT8, INT8 with depthwise convolutions unquantized, and FP16; measure here, keep the fastest.",
+            help="Build INT8, INT8 with unquantized depthwise convolutions, and FP16 or FP32; keep the fastest here.",
         ),
     ] = False,
     min_confidence: MinConfidenceOption = None,
@@ -93,11 +113,19 @@ def build(
     tail: TailOption = "auto",
     optimization_level: OptimizationOption = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Default: a name in the user's cache.")
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Engine file. Default: a name in the user's cache."),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Build an engine. An INT8 engine takes its scales from a calibration table."""
+    """Build an engine from a model; INT8 takes its scales from a calibration table.
+
+    Examples:
+
+      pspnet-edge build -o pspnet.engine
+
+      pspnet-edge build mine.onnx --precision int8 --max-drop 0.003 --root my_data -o mine.engine
+    """
     from ..doctor.board import check_clocks
     from ..doctor.system import RealSystem
     from ..doctor.verdict import Wanted

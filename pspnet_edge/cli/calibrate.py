@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
 
 
 def calibrate(
-    model: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="A bundled name, .onnx or .pt.")] = None,
+    model: Annotated[str | None, typer.Argument(metavar="MODEL", help="A bundled name, .onnx or .pt.")] = None,
     dataset: DatasetOption = None,
     root: RootOption = None,
     split: Annotated[str, typer.Option(help="Never the split that measures.")] = "train",

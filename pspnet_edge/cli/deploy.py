@@ -34,7 +34,7 @@ def register(app: typer.Typer) -> None:
 
 
 def deploy(
-    pack: Annotated[Path | None, typer.Argument(metavar="[PACK]", help="A .pspnet of `pack`.")] = None,
+    pack: Annotated[Path | None, typer.Argument(metavar="PACK", help="A .pspnet of `pack`.")] = None,
     home: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Where versions are. Default: $PSPNET_EDGE_HOME, ~/.local/share/pspnet-edge."),

@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
 def doctor(
     engine: Annotated[
-        Path | None, typer.Argument(metavar="[ENGINE]", help="The engine to open; left out, those of the cache.")
+        Path | None, typer.Argument(metavar="ENGINE", help="The engine to open; left out, those of the cache.")
     ] = None,
     camera: Annotated[
         list[str] | None,

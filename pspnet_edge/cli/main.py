@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -92,7 +93,7 @@ def _root(
             count=True,
             callback=_verbose,
             show_default=False,
-            help="Show what is done; -vv for every detail. Every command takes it.",
+            help="Show what is done; -vv shows every detail.",
         ),
     ] = 0,
 ) -> None:
@@ -105,7 +106,7 @@ def main() -> None:
     arguments = sys.argv[1:]
     tree = typer.main.get_command(app)
     _share_verbose(tree)
-    _leave_out_types_of_flags(tree)
+    _compact_help(tree)
     try:
         start_log()
         with native_lines_logged():
@@ -182,14 +183,25 @@ def _share_verbose(group: Any, option: Any | None = None) -> None:
             _share_verbose(below, option)
 
 
-def _leave_out_types_of_flags(group: Any) -> None:
-    """Help shows ``<bool>`` beside a flag, which says nothing and takes the room of the text."""
+def _compact_help(group: Any) -> None:
+    """Leave the room of 80 columns to the text: no types of flags, no ranges, no column for ``--no-`` forms."""
     for below in group.commands.values():
-        for option in below.params:
-            if getattr(option, "is_flag", False) and option.metavar is None:
-                option.metavar = ""
+        below.format_help = partial(_format_help, below)
         if hasattr(below, "commands"):
-            _leave_out_types_of_flags(below)
+            _compact_help(below)
+
+
+def _format_help(command: Any, context: Any, formatter: Any) -> None:
+    from typer import rich_utils
+
+    rich_utils.RANGE_STRING = ""  # the text says what is possible where it is not obvious
+    for option in command.get_params(context):
+        if option.param_type_name != "option":
+            continue
+        option.secondary_opts = []  # parsing is over
+        if option.metavar is None and (getattr(option, "is_flag", False) or getattr(option, "count", False)):
+            option.metavar = ""
+    type(command).format_help(command, context, formatter)
 
 
 def _fail(error: PspnetEdgeError, status: int, as_json: bool) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 EngineArgument = Annotated[
     str | None,
     typer.Argument(
-        metavar="[ENGINE]",
+        metavar="ENGINE",
         help="An engine file, or a model (bundled name, .onnx, .pt, .pspnet), built first. Default: the bundled model.",
     ),
 ]
@@ -26,44 +26,71 @@ ModelOption = Annotated[
 ]
 PrecisionOption = Annotated[
     str,
-    typer.Option(metavar="auto|fp32|fp16|int8", help="auto: int8 with a calibration table, else fp16 on a GPU."),
+    typer.Option(
+        metavar="auto|fp32|fp16|int8", help="auto: int8 with a calibration table, else fp16 on a GPU, else fp32."
+    ),
 ]
 RuntimeOption = Annotated[
     str,
     typer.Option(
-        metavar="auto|tensorrt|openvino|onnxruntime|tensorrt-rtx",
-        help="auto: TensorRT with a GPU, else OpenVINO, else ONNX Runtime. tensorrt-rtx builds without a GPU.",
+        metavar="NAME",
+        help="tensorrt, openvino, onnxruntime or tensorrt-rtx (builds without a GPU). auto: the first available.",
     ),
 ]
 DlaOption = Annotated[
-    int | None, typer.Option(metavar="CORE", min=0, help="TensorRT: run supported layers on this DLA core.")
+    int | None,
+    typer.Option(metavar="CORE", min=0, help="Run supported layers on this DLA core.", rich_help_panel="TensorRT"),
 ]
 VersionCompatibleFlag = Annotated[
     bool,
-    typer.Option("--version-compatible", help="TensorRT: a plan that later releases of this major open."),
+    typer.Option(
+        "--version-compatible", help="A plan that later releases of this major open.", rich_help_panel="TensorRT"
+    ),
 ]
 HardwareCompatibleFlag = Annotated[
-    bool, typer.Option("--hardware-compatible", help="TensorRT: a plan for every GPU since Ampere; not on Jetson.")
+    bool,
+    typer.Option(
+        "--hardware-compatible", help="A plan for every GPU since Ampere; not on Jetson.", rich_help_panel="TensorRT"
+    ),
 ]
 CapabilityOption = Annotated[
     str | None,
-    typer.Option(metavar="X.Y", help="TensorRT-RTX: build only for this compute capability. Default: all."),
+    typer.Option(
+        metavar="X.Y",
+        help="TensorRT-RTX: build for this compute capability only. Default: all.",
+        rich_help_panel="TensorRT",
+    ),
 ]
 TailOption = Annotated[
     str,
-    typer.Option("--tail", metavar="auto|graph|kernel", help="TensorRT: what upsamples and takes the argmax."),
+    typer.Option(
+        "--tail",
+        metavar="auto|graph|kernel",
+        help="What upsamples and takes the argmax: nodes of the graph or a kernel.",
+        rich_help_panel="TensorRT",
+    ),
 ]
 OptimizationOption = Annotated[
     int | None,
-    typer.Option("--optimization-level", metavar="0-5", min=0, max=5, help="TensorRT: how many kernels are tried."),
+    typer.Option(
+        "--optimization-level",
+        metavar="0-5",
+        min=0,
+        max=5,
+        help="How many kernels the builder tries.",
+        rich_help_panel="TensorRT",
+    ),
 ]
 WorkspaceOption = Annotated[
-    int | None, typer.Option("--workspace", metavar="MIB", min=1, help="TensorRT: scratch memory per layer.")
+    int | None,
+    typer.Option(
+        "--workspace", metavar="MIB", min=1, help="Limit of scratch memory per layer.", rich_help_panel="TensorRT"
+    ),
 ]
 MinConfidenceOption = Annotated[
     float | None,
     typer.Option(
-        "--min-confidence", metavar="P", help="Give 255 (unknown) where the winning class is less probable than this."
+        "--min-confidence", metavar="P", help="Mark a pixel 255 (unknown) where its class is less probable than P."
     ),
 ]
 DatasetOption = Annotated[

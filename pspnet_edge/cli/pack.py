@@ -32,7 +32,7 @@ def register(app: typer.Typer) -> None:
 
 def pack(
     model: Annotated[
-        str | None, typer.Argument(metavar="[MODEL]", help="A bundled name, .onnx or .pt; left out, the default.")
+        str | None, typer.Argument(metavar="MODEL", help="A bundled name, .onnx or .pt; left out, the default.")
     ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Default: the model's name with .pspnet.")

@@ -53,8 +53,8 @@ def _parameter(one: Field[Any]) -> inspect.Parameter:
     option: RecipeOption = one.metadata["option"]
     hint = get_type_hints(Recipe)[one.name]
     kind: Any = hint
-    metavar = option.metavar or None
-    flag = "--" + (option.name or one.name).replace("_", "-")
+    metavar = option.metavar or {int: "N", float: "X", str: "NAME"}.get(hint)
+    flag = f"--{_flag(one, option)}"
     if one.name in ("crop_hw", "freeze"):
         kind = str
     elif get_origin(hint) is not tuple and get_args(hint):  # Literal
@@ -74,17 +74,21 @@ def _parameter(one: Field[Any]) -> inspect.Parameter:
     )
 
 
+def _flag(one: Field[Any], option: RecipeOption) -> str:
+    return (option.name or one.name).replace("_", "-")
+
+
 def _help(one: Field[Any], option: RecipeOption) -> str:
     assert one.default is not MISSING
     if one.default is False or one.default == ():
         return option.help
+    if one.default is True:
+        return f"{option.help} \\[default: on; --no-{_flag(one, option)} turns it off]"
     special = f", with --qat {option.qat:f}".rstrip("0").rstrip(".") if option.qat is not None else ""
     return f"{option.help} [default: {_shown(one.default)}{special}]".replace("[", "\\[")
 
 
 def _shown(value: Any) -> str:
-    if value is True:
-        return "on"
     if isinstance(value, tuple):
         return ("x" if isinstance(value[0], int) else " ").join(map(str, value))
     return str(value)

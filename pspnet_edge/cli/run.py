@@ -108,7 +108,7 @@ def run(
         str,
         typer.Option(
             metavar="TURN",
-            help="Turn every source: 90, 180 or 270 degrees clockwise, or mirror it horizontal or vertical.",
+            help="Turn every source 90, 180 or 270 degrees clockwise, or mirror it: horizontal, vertical.",
             rich_help_panel=_SOURCE,
         ),
     ] = "none",
@@ -124,7 +124,7 @@ def run(
         str | None,
         typer.Option(
             metavar="X,Y,W,H",
-            help="Segment only this part of the frame, in pixels; outside the mask is 255.",
+            help="Segment only this part of the frame, in pixels; the mask is 255 outside it.",
             rich_help_panel=_SOURCE,
         ),
     ] = None,
@@ -171,7 +171,7 @@ def run(
         str,
         typer.Option(
             metavar="RUNTIME",
-            help="Runtime of an engine that is built: tensorrt, openvino or onnxruntime; auto: the first there is.",
+            help="Runtime of an engine that is built: tensorrt, openvino or onnxruntime; auto: the first available.",
             rich_help_panel=_ENGINE,
         ),
     ] = "auto",
@@ -196,7 +196,7 @@ def run(
         str,
         typer.Option(
             metavar="WHAT",
-            help="What is drawn, in the window and in what is kept: overlay, mask or side-by-side.",
+            help="What is drawn, on screen and in files: overlay, mask or side-by-side.",
             rich_help_panel=_VIEW,
         ),
     ] = "overlay",
@@ -205,7 +205,12 @@ def run(
     ] = 0.5,
     legend: Annotated[
         bool,
-        typer.Option("--legend/--no-legend", help="Name the classes in a strip at the top.", rich_help_panel=_VIEW),
+        typer.Option(
+            "--legend/--no-legend",
+            help="Name the classes in a strip at the top; --no-legend turns it off.",
+            show_default=False,
+            rich_help_panel=_VIEW,
+        ),
     ] = True,
     hide: Annotated[
         list[str] | None,
@@ -263,7 +268,11 @@ def run(
     ] = None,
     stats: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Append a line of JSON every second.", rich_help_panel=_SERVICE),
+        typer.Option(
+            metavar="FILE",
+            help="Append the figures of the run as a line of JSON every second.",
+            rich_help_panel=_SERVICE,
+        ),
     ] = None,
     metrics_port: Annotated[
         int | None,
@@ -271,7 +280,7 @@ def run(
             min=0,
             max=65535,
             metavar="PORT",
-            help="Without --view web: serve Prometheus /metrics here.",
+            help="Port for Prometheus /metrics, where there is no --view web.",
             rich_help_panel=_SERVICE,
         ),
     ] = None,

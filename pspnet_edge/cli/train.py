@@ -22,8 +22,8 @@ def train(
     dataset: Annotated[
         str | None,
         typer.Option(
-            metavar="folder|camvid|voc|cityscapes|scenes",
-            help="Kind of data set; recognized from --root when left out.",
+            metavar="NAME",
+            help="folder, camvid, voc, cityscapes or scenes; recognized from --root when left out.",
             rich_help_panel="Data",
         ),
     ] = None,
@@ -35,7 +35,7 @@ def train(
         str | None,
         typer.Option(
             metavar="train|trainval|all",
-            help="trainval and all leave no images to validate on. [default: train]".replace("[", "\\["),
+            help="Images to train on; trainval and all leave none to validate on. [default: train]".replace("[", "\\["),
             rich_help_panel="Data",
         ),
     ] = None,
@@ -44,7 +44,10 @@ def train(
         typer.Option(metavar="CHECKPOINT", help="Fine-tune these weights: a .pt file or a bundled model's name."),
     ] = None,
     backbone_weights: Annotated[
-        str, typer.Option(metavar="imagenet|none|FILE", help="Start of the backbone; a file of torchvision or timm.")
+        str,
+        typer.Option(
+            metavar="imagenet|none|FILE", help="Initial weights of the backbone; FILE is one of torchvision or timm."
+        ),
     ] = "imagenet",
     recipe: Annotated[
         Path | None,
@@ -52,7 +55,7 @@ def train(
     ] = None,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Continue the run in --output; a larger --epochs trains it further."),
+        typer.Option("--resume", help="Continue the run in --output, and train it further with a larger --epochs."),
     ] = False,
     distil: Annotated[
         str | None,
@@ -68,11 +71,21 @@ def train(
     ] = "auto",
     accumulate: Annotated[
         int,
-        typer.Option(min=1, help="Gradient accumulation steps: smaller pieces of a batch.", rich_help_panel="Compute"),
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Gradient accumulation steps per batch, to need less memory.",
+            rich_help_panel="Compute",
+        ),
     ] = 1,
     workers: Annotated[
         int | None,
-        typer.Option(min=0, help="Loader processes. Default: 1 on a CPU, up to 8 on a GPU.", rich_help_panel="Compute"),
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Loader processes. Default: 1 on a CPU, up to 8 on a GPU.",
+            rich_help_panel="Compute",
+        ),
     ] = None,
     cuda_graph: Annotated[
         bool,
@@ -88,7 +101,7 @@ def train(
             "-o",
             "--output",
             metavar="DIR",
-            help="Folder of the run; -2, -3, … is added if it holds one already.",
+            help="Folder of the run. One that holds a run is kept, and DIR-2, DIR-3, … taken.",
             rich_help_panel="Output",
         ),
     ] = Path("runs/train"),
@@ -99,7 +112,7 @@ def train(
         int, typer.Option(min=1, metavar="EPOCHS", help="Epochs between validations.", rich_help_panel="Output")
     ] = 5,
     samples: Annotated[
-        int, typer.Option(min=0, help="Predictions drawn at each validation.", rich_help_panel="Output")
+        int, typer.Option(min=0, metavar="N", help="Predictions drawn at each validation.", rich_help_panel="Output")
     ] = 4,
     loggers: Annotated[
         str,
