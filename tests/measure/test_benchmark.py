@@ -57,7 +57,13 @@ class Tasks:
             return {"open_s": 0.1, "engine": part, "loop": part, "peak_memory_bytes": 1000}
         if task["kind"] == "samples":
             return {"samples": []}
-        return {"miou": 0.5, "pixel_accuracy": 0.9, "per_class_iou": {"sky": 0.5}, "images": 4}
+        return {
+            "miou": 0.5,
+            "pixel_accuracy": 0.9,
+            "per_class_iou": {"sky": 0.5},
+            "confusion_matrix": [[9, 1], [0, 10]],
+            "images": 4,
+        }
 
 
 def measured(subjects: list[Subject], protocol: Protocol, folder: Path, tasks: Tasks) -> list[dict[str, Any]]:
