@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..errors import DataError
+from ..errors import DataError, OptionError
 from .class_list import ClassList, read_class_list
 from .files import FileSet
 from .layout import IMAGE_SUFFIXES, SPLITS, Layout, layout_of
@@ -34,7 +34,8 @@ def folder(root: Path, split: str) -> FileSet:
             two; or ``all``, every image.
 
     Raises:
-        DataError: no such split, no images, or a classes file that is missing or damaged.
+        OptionError: an unknown split.
+        DataError: a split that the folder lacks, no images, or a classes file that is missing or damaged.
     """
     classes = classes_of(root)
     layout = opened_layout(root)
@@ -104,7 +105,7 @@ def _pairs(root: Path, split: str, layout: Layout) -> list[tuple[Path, Path]]:
         keys = layout.keys_below(split)
     else:
         has = ", ".join(stored_splits(root))
-        raise DataError(
+        raise (DataError if split in SPLITS else OptionError)(
             f"{root} has no split {split!r} (it has {has})",
             f"make one with `pspnet-edge data split {root}`, or give --split all for every image",
         )

@@ -195,7 +195,7 @@ def test_test_masks_of_cityscapes_are_checked_only_where_unpacked(cityscapes_roo
 
 
 def test_a_data_set_that_is_not_on_disk_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="nothing to check"):
+    with pytest.raises(OptionError, match="nothing to check"):
         check_dataset("scenes", tmp_path)
     with pytest.raises(OptionError, match="choose one of"):
         check_dataset("coco", tmp_path)

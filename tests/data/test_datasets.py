@@ -172,7 +172,7 @@ def test_an_unknown_split_is_one_sentence(name: str, voc_root: Path, cityscapes_
 def test_a_name_or_root_that_is_wrong_says_what_to_give(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match=r"choose one of camvid, voc, cityscapes, folder, scenes"):
         open_dataset("coco", tmp_path, "train")
-    with pytest.raises(DataError, match="--root"):
+    with pytest.raises(OptionError, match="--root"):
         open_dataset("voc", None, "train")
     with pytest.raises(DataError, match="there is no data set"):
         open_dataset("voc", tmp_path / "nowhere", "train")
