@@ -13,6 +13,7 @@ A correct answer is exit status 0, or 1 or 2 with one sentence. These are faults
     crash      the process died
     hang       30 s of processor time, or 90 s in all
     memory     4 GB
+    device     a node of /dev is not what it was
 
 The same seed gives the same inputs. A failure is reduced to the fewest edits and stored in tests/corpus/ where it is
 small; what is stored is run again by --replay and by the tests. Exit status 1 when there was a fault.
@@ -31,9 +32,11 @@ import random
 import re
 import select
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections import Counter
@@ -42,12 +45,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fuzz_children import Children
 from fuzz_inputs import AREAS, make_case, make_seeds
 
 CORPUS = Path(__file__).resolve().parents[1] / "tests/corpus"
 MOST_STORED_BYTES = 64 << 10
 HANG_CPU_S, HANG_S, MOST_RSS_BYTES = 30.0, 90.0, 4 << 30
-WORKERS = 2
+PROGRESS_S = 60.0
+CASES_OF_A_WORKER = 2500
+# Turns of an area in a round: what costs much has few.
+_TURNS = {"video": 1, "checkpoint": 1, "options": 1, "pack": 1}
+_USUAL_TURNS = 3
 
 
 # In a worker
@@ -130,8 +138,34 @@ def _fault_of_text(arguments: list[str], status: int, shown: str, said: str) -> 
     return None
 
 
+class _OneTree:
+    """Typer's tree of commands, built once and given as new each time; building it takes most of a short command."""
+
+    def __init__(self, build: Any) -> None:
+        self._build = build
+        self._tree: Any = None
+        self._params: list[tuple[Any, list[Any]]] = []
+
+    def __call__(self, app: Any) -> Any:
+        if self._tree is None:
+            self._tree = self._build(app)
+            self._remember(self._tree)
+        for command, params in self._params:
+            command.params[:] = params
+        return self._tree
+
+    def _remember(self, command: Any) -> None:
+        self._params.append((command, list(command.params)))
+        for below in getattr(command, "commands", {}).values():
+            self._remember(below)
+
+
 def _serve() -> None:
     """Read cases from stdin, a line of JSON each, and answer each with a line."""
+    subprocess.run = Children().run
+    import typer
+
+    typer.main.get_command = _OneTree(typer.main.get_command)
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.environ["PSPNET_EDGE_LOG"] = ""
@@ -199,11 +233,15 @@ class Worker:
     def __init__(self, home: Path) -> None:
         self.home = home
         self.process: subprocess.Popen[str] | None = None
+        self.cases = 0
 
     def try_case(self, case: Case) -> dict[str, Any]:
         """The answer to a case, with ``fault`` set where there was one."""
+        if self.cases >= CASES_OF_A_WORKER:
+            self.close()
         if self.process is None or self.process.poll() is not None:
-            self.process = self._start()
+            self.process, self.cases = self._start(), 0
+        self.cases += 1
         process = self.process
         assert process.stdin is not None
         assert process.stdout is not None
@@ -280,7 +318,9 @@ def reduce_case(worker: Worker, case: Case, fault: str) -> Case:
 
 
 def store(case: Case, fault: str, corpus: Path) -> Path | None:
-    """Keep a case as files, unless it is large; returns its folder."""
+    """Keep a case as files, unless it is large or its server is part of it; returns its folder."""
+    if case.area == "fetch":
+        return None
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         arguments = [word.replace(case.seeds, "{seeds}") for word in case.write(folder)]
@@ -298,22 +338,51 @@ def store(case: Case, fault: str, corpus: Path) -> Path | None:
         return target
 
 
-def _device_nodes() -> dict[str, tuple[int, int]]:
-    """Kind and numbers of what is in /dev, which no input may change."""
+def _device_nodes(folder: Path = Path("/dev")) -> dict[str, tuple[int, int, str]]:
+    """Kind, mode and numbers of what is in /dev, and where its links lead; no input may change them."""
     nodes = {}
-    for entry in os.scandir("/dev"):
+    for entry in os.scandir(folder):
         with contextlib.suppress(OSError):
             status = entry.stat(follow_symlinks=False)
-            nodes[entry.name] = (status.st_mode, status.st_rdev)
+            target = str(Path(entry).readlink()) if entry.is_symlink() else ""
+            nodes[entry.name] = (status.st_mode, status.st_rdev, target)
     return nodes
 
 
-def fuzz(areas: list[str], seed: int, seconds: float, most: int, corpus: Path | None) -> dict[str, Any]:
+def _changed_nodes(before: dict[str, tuple[int, int, str]], after: dict[str, tuple[int, int, str]]) -> list[str]:
+    """What is not as it was, and what is new and an ordinary file, which nothing but a mistake puts there.
+
+    New nodes are the kernel's: a camera or a disk that was plugged in meanwhile.
+    """
+    changed = [name for name, was in before.items() if after.get(name) != was]
+    changed += [name for name in after if name not in before and stat.S_ISREG(after[name][0])]
+    return sorted(changed)
+
+
+def _round_of(areas: list[str]) -> list[tuple[str, int, int]]:
+    """One round: each area with how many turns it has in a round, and which of them this is; spread evenly."""
+    turns = [(area, _TURNS.get(area, _USUAL_TURNS)) for area in areas]
+    places = [((turn + 0.5) / count, area, count, turn) for area, count in turns for turn in range(count)]
+    return [(area, count, turn) for _, area, count, turn in sorted(places)]
+
+
+def _turn(round_of_areas: list[tuple[str, int, int]], index: int) -> tuple[str, int]:
+    """The area of an input, and its number within the area."""
+    rounds, place = divmod(index, len(round_of_areas))
+    area, count, turn = round_of_areas[place]
+    return area, rounds * count + turn
+
+
+def fuzz(
+    areas: list[str], seed: int, seconds: float, most: int, corpus: Path | None, workers: int = 2
+) -> dict[str, Any]:
     """Try inputs of each area in turn until the time or the number is used up."""
     before, end = _device_nodes(), time.monotonic() + seconds
+    round_of_areas = _round_of(areas)
     tried: Counter[str] = Counter()
     refused: Counter[str] = Counter()
     faults: dict[str, dict[str, Any]] = {}
+    done = threading.Event()
     with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
         seeds = Path(name, "seeds")
         os.environ["XDG_CACHE_HOME"] = str(Path(name, "cache"))
@@ -324,12 +393,12 @@ def fuzz(areas: list[str], seed: int, seconds: float, most: int, corpus: Path | 
             worker.home.mkdir()
             index = number
             while index < most and time.monotonic() < end:
-                area = areas[index % len(areas)]
-                case = case_of(area, index // len(areas), seed, seeds)
+                area, number_of_area = _turn(round_of_areas, index)
+                case = case_of(area, number_of_area, seed, seeds)
                 answer = worker.try_case(case)
                 tried[area] += 1
                 refused[area] += answer["status"] in (1, 2)
-                index += WORKERS
+                index += workers
                 if fault := answer["fault"]:
                     key = f"{area} {kind_of(fault)}"
                     if key in faults:
@@ -342,12 +411,21 @@ def fuzz(areas: list[str], seed: int, seconds: float, most: int, corpus: Path | 
                     faults[key]["stored"] = str(store(case, fault, corpus)) if corpus else None
             worker.close()
 
-        with ThreadPoolExecutor(WORKERS) as pool:
-            list(pool.map(work, range(WORKERS)))
-    if (after := _device_nodes()) != before:
-        changed = sorted(key for key in {*before, *after} if before.get(key) != after.get(key))
+        with ThreadPoolExecutor(workers + 1) as pool:
+            watch = pool.submit(_say_progress, tried, faults, done)
+            list(pool.map(work, range(workers)))
+            done.set()
+            watch.result()
+    if changed := _changed_nodes(before, _device_nodes()):
+        fault = f"device: {', '.join(changed)}"
         print(f"/dev changed meanwhile: {', '.join(changed)}", file=sys.stderr)
+        faults["device"] = {"fault": fault, "count": len(changed), "arguments": [], "last": ""}
     return {"seed": seed, "inputs": dict(tried), "refused": dict(refused), "faults": faults}
+
+
+def _say_progress(tried: Counter[str], faults: dict[str, Any], done: threading.Event) -> None:
+    while not done.wait(PROGRESS_S):
+        print(f"{sum(tried.values())} inputs, {len(faults)} kinds of fault", file=sys.stderr, flush=True)
 
 
 def replay(corpus: Path) -> list[str]:
@@ -373,6 +451,7 @@ def main() -> int:
     parser.add_argument("--area", action="append", choices=sorted(AREAS), help="repeatable; default: all")
     parser.add_argument("--corpus", type=Path, default=CORPUS, help="where failures are stored and replayed from")
     parser.add_argument("--replay", action="store_true", help="only run what is stored")
+    parser.add_argument("--workers", type=int, default=2, help="processes that try inputs side by side")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -383,7 +462,8 @@ def main() -> int:
         found = replay(asked.corpus)
         print("\n".join(found) or "every stored case is answered correctly")
         return bool(found)
-    done = fuzz(asked.area or list(AREAS), asked.seed, asked.minutes * 60, asked.inputs, asked.corpus)
+    areas = asked.area or list(AREAS)
+    done = fuzz(areas, asked.seed, asked.minutes * 60, asked.inputs, asked.corpus, asked.workers)
     if asked.json:
         print(json.dumps(done, indent=1))
     else:

@@ -6,46 +6,23 @@ into files in a folder and the arguments of one command; the same numbers give t
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import io
 import json
 import os
-import pickle
 import random
-import struct
 import zipfile
-import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fuzz_checkpoints import checkpoint_case, make_foreign
+from fuzz_data import fetch_case, labels_case, make_exports
+from fuzz_edits import Edits, edit_value, edited_bytes, edited_json, edited_png, edited_text, json_bytes
+from fuzz_state import adapted_case, deployed_case, kept_case, make_states, recipe_case, report_case
 
 SIZE = 32
-_NUMBERS = (0, -1, 1, 2, 3, 255, 256, 65536, 2**31, 2**63, -(2**63) - 1, 10**400, 0.5, -0.0, 1e308, 1e-320)
-_NASTY = (
-    *_NUMBERS,
-    float("inf"),
-    float("-inf"),
-    float("nan"),
-    None,
-    True,
-    False,
-    "",
-    " ",
-    "\ud800",
-    "\0",
-    "../../x",
-    "<b>&\u202e",
-    "x" * 70_000,
-    [],
-    {},
-    [[]],
-    [None],
-    {"": None},
-    [[[[[[[[1]]]]]]]],
-)
 _WORDS = ("", "auto", "-1", "0", "1", "2", "1e400", "nan", "inf", "9" * 30, "9" * 5000, "x", "\u0660", "é" * 200, "a/b")
 _WORDS += (
     ".",
@@ -103,6 +80,9 @@ def make_seeds(folder: Path) -> None:
     for runtime in ("onnxruntime", "openvino"):
         build_engine(find_model(str(folder / "small.onnx")), "fp32", runtime, folder / f"{runtime}.engine")
     _make_pack(folder)
+    make_foreign(folder)
+    make_exports(folder / "exports")
+    make_states(folder)
 
 
 def _small_model() -> Any:
@@ -175,88 +155,10 @@ def _make_pack(folder: Path) -> None:
     make_pack(model, folder / "small.pspnet", Contents(name="small", golden=1, precisions=("fp32",)))
 
 
-# Edits of values
+# Edits of files
 
 
-def _edit_value(value: Any, rng: random.Random) -> Any:
-    """Change one place of a JSON value."""
-    value = copy.deepcopy(value)
-    holder, place = _place(value, rng)
-    if holder is None:
-        return rng.choice(_NASTY)
-    kind = rng.randrange(6)
-    if kind == 0:
-        del holder[place]
-    elif kind == 1 and isinstance(holder, dict):
-        holder[rng.choice(("", "x", "\ud800", str(place) + "_"))] = holder.pop(place)
-    elif kind == 2 and isinstance(holder, list):
-        holder.extend(copy.deepcopy(holder[place]) for _ in range(rng.choice((1, 300))))
-    elif kind == 3:
-        _, other = _place(value, rng)
-        holder[place] = copy.deepcopy(holder.get(other)) if isinstance(holder, dict) else other
-    else:
-        holder[place] = copy.deepcopy(rng.choice(_NASTY))
-    return value
-
-
-def _place(value: Any, rng: random.Random) -> tuple[Any, Any]:
-    """A random place in nested values, every level as likely as the next."""
-    holder, place = None, None
-    while isinstance(value, (dict, list)) and value and (holder is None or rng.random() < 0.6):
-        holder, place = value, rng.choice(list(value)) if isinstance(value, dict) else rng.randrange(len(value))
-        value = holder[place]
-    return holder, place
-
-
-def _json_bytes(value: Any) -> bytes:
-    try:
-        return json.dumps(value).encode()
-    except ValueError:  # more digits than Python prints
-        return b"1" * 5000
-
-
-def _edit_bytes(content: bytes, rng: random.Random) -> bytes:
-    """Flip, cut, repeat, or overwrite with a number of extreme value."""
-    if not content:
-        return bytes(rng.randrange(256) for _ in range(8))
-    kind, at = rng.randrange(6), rng.randrange(len(content))
-    if kind == 0:
-        return content[:at]
-    if kind == 1:
-        return content[:at] + content[at + rng.randrange(1, 64) :]
-    if kind == 2:
-        return content[:at] + content[at : at + 64] * rng.choice((2, 50)) + content[at:]
-    if kind == 3:
-        extreme = rng.choice((b"\xff\xff\xff\xff", b"\0\0\0\0", b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f", b"\xff" * 8))
-        return content[:at] + extreme + content[at + len(extreme) :]
-    changed = bytearray(content)
-    for _ in range(rng.choice((1, 1, 3, 20))):
-        changed[rng.randrange(len(changed) if kind == 4 else min(len(changed), 128))] = rng.randrange(256)
-    return bytes(changed)
-
-
-Edits = Sequence[int]
-
-
-def _edited_json(content: bytes, edits: Edits) -> bytes:
-    value = json.loads(content)
-    rngs = [random.Random(edit) for edit in edits]
-    for rng in [rng for rng in rngs if rng.random() < 0.85]:
-        value = _edit_value(value, rng)
-    content = _json_bytes(value)
-    for rng in [random.Random(edit) for edit in edits]:
-        if rng.random() >= 0.85:
-            content = _edit_bytes(content, rng)
-    return content
-
-
-def _edited_bytes(content: bytes, edits: Edits) -> bytes:
-    for edit in edits:
-        content = _edit_bytes(content, random.Random(edit))
-    return content
-
-
-def _edited_onnx(content: bytes, edits: Edits) -> bytes:
+def edited_onnx(content: bytes, edits: Edits) -> bytes:
     import onnx
 
     proto, flips = onnx.ModelProto.FromString(content), []
@@ -266,7 +168,7 @@ def _edited_onnx(content: bytes, edits: Edits) -> bytes:
             flips.append(edit)
         else:
             rng.choice(_ONNX_EDITS)(proto, rng)
-    return _edited_bytes(proto.SerializeToString(), flips)
+    return edited_bytes(proto.SerializeToString(), flips)
 
 
 def _edit_node(proto: Any, rng: random.Random) -> None:
@@ -374,7 +276,7 @@ def _edit_head(proto: Any, rng: random.Random) -> None:
     if kind == 0 and proto.metadata_props:
         entry = rng.choice(list(proto.metadata_props))
         try:
-            value = _json_bytes(_edit_value(json.loads(entry.value), rng)).decode()
+            value = json_bytes(edit_value(json.loads(entry.value), rng)).decode()
         except ValueError:
             value = ""
         entry.value = value
@@ -419,63 +321,27 @@ _ONNX_EDITS: tuple[Callable[[Any, random.Random], None], ...] = (
 )
 
 
-def _edited_png(content: bytes, edits: Edits) -> bytes:
-    """Its chunks changed, with sums that fit."""
-    chunks, at = [], 8
-    while at + 8 <= len(content):
-        (length,) = struct.unpack(">I", content[at : at + 4])
-        chunks.append([content[at + 4 : at + 8], content[at + 8 : at + 8 + length]])
-        at += 12 + length
-    flips = []
-    for edit in edits:
-        rng = random.Random(edit)
-        kind = rng.randrange(6)
-        chunk = rng.choice(chunks) if chunks else [b"IEND", b""]
-        if kind == 0:
-            flips.append(edit)
-        elif kind == 1:
-            head = bytearray(chunks[0][1]) if chunks else bytearray(13)
-            place = rng.choice((0, 4))
-            head[place : place + 4] = struct.pack(">I", rng.choice((0, 1, 31, 33, 30_000, 2**20, 2**31, 2**32 - 1)))
-            if chunks:
-                chunks[0][1] = bytes(head)
-        elif kind == 2:
-            chunk[1] = _edit_bytes(chunk[1], rng)
-        elif kind == 3 and chunks:
-            chunks.remove(chunk)
-        elif kind == 4:
-            name = rng.choice((b"PLTE", b"tRNS", b"iCCP", b"zTXt", b"acTL", b"eXIf", b"gAMA", b"IDAT", b"IHDR"))
-            chunks.insert(rng.randrange(len(chunks) + 1), [name, rng.randbytes(rng.choice((0, 1, 6, 768, 3000)))])
-        else:
-            filler = [[b"teXt", b"k\0" + b"v" * 5] for _ in range(rng.choice((10, 3000)))]
-            chunks[1:1] = filler
-    stored = b"".join(
-        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks
-    )
-    return _edited_bytes(content[:8] + stored, flips)
-
-
 def _edited_pack(content: bytes, edits: Edits) -> bytes:
     """Parts changed, half of the time with sums and seal that fit."""
     rng = random.Random(edits[0] if edits else 0)
     if not edits or rng.random() < 0.2:
-        return _edited_bytes(content, edits)
+        return edited_bytes(content, edits)
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
     manifest = json.loads(parts.pop("manifest.json"))
     where = rng.randrange(4)
     if where == 0 and "model.onnx" in parts:
-        parts["model.onnx"] = _edited_onnx(parts["model.onnx"], edits)
+        parts["model.onnx"] = edited_onnx(parts["model.onnx"], edits)
     elif where == 1:
         name = rng.choice(sorted(parts))
-        parts[name] = _edited_bytes(parts[name], edits)
+        parts[name] = edited_bytes(parts[name], edits)
     elif where == 2:
         parts[rng.choice(("../x", "/x", "golden/99.png", "manifest.sig", "x" * 300, "é"))] = b"x"
     if rng.random() < 0.8:
         manifest["parts"] = {
             name: {"bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()} for name, body in parts.items()
         }
-    parts["manifest.json"] = _edited_json(json.dumps(manifest).encode(), edits) if where == 3 else _json_bytes(manifest)
+    parts["manifest.json"] = edited_json(json.dumps(manifest).encode(), edits) if where == 3 else json_bytes(manifest)
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w", rng.choice((0, 0, 0, 8))) as archive:
         archive.comment = b"pspnet-edge pack sha256:" + b"0" * 64
@@ -485,83 +351,6 @@ def _edited_pack(content: bytes, edits: Edits) -> bytes:
             archive.writestr(entry, parts[name])
     unsealed = made.getvalue()[:-64]
     return unsealed + hashlib.sha256(unsealed).hexdigest().encode()
-
-
-def _edited_text(content: bytes, edits: Edits) -> bytes:
-    lines = content.split(b"\n")
-    for edit in edits:
-        rng = random.Random(edit)
-        kind, at = rng.randrange(5), rng.randrange(len(lines) + 1)
-        if kind == 0:
-            word = rng.choice(
-                ("\0", "\ufeff", "a,b", "1 2 3", "#", '"', "road", "../x", "\u202e", "x" * 9999, "[", "{")
-            )
-            lines.insert(at, word.encode())
-        elif kind == 1:
-            lines[at:at] = [str(number).encode() for number in range(rng.choice((5, 300)))]
-        elif kind == 2:
-            lines = lines[:at]
-        elif kind == 3:
-            value = _edit_value([{"name": "road", "id": 0, "color": [1, 2, 3]}, {"name": "sky", "id": 1}], rng)
-            lines = [_json_bytes(value if rng.random() < 0.5 else {"classes": value, "names": value})]
-        else:
-            lines = _edit_bytes(b"\n".join(lines), rng).split(b"\n")
-    return b"\n".join(lines)
-
-
-def _edited_state(edits: Edits, ours: bool, whole: bool) -> Any:
-    """The content of a checkpoint, ours or one of another project, as dictionaries of tensors."""
-    import torch
-
-    from pspnet_edge import bundled
-
-    content: dict[str, Any] = {f"layer.{i}.weight": torch.zeros(4, 3, 3, 3) for i in range(4)}
-    if ours and whole:
-        content = torch.load(Path(bundled.__file__).parent / "zoo/pspnet_lite0_camvid.pt", weights_only=True)
-    elif ours:
-        facts = {"name": "four", "classes": list("abcd"), "palette": [[i, i, i] for i in range(4)]}
-        content = {"format": "pspnet-edge checkpoint", "version": 1, "preset": "pspnet_lite0", "label_set": facts}
-        content |= {"weights": {"decoder.weight": torch.zeros(4, 3)}, "facts": {}, "architecture": {"bins": [1, 2]}}
-    for edit in edits:
-        rng = random.Random(edit)
-        holder: Any = content
-        while True:
-            place = rng.choice(sorted(holder, key=str)) if holder else "x"
-            if not isinstance(holder.get(place), dict) or rng.random() < 0.4:
-                break
-            holder = holder[place]
-        kind = rng.randrange(5)
-        if kind == 0:
-            holder.pop(place, None)
-        elif kind == 1:
-            holder[rng.choice(("", "state_dict", "model", "module.x", 5, None, "architecture"))] = holder.get(place)
-        elif kind == 2:
-            shape = rng.choice(((), (0,), (1,), (4, 3, 3, 3), (2,) * 8))
-            kinds = (torch.float32, torch.int64, torch.bool, torch.complex64, torch.float16)
-            holder[place] = torch.zeros(shape, dtype=rng.choice(kinds))
-        elif kind == 3 and isinstance(holder.get(place), (list, str, int)):
-            holder[place] = _edit_value([holder[place]], rng)
-        else:
-            holder[place] = copy.deepcopy(rng.choice(_NASTY[:-1]))
-    return content
-
-
-def _checkpoint_bytes(edits: Edits, form: str) -> bytes:
-    import torch
-
-    made = io.BytesIO()
-    state = _edited_state(edits, form == "pt", not edits or edits[-1] % 4 == 0)
-    if form == "pdparams":
-        state = {key: value.numpy() if hasattr(value, "numpy") else value for key, value in state.items()}
-        pickle.dump(state, made, protocol=random.Random(edits[-1]).choice((0, 2, 4)) if edits else 2)
-    elif form == "safetensors":
-        header = {"w": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}, "__metadata__": {"a": "b"}}
-        stored = _edited_json(json.dumps(header).encode(), edits)
-        made.write(struct.pack("<Q", len(stored)) + stored + bytes(16))
-    else:
-        torch.save(state, made, _use_new_zipfile_serialization=not edits or edits[-1] % 3 > 0)
-    content = made.getvalue()
-    return _edited_bytes(content, edits[:1]) if edits and edits[0] % 4 == 0 else content
 
 
 # Cases
@@ -584,9 +373,9 @@ def make_case(area: str, edits: Edits, choice: int, folder: Path, seeds: Path) -
 
 def _onnx(edits: Edits, rng: random.Random, folder: Path, seeds: Path) -> list[str]:
     if rng.random() < 0.2:
-        (folder / "x.onnx").write_bytes(_edited_onnx((seeds / "foreign.onnx").read_bytes(), edits))
+        (folder / "x.onnx").write_bytes(edited_onnx((seeds / "foreign.onnx").read_bytes(), edits))
         return ["adapt", "x.onnx", "--classes", "4", "-o", "y.onnx"]
-    (folder / "x.onnx").write_bytes(_edited_onnx((seeds / "small.onnx").read_bytes(), edits))
+    (folder / "x.onnx").write_bytes(edited_onnx((seeds / "small.onnx").read_bytes(), edits))
     runtime = ["--runtime", rng.choice(("onnxruntime", "openvino"))]
     commands = (
         ["build", "x.onnx", *runtime, "-o", "x.engine"],
@@ -613,13 +402,13 @@ def _sidecar(edits: Edits, rng: random.Random, folder: Path, seeds: Path) -> lis
     runtime = rng.choice(("onnxruntime", "openvino"))
     engine, sidecar = (seeds / f"{runtime}.engine").read_bytes(), (seeds / f"{runtime}.engine.json").read_bytes()
     if rng.random() < 0.8:
-        sidecar = _edited_json(sidecar, edits)
+        sidecar = edited_json(sidecar, edits)
     else:
-        engine = _edited_bytes(engine, edits)
+        engine = edited_bytes(engine, edits)
         if rng.random() < 0.7:
             facts = json.loads(sidecar)
             facts["sha256"] = hashlib.sha256(engine).hexdigest()
-            sidecar = _json_bytes(facts)
+            sidecar = json_bytes(facts)
     (folder / "x.engine").write_bytes(engine)
     (folder / "x.engine.json").write_bytes(sidecar)
     if rng.random() < 0.7:
@@ -628,18 +417,10 @@ def _sidecar(edits: Edits, rng: random.Random, folder: Path, seeds: Path) -> lis
 
 
 def _table(edits: Edits, rng: random.Random, folder: Path, seeds: Path) -> list[str]:
-    (folder / "x.calib.json").write_bytes(_edited_json((seeds / "small.calib.json").read_bytes(), edits))
+    (folder / "x.calib.json").write_bytes(edited_json((seeds / "small.calib.json").read_bytes(), edits))
     runtime = rng.choice(("onnxruntime", "openvino"))
     options = ["--precision", "int8", "--calibration", "x.calib.json", "--runtime", runtime, "-o", "x.engine"]
     return ["build", f"{seeds}/small.onnx", *options]
-
-
-def _checkpoint(edits: Edits, rng: random.Random, folder: Path, seeds: Path) -> list[str]:
-    form = rng.choice(("pt", "pth", "pdparams", "safetensors"))
-    (folder / f"x.{form}").write_bytes(_checkpoint_bytes(edits, form))
-    if form == "pt":
-        return rng.choice((["export", "x.pt", "-o", "x.onnx"], ["build", "x.pt", "-o", "x.engine"]))
-    return ["import", f"x.{form}", "-o", "y.pt"]
 
 
 def _image(edits: Edits, rng: random.Random, folder: Path, seeds: Path) -> list[str]:
@@ -649,7 +430,7 @@ def _image(edits: Edits, rng: random.Random, folder: Path, seeds: Path) -> list[
     name = "picture.png" if kind == "masks" and not alone else name
     sound = seeds / (name if alone or kind == "images" else "set/masks/test/0.png")
     content = sound.read_bytes()
-    content = _edited_png(content, edits) if name.endswith("png") else _edited_bytes(content, edits)
+    content = edited_png(content, edits) if name.endswith("png") else edited_bytes(content, edits)
     engine = f"{seeds}/onnxruntime.engine"
     if alone:
         (folder / name).write_bytes(content)
@@ -663,7 +444,7 @@ def _image(edits: Edits, rng: random.Random, folder: Path, seeds: Path) -> list[
 
 def _video(edits: Edits, rng: random.Random, folder: Path, seeds: Path) -> list[str]:
     name = rng.choice(("film.avi", "film.mp4"))
-    (folder / name).write_bytes(_edited_bytes((seeds / name).read_bytes(), edits))
+    (folder / name).write_bytes(edited_bytes((seeds / name).read_bytes(), edits))
     record = rng.choice(([], ["--record", "y.mp4"], ["--realtime"]))
     return ["run", f"{seeds}/onnxruntime.engine", "--input", name, "--view", "none", "--frames", "8", *record]
 
@@ -671,10 +452,10 @@ def _video(edits: Edits, rng: random.Random, folder: Path, seeds: Path) -> list[
 def _list(edits: Edits, rng: random.Random, folder: Path, seeds: Path) -> list[str]:
     kind = rng.randrange(5)
     if kind == 0:
-        (folder / "ids.txt").write_bytes(_edited_text(b"0\n1\n", edits))
+        (folder / "ids.txt").write_bytes(edited_text(b"0\n1\n", edits))
         options = ["--root", f"{seeds}/set", "--images-from", "ids.txt", "-o", "x.calib.json"]
         return ["calibrate", f"{seeds}/small.onnx", *options]
-    classes = _edited_text((seeds / "set/classes.txt").read_bytes(), edits)
+    classes = edited_text((seeds / "set/classes.txt").read_bytes(), edits)
     if kind == 1:
         (folder / "names").write_bytes(classes)
         return ["adapt", f"{seeds}/foreign.onnx", "--classes", "names", "-o", "y.onnx"]
@@ -757,7 +538,7 @@ _LEFT_OUT = {
     "--loop",
 }
 _LEFT_OUT |= {"--web-host", "--web-port", "--metrics-port", "--active", "--home", "--ssh-config", "--install", "--from"}
-_LEFT_OUT |= {"--view", "--service", "--root", "--rollback", "--search"}
+_LEFT_OUT |= {"--view", "--service", "--root", "--rollback", "--search", "--measure"}
 
 
 def _options(edits: Edits, rng: random.Random, folder: Path, seeds: Path) -> list[str]:
@@ -792,11 +573,18 @@ def _value_of(option: Any, choose: random.Random, seeds: Path) -> str:
 AREAS: dict[str, Callable[[Edits, random.Random, Path, Path], list[str]]] = {
     "onnx": _onnx,
     "sidecar": _sidecar,
-    "checkpoint": _checkpoint,
+    "checkpoint": checkpoint_case,
     "table": _table,
     "image": _image,
     "video": _video,
     "list": _list,
     "pack": _pack,
     "options": _options,
+    "labels": labels_case,
+    "fetch": fetch_case,
+    "recipe": recipe_case,
+    "report": report_case,
+    "deployed": deployed_case,
+    "kept": kept_case,
+    "adapted": adapted_case,
 }

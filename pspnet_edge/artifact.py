@@ -60,6 +60,11 @@ _TEMPORARY = re.compile(re.escape(_MARK) + r"-([0-9a-f]+)-([0-9a-f]+)-([0-9a-f]{
 _WAIT_S = 600.0
 _OTHER_PLACE = "choose another path or free this one"
 
+
+class InUse(OutputError):
+    """Another process is writing there."""
+
+
 _cleaned: set[tuple[int, int]] = set()
 _held: dict[Path, int] = {}
 _held_guard = threading.Lock()
@@ -135,7 +140,8 @@ def claim(path: Path, *, wait_s: float = _WAIT_S) -> Iterator[None]:
         wait_s: how long another process is waited for.
 
     Raises:
-        OutputError: the folder cannot be written, or another process still writes ``path`` after ``wait_s``.
+        InUse: another process still writes ``path`` after ``wait_s``.
+        OutputError: the folder cannot be written.
     """
     target = find_target(path)
     with _held_guard:
@@ -199,6 +205,22 @@ def make_folder(path: Path) -> None:
         raise OutputError(f"{path} is not a folder", "choose the name of a folder") from error
     except (OSError, ValueError) as error:
         raise _not_writable(path, error) from error
+
+
+def is_folder(path: Path) -> bool:
+    """Whether it is a folder. A name that no file can have, for which ``Path.is_dir`` fails, is none."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def is_there(path: Path) -> bool:
+    """Whether anything is there; nothing is under a name that no file can have."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def ensure_writable(path: Path, *, sidecar: bool = False) -> None:
@@ -494,7 +516,7 @@ def _acquire(target: Path, path: Path, wait_s: float) -> int | None:
                 return None
             waited_s = time.monotonic() - started
             if waited_s >= wait_s:
-                raise OutputError(
+                raise InUse(
                     f"{path} is being written by another process ({owner or 'unknown'})",
                     "wait for it or choose another path",
                 )

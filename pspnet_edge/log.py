@@ -6,6 +6,7 @@ it to the file that ``PSPNET_EDGE_LOG`` names.
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import re
@@ -114,6 +115,18 @@ def native_lines_logged() -> Iterator[None]:
         own, sys.stderr = sys.stderr, before
         with contextlib.suppress(OSError):
             own.close()
+
+
+@contextlib.contextmanager
+def prints_logged() -> Iterator[None]:
+    """Send to the log what a library prints on stdout, where only results belong."""
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed):
+            yield
+    finally:
+        for line in printed.getvalue().splitlines():
+            _NATIVE.debug("%s", line)
 
 
 def _log_lines(descriptor: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -11,7 +12,7 @@ from typing import Protocol, runtime_checkable
 import cv2
 import numpy as np
 
-from ..artifact import atomic_path, ensure_folder_writable
+from ..artifact import InUse, atomic_path, claim, ensure_folder_writable, is_folder, is_there
 from ..data.geometry import mask_at
 from ..data.png import indexed_png
 from ..errors import OutputError
@@ -62,7 +63,8 @@ class PictureFolder:
         self._suffix = suffix
         self._encode = encode
         self._what, self._warn = what, warn
-        self.folder = self._free_folder(folder)
+        self._claimed = contextlib.ExitStack()
+        self.folder = self._claimed_folder(folder)
         """Where the files are written."""
         if self.folder != folder:
             warn(f"{folder} holds {what} of an earlier run: these go to {self.folder}")
@@ -70,6 +72,12 @@ class PictureFolder:
         self.written = 0
         """How many files."""
         self._works = True
+
+    def __enter__(self) -> PictureFolder:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._claimed.close()
 
     def show(self, shot: Shot) -> bool:
         """See ``Sink``."""
@@ -93,19 +101,27 @@ class PictureFolder:
         name = f"{stems[place]}{again}" if stems else f"{shot.index:08d}"
         return f"{shot.camera}-{name}{self._suffix}" if len(self._stems) > 1 else f"{name}{self._suffix}"
 
-    def _free_folder(self, folder: Path) -> Path:
-        if folder.exists() and not folder.is_dir():
+    def _claimed_folder(self, folder: Path) -> Path:
+        """The folder, or another one where it holds pictures or another process writes some into it."""
+        if is_there(folder) and not folder.is_dir():
             raise OutputError(f"{folder} is not a folder", f"give the {self._what} the name of a folder")
         for number in range(2, _MOST_FOLDERS):
             here = folder if number == 2 else folder.absolute().with_name(f"{folder.absolute().name}-{number - 1}")
-            if not self._is_taken(here):
+            if self._is_taken(here):
+                continue
+            try:
+                self._claimed.enter_context(claim(here / f".{self._what}", wait_s=0))
+            except InUse:
+                continue
+            if not self._is_taken(here):  # the other may have ended since
                 return here
+            self._claimed.close()
         raise OutputError(f"{folder} and {_MOST_FOLDERS} more hold {self._what}", "give another folder")
 
     def _is_taken(self, folder: Path) -> bool:
         """Whether a name that this run may write is there already."""
-        if not folder.is_dir():
-            return folder.exists() or folder.is_symlink()
+        if not is_folder(folder):
+            return is_there(folder) or folder.is_symlink()
         there = {entry.name for entry in folder.iterdir()}
         for camera, stems in enumerate(self._stems):
             prefix = f"{camera}-" if len(self._stems) > 1 else ""

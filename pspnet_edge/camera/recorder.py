@@ -15,7 +15,7 @@ import numpy as np
 from av.video.frame import PictureType
 from numpy.typing import NDArray
 
-from ..artifact import ensure_writable, find_target
+from ..artifact import claim, ensure_writable, find_target, is_folder
 from ..errors import OptionError, OutputError
 from .board_film import BoardEncoderFailed, BoardFilm, can_encode
 from .shot import Shot
@@ -45,13 +45,13 @@ class Recorder:
 
     Raises:
         OptionError: another suffix.
-        OutputError: the place cannot be written.
+        OutputError: the place cannot be written, or another process records there (when it is entered).
     """
 
     def __init__(self, path: Path, sources: Sequence[Source], warn: Callable[[str], None]) -> None:
         if path.name:  # "." and "/" have none
             path = path.with_name(time.strftime(path.name))
-        if path.is_dir():
+        if is_folder(path):
             raise OutputError(f"{path} is a folder", f"give the name of a file in it, such as {path / 'overlay.mp4'}")
         if path.suffix.lower() != ".mp4":
             raise OptionError(
@@ -66,8 +66,13 @@ class Recorder:
             ensure_writable(path)
         self._on_board = can_encode()
         self._films: dict[int, _Film | None] = {}
+        self._claimed = contextlib.ExitStack()
 
     def __enter__(self) -> Recorder:
+        with contextlib.ExitStack() as held:
+            for path in self.paths:
+                held.enter_context(claim(path, wait_s=0))
+            self._claimed = held.pop_all()
         return self
 
     def show(self, shot: Shot) -> bool:
@@ -101,12 +106,13 @@ class Recorder:
         self.show(shot)
 
     def __exit__(self, *exception: object) -> None:
-        for camera, film in self._films.items():
-            if film is not None:
-                try:
-                    film.close()
-                except (OSError, av.error.FFmpegError, BoardEncoderFailed) as error:
-                    self._give_up(camera, error)
+        with self._claimed:
+            for camera, film in self._films.items():
+                if film is not None:
+                    try:
+                        film.close()
+                    except (OSError, av.error.FFmpegError, BoardEncoderFailed) as error:
+                        self._give_up(camera, error)
 
     def _give_up(self, camera: int, error: Exception) -> None:
         film = self._films.get(camera)

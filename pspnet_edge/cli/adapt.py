@@ -63,12 +63,13 @@ def adapt(
     as output. Example:
     pspnet-edge adapt segformer.onnx --classes classes.txt --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225
     """
+    from ..artifact import is_there
     from ..errors import OptionError
     from ..graph.adapt import Preprocessing
     from ..graph.adapt import adapt as adapt_model
 
     target = output or model.with_suffix(".adapted.onnx")
-    if target.exists() and model.exists() and target.samefile(model):
+    if is_there(target) and is_there(model) and target.samefile(model):
         raise OptionError(f"{target} is the model itself", "choose another path", parameter="output")
     if colour not in ("rgb", "bgr"):
         raise OptionError(f"unknown order of colours {colour!r}", "choose rgb or bgr", parameter="colour")

@@ -418,9 +418,11 @@ class _Outputs:
         from ..camera.picture_folder import mask_folder, overlay_folder
 
         if masks is not None:
-            self._folders.append(("mask", mask_folder(masks, label_set, self._sources, say)))
+            folder = self._held.enter_context(mask_folder(masks, label_set, self._sources, say))
+            self._folders.append(("mask", folder))
         if overlays is not None:
-            self._folders.append(("overlay", overlay_folder(overlays, self._sources, say)))
+            folder = self._held.enter_context(overlay_folder(overlays, self._sources, say))
+            self._folders.append(("overlay", folder))
         self.sinks += [folder for _, folder in self._folders]
 
     def add_window(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -150,7 +149,7 @@ def train(
     values = {} if recipe is None else read_recipe_file(recipe)
     if init is not None and not resume and "model" not in {**values, **given}:
         given["model"] = _network_of(init)
-    chosen = build_recipe(values, given, Recipe.from_facts(saved["recipe"]) if saved else None)
+    chosen = build_recipe(values, given, Recipe(**saved["recipe"]) if saved else None)
     require("torch", "train")
     from ..train.api import train as run_training
     from .training_progress import TrainingProgress, is_first_process
@@ -188,13 +187,19 @@ def train(
 
 def _saved_run(folder: Path) -> dict[str, Any]:
     """What ``recipe.json`` of a run holds; nothing for a run of an older version."""
-    from ..train.recipe_file import NAME
+    from ..document import Anything, Map, Optional, Record, Text, read_document
+    from ..errors import OptionError
+    from ..train.recipe_file import NAME, read_recipe_file
 
-    try:
-        saved = json.loads((folder / NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    path = folder / NAME
+    if not path.exists():
         return {}
-    return saved if isinstance(saved, dict) and isinstance(saved.get("recipe"), dict) else {}
+    texts = dict.fromkeys(("dataset", "root", "split", "distil"), Optional(Text(4096)))
+    shape = Record({"recipe": Map(Anything(), 1000)}, texts)
+    saved = read_document(
+        path, what="recipe of the run", shape=shape, remake=f"pspnet-edge train … -o {folder}", error=OptionError
+    )
+    return {**saved, "recipe": read_recipe_file(path)}
 
 
 def _network_of(init: str) -> str:

@@ -92,5 +92,4 @@ def read_list(path: Path) -> CalibrationList:
 
 def shipped_list(dataset: str) -> Path | None:
     """The list that comes with the package for a data set's training split; None where there is none."""
-    path = _FOLDER / f"{dataset}.txt"
-    return path if path.is_file() else None
+    return next((path for path in _FOLDER.glob("*.txt") if path.stem == dataset), None)

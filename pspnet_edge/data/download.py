@@ -17,6 +17,7 @@ from ..artifact import ensure_writable, find_target, replace
 from ..errors import DataError, OptionError, OutputError
 from ..log import redacted
 from .progress import Progress, silent
+from .reading import is_whole_number
 
 _CHUNK_BYTES = 1 << 18
 _MOST_RESTARTS = 3
@@ -108,6 +109,10 @@ def _received(url: str, part: Path, had_bytes: int, progress: Progress, timeout_
             return True
         part.unlink()
         return False
+    except ValueError as error:  # where it redirects to
+        raise DataError(
+            f"{redacted(url)} leads to what is no address ({error})", "give another address with --url"
+        ) from error
     with response:
         if response.status != 206:
             had_bytes = 0  # a server that cannot resume sends all of it
@@ -115,7 +120,7 @@ def _received(url: str, part: Path, had_bytes: int, progress: Progress, timeout_
             part.unlink(missing_ok=True)
             return False
         length = response.headers.get("Content-Length")
-        total_bytes = had_bytes + int(length) if length and length.isdigit() else None
+        total_bytes = had_bytes + int(length) if length and is_whole_number(length) else None
         _ensure_room(part, (total_bytes or 0) - had_bytes)
         _append(response, part, had_bytes, total_bytes, progress)
     return total_bytes is None or _size_bytes(part) == total_bytes

@@ -84,7 +84,7 @@ def read_raw_mask(path: Path) -> RawMask:
         if has_palette(encoded):
             image = indexed_image(encoded)
             return RawMask(image.indices, palette=image.palette)
-        if encoded.startswith(SIGNATURE) and encoded[24] < 8:
+        if encoded.startswith(SIGNATURE) and len(encoded) > 24 and encoded[24] < 8:
             return RawMask(grey_values(encoded))
     except (ValueError, cv2.error) as error:
         raise DataError(f"{path} is a damaged PNG ({error})", "restore it from the data set's archive") from error

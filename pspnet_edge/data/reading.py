@@ -9,6 +9,7 @@ from ..errors import DataError
 
 IMAGE_LIMIT_BYTES = 2 << 30
 TEXT_LIMIT_BYTES = 256 << 20
+_MOST_DIGITS = 18
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
     stat.S_IFCHR: "a device",
@@ -62,6 +63,11 @@ def read_text(path: Path, limit_bytes: int = TEXT_LIMIT_BYTES) -> str:
     if "\0" in text:
         raise DataError(f"{path} is not a text file in UTF-8 or UTF-16", "save it as UTF-8")
     return text
+
+
+def is_whole_number(text: str) -> bool:
+    """Whether ``int`` takes it: plain digits, and not thousands of them. ``str.isdigit`` is true of ``²`` too."""
+    return text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
 
 
 def reason_of(error: Exception) -> str:

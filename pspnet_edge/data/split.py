@@ -225,4 +225,4 @@ def _sequence_of(name: str) -> str:
 
 def _natural(name: str) -> list[Any]:
     """Sorts ``a10`` after ``a9``."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name)]
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name)]

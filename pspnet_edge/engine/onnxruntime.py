@@ -62,7 +62,10 @@ class OnnxRuntimeSession:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         try:
-            self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+            # Without the second try, of which it prints a banner on stdout.
+            self._session = onnxruntime.InferenceSession(
+                content, options, providers=["CPUExecutionProvider"], enable_fallback=0
+            )
         except Exception as error:  # its exceptions derive from Exception alone
             reason = str(error).strip().split("\n")[0]
             raise EngineError(f"ONNX Runtime cannot load {name} ({reason})", "rebuild it", REBUILD) from error

@@ -209,6 +209,8 @@ class _Editor:
     def append_mask(self, threshold: float) -> int | None:
         """The network's output → uint8 masks ``[N, H, W]``; returns how many classes are scored, None if unknown."""
         shape, name = list(self._view.shape(self.source.output)), self.source.output
+        if any(not isinstance(side, int) or side < 1 for side in shape):
+            raise ModelError(f"the output {name} has shape {shape}", "export the network with a fixed input size")
         if self._view.dtype(name) in _INTEGERS:
             self.kind = "class ids"
             found = self._scores_behind(name)

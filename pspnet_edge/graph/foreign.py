@@ -15,7 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 from ..errors import ModelError, OptionError
 from ..inputs import check_file
 from ..lazy import require
-from .gate import MOST_CONSTANT_BYTES, MOST_FILE_BYTES, MOST_PIXELS, infer, parse_proto
+from ..log import prints_logged
+from .gate import MOST_CONSTANT_BYTES, MOST_FILE_BYTES, MOST_PIXELS, array_of, infer, parse_proto
 from .opset import lower_opset, opset_of, raise_opset
 from .view import GraphView
 
@@ -57,6 +58,8 @@ def read_foreign(
     name = str(path)
     proto = parse_proto(path.read_bytes(), name, foreign=True)
     _load_external(proto, path)
+    for tensor in proto.graph.initializer:
+        array_of(tensor, name)
     if proto.functions:
         try:
             from onnx.inliner import inline_local_functions  # onnx 1.14 has none
@@ -202,7 +205,8 @@ def _fold(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
     """Shapes that are computed, constants in nodes, identities and BatchNorm are folded away."""
     onnxslim = require("onnxslim", "adapt a model")
     try:
-        slim: onnx.ModelProto = onnxslim.slim(proto)
+        with prints_logged():  # what it says of unusual tensors would be beside our JSON
+            slim: onnx.ModelProto = onnxslim.slim(proto)
     except Exception as error:  # it relies on what strangers exported, and so on everything
         reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
         raise ModelError(f"{name} cannot be simplified ({reason})", "export it with static shapes") from error

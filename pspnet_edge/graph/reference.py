@@ -45,7 +45,7 @@ class ReferenceSession:
         options.log_severity_level = 3
         try:
             self._session: Any = onnxruntime.InferenceSession(
-                proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+                proto.SerializeToString(), options, providers=["CPUExecutionProvider"], enable_fallback=0
             )
         except Exception as error:  # its exceptions derive from Exception alone
             raise ModelError(f"ONNX Runtime refuses the model ({_first_line(error)})", "export it again") from error

@@ -232,7 +232,7 @@ def _devices_panel(axes: Axes, report: Report, narrow: bool) -> None:
 def _by_device(entries: Sequence[Published]) -> list[tuple[str, list[Published]]]:
     devices: dict[str, list[Published]] = {}
     for entry in entries:
-        devices.setdefault(entry["device"], []).append(entry)
+        devices.setdefault(entry.get("device", "other devices"), []).append(entry)
     return list(devices.items())
 
 

@@ -32,8 +32,12 @@ def comparable(report: Report) -> list[Published]:
         entry
         for entry in known
         if entry in same
-        or (not entry.get("miou") and entry.get("fps") and any(_joined(entry["device"]) in title for title in titles))
+        or (not entry.get("miou") and entry.get("fps") and any(_is_of(entry, title) for title in titles))
     ]
+
+
+def _is_of(entry: dict[str, Any], title: str) -> bool:
+    return "device" in entry and _joined(entry["device"]) in title
 
 
 def _joined(text: str) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from ..document import LABEL_SET, Anything, Flag, List, Map, Number, Optional, Record, Shape, Text
+from ..document import LABEL_SET, Flag, List, Map, Number, Optional, Record, Shape, Text
 
 _FIGURE = Number(0, 1e15)
 _SHARE = Number(0, 1)
+_WORDS = Optional(Text(1000))
 _SIZE = Text(20, pattern="[0-9]{1,6}x[0-9]{1,6}")
 _LATENCY = Record({"p50": _FIGURE, "p95": _FIGURE, "p99": _FIGURE})
 _TIMES: dict[str, Shape] = {
@@ -50,23 +51,59 @@ _ROW = Record(
     },
 )
 _ESTIMATE = Record(
-    {"model": Text(1000), "precision": Text(50), "size": _SIZE, "board_title": Text(200), "fps": _FIGURE},
-    {"fps_low": _FIGURE, "fps_high": _FIGURE, "miou": Optional(_SHARE), "bound_by": Anything(), "is_estimate": Flag()},
+    {
+        "model": Text(1000),
+        "precision": Text(50),
+        "size": _SIZE,
+        "board_title": Text(200),
+        "power_mode": _WORDS,
+        "fps": Number(1e-6, 1e15),
+        "latency_ms": _FIGURE,
+        "bound_by": Map(_SHARE, 10),
+    },
+    {"fps_low": _FIGURE, "fps_high": _FIGURE, "miou": Optional(_SHARE), "is_estimate": Flag()},
 )
+_ENVIRONMENT = Record(
+    {
+        **dict.fromkeys(("board", "module", "jetpack", "l4t", "power_mode", "governor"), _WORDS),
+        **dict.fromkeys(("processor", "system", "python", "pspnet_edge"), Text(1000)),
+        "jetson_clocks": Optional(Flag()),
+        "instructions": List(Text(50), 0, 100),
+        "cores": Number(1, 65_536, whole=True),
+        "cpu_max_mhz": Optional(_FIGURE),
+        "memory_bytes": _FIGURE,
+        "load_at_start": _FIGURE,
+        "packages": Map(Text(200), 1000),
+    }
+)
+_PUBLISHED = Record(
+    {"number": Number(whole=True), "model": Text(1000), "source": Text(1000)},
+    {
+        **dict.fromkeys(("dataset", "split", "note", "input", "precision", "device", "runtime"), Text(1000)),
+        "miou": _SHARE,
+        "miou_change": Number(-1, 1),
+        "fps": Number(1e-6, 1e15),
+    },
+)
+_SAMPLE = Record(
+    {"name": Text(1000), "changed": _SHARE, "why": Text(1000), "pictures": Map(Text(1000), 20)},
+    {"other": Text(1000)},
+)
+_IMAGES = Record({"dataset": _WORDS, "split": _WORDS}, {"folder": _WORDS})
 REPORT = Record(
     {
         "kind": Text(),
         "format_version": Number(whole=True),
         "made_at": Text(100),
         "command": Text(100_000),
-        "options": Record({"rounds": Number(1), "seconds": Number(0), "images": Record({}), "video": Text(10_000)}),
-        "environment": Record({}),
+        "options": Record({"rounds": Number(1), "seconds": Number(0), "images": _IMAGES, "video": Text(10_000)}),
+        "environment": _ENVIRONMENT,
         "rows": List(_ROW, 0, 10_000),
         "pareto": List(Text(1000)),
         "estimates": List(_ESTIMATE, 0, 10_000),
-        "published": List(Record({"number": Number(whole=True)})),
-        "samples": List(Record({})),
+        "published": List(_PUBLISHED, 0, 10_000),
+        "samples": List(_SAMPLE, 0, 1000),
         "label_set": Optional(LABEL_SET),
     },
-    {"against": Anything()},
+    {"against": Optional(Record({"old": Text(10_000), "lines": List(Text(10_000), 0, 10_000)}))},
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from .loggers import ensure_known
 from .opening import TrainingData, open_training_data
 from .recipe import Recipe
 from .recipe_file import NAME as RECIPE
-from .run_folder import ensure_run_writable, free_folder, holds_run, remove_run
+from .run_folder import claimed_folder, ensure_run_writable
 from .training import TrainingResult, run_training
 
 StrPath = str | os.PathLike[str]
@@ -106,11 +106,12 @@ def train(
     if recipe.qat and init is None and not resume:
         init = bundled_start(recipe.model, label_set)
     folder = Path(output)
-    with joined(device) as world:
-        if not resume:
-            folder = Path(world.agree(str(_prepare(folder, overwrite) if world.first else folder)))
-            if folder != Path(output):
-                listener.note(f"{output} holds a run already: this one goes into {folder} (--overwrite replaces it)")
+    with joined(device) as world, ExitStack() as held:
+        if world.first:
+            folder = held.enter_context(claimed_folder(folder, overwrite=overwrite, resume=resume))
+        folder = Path(world.agree(str(folder)))
+        if folder != Path(output):
+            listener.note(f"{output} holds a run already: this one goes into {folder} (--overwrite replaces it)")
         ensure_run_writable(folder)
         for line in data.notes:
             listener.note(line)
@@ -174,13 +175,6 @@ def checkpoint_named(name: StrPath | None) -> Path | None:
     return bundled.checkpoint_path(str(name)) if str(name) in bundled.names() else Path(name)
 
 
-def _prepare(folder: Path, overwrite: bool) -> Path:
-    """The folder of a new run, empty of earlier ones."""
-    if overwrite and holds_run(folder):
-        remove_run(folder)
-    return free_folder(folder)
-
-
 @contextmanager
 def _no_trace_of_a_failed_start(folder: Path, applies: bool) -> Iterator[None]:
     """Remove the recipe of a run that failed before its first checkpoint, so that the next one can have its folder."""
@@ -189,6 +183,4 @@ def _no_trace_of_a_failed_start(folder: Path, applies: bool) -> Iterator[None]:
     except BaseException:
         if applies and not (folder / LAST).exists():
             (folder / RECIPE).unlink(missing_ok=True)
-            with suppress(OSError):  # it holds something else
-                folder.rmdir()
         raise

@@ -9,10 +9,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from ..data.reading import is_whole_number
 from ..errors import OptionError
 from .recipe import Recipe, RecipeOption
 
 NAME = "recipe.json"
+_LARGEST = 1e15
 
 
 def read_recipe_file(path: Path) -> dict[str, Any]:
@@ -44,7 +46,7 @@ def read_recipe_file(path: Path) -> dict[str, Any]:
         name = names.get(key.replace("-", "_"))
         if name is None:
             known_names = ", ".join(sorted({one.replace("_", "-") for one in names}))
-            raise OptionError(f"the recipe {path} has an unknown option {key!r}", f"choose from {known_names}")
+            raise OptionError(f"the recipe {path} has an unknown option {_shown(key)}", f"choose from {known_names}")
         values[name] = _value(path, name, value)
     return values
 
@@ -72,7 +74,9 @@ def _value(path: Path, name: str, value: Any) -> Any:
     default = getattr(Recipe(), name)
     if name == "crop_hw" and isinstance(value, str):
         sides = value.lower().split("x")
-        value = [int(side) for side in sides] if len(sides) == 2 and all(side.isdigit() for side in sides) else value
+        value = (
+            [int(side) for side in sides] if len(sides) == 2 and all(is_whole_number(side) for side in sides) else value
+        )
     if name == "freeze" and isinstance(value, str):
         value = [part.strip() for part in value.split(",") if part.strip()]
     if isinstance(default, tuple):
@@ -87,13 +91,22 @@ def _value(path: Path, name: str, value: Any) -> Any:
         if not isinstance(default, tuple)
         else (f"a list such as {json.dumps(list(default) or ['batchnorm'])}")
     )
-    raise OptionError(f"{name} in the recipe {path} is {value!r}", f"give {expected}")
+    raise OptionError(f"{name} in the recipe {path} is {_shown(value)}", f"give {expected}")
 
 
 def _is(value: Any, kind: type) -> bool:
-    if kind is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+    if kind in (int, float):
+        kinds = (int, float) if kind is float else int
+        # Not infinite, not NaN, and no integer that a float cannot hold.
+        return isinstance(value, kinds) and not isinstance(value, bool) and abs(value) <= _LARGEST
+    return isinstance(value, kind)
+
+
+def _shown(value: Any) -> str:
+    try:
+        return f"{value!r:.60}"
+    except (ValueError, RecursionError):  # a number of thousands of digits, or lists in lists
+        return "too long to show"
 
 
 def _kind_name(kind: type) -> str:

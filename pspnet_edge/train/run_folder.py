@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
-from ..artifact import ensure_writable, find_target
+from ..artifact import InUse, claim, ensure_writable, find_target
 from .recipe_file import NAME as RECIPE
 
 FILES = (
@@ -20,20 +23,51 @@ def holds_run(folder: Path) -> bool:
     return any((folder / name).exists() for name in FILES)
 
 
-def free_folder(folder: Path) -> Path:
-    """``folder``, or ``folder-2``, ``folder-3``, … if it holds a run.
+@contextmanager
+def claimed_folder(folder: Path, *, overwrite: bool = False, resume: bool = False) -> Iterator[Path]:
+    """The folder of a run, which no other process trains in meanwhile.
+
+    A new run gets ``folder``, or ``folder-2``, ``folder-3``, … where it holds a run or another one is at work in it.
+
+    Args:
+        folder: as the user gave it.
+        overwrite: remove the run in ``folder``.
+        resume: continue the run in ``folder``.
 
     Raises:
-        OutputError: a file of a run is there that is not an ordinary file.
+        InUse: another process trains in the run that is to be resumed or overwritten.
+        OutputError: a file of a run is there that is not an ordinary file, or the folder cannot be written.
     """
     _ensure_ordinary_files(folder)
-    if not holds_run(folder):
-        return folder
-    folder = folder if folder.name else folder.absolute()  # "." has no name to number
-    number = 2
-    while holds_run(folder.with_name(f"{folder.name}-{number}")):
-        number += 1
-    return folder.with_name(f"{folder.name}-{number}")
+    if resume or (overwrite and holds_run(folder)):
+        with _claimed(folder):
+            if overwrite:
+                remove_run(folder)
+            yield folder
+        return
+    named = folder if folder.name else folder.absolute()  # "." has no name to number
+    for number in count(1):
+        place = folder if number == 1 else named.with_name(f"{named.name}-{number}")
+        if holds_run(place):
+            continue
+        with ExitStack() as held:
+            try:
+                held.enter_context(_claimed(place))
+            except InUse:
+                continue
+            if not holds_run(place):  # one may have ended since
+                yield place
+                return
+
+
+@contextmanager
+def _claimed(folder: Path) -> Iterator[None]:
+    try:
+        with claim(folder / RECIPE, wait_s=0):
+            yield
+    finally:
+        with suppress(OSError):  # it is empty where nothing came of the run
+            folder.rmdir()
 
 
 def remove_run(folder: Path) -> None:

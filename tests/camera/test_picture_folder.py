@@ -43,7 +43,7 @@ def images(tmp_path: Path) -> Path:
 def test_ids_are_palette_indices_at_the_frames_size(tmp_path: Path) -> None:
     folder = video_masks(tmp_path / "masks")
     assert folder.show(shot())
-    (path,) = (tmp_path / "masks").iterdir()
+    (path,) = (tmp_path / "masks").glob("[!.]*")
     assert path.name == "00000012.png"
     image = indexed_image(path.read_bytes())
     np.testing.assert_array_equal(image.indices, np.kron(shot().mask, np.ones((2, 2), np.uint8)))
@@ -68,7 +68,7 @@ def test_masks_and_overlays_carry_the_names_of_their_images(images: Path, tmp_pa
         pictures = make(folder, *arguments, fail)
         for index in (0, 1):
             pictures.show(shot(index))
-        assert sorted(path.name for path in folder.iterdir()) == [f"street{suffix}", f"yard{suffix}"]
+        assert sorted(path.name for path in folder.glob("[!.]*")) == [f"street{suffix}", f"yard{suffix}"]
         assert pictures.written == 2
 
 
@@ -81,14 +81,14 @@ def test_several_sources_do_not_overwrite_each_other(tmp_path: Path) -> None:
     folder = video_masks(tmp_path, 2)
     folder.show(shot(3, camera=0))
     folder.show(shot(3, camera=1))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["0-00000003.png", "1-00000003.png"]
+    assert sorted(path.name for path in tmp_path.glob("[!.]*")) == ["0-00000003.png", "1-00000003.png"]
 
 
 def test_a_second_run_takes_a_folder_beside_the_first_and_says_so(tmp_path: Path) -> None:
     said: list[str] = []
     for _ in range(3):
         video_masks(tmp_path / "masks", warn=said.append).show(shot(1))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["masks", "masks-2", "masks-3"]
+    assert sorted(path.name for path in tmp_path.glob("[!.]*")) == ["masks", "masks-2", "masks-3"]
     assert len(said) == 2
     assert "masks-3" in said[1]
 
@@ -110,7 +110,7 @@ def test_a_folder_with_other_things_in_it_is_taken(tmp_path: Path) -> None:
 
 def test_an_old_frame_shown_again_is_not_saved(tmp_path: Path) -> None:
     video_masks(tmp_path).show(shot(banner="STALE 2 s"))
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.glob("[!.]*")) == []
 
 
 def test_a_full_disk_ends_saving_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,7 +127,7 @@ def test_a_full_disk_ends_saving_and_nothing_else(tmp_path: Path, monkeypatch: p
     assert folder.show(shot(2))
     assert len(said) == 1
     assert "No space left" in said[0]
-    assert list(tmp_path.iterdir()) == [], "no half file stays"
+    assert list(tmp_path.glob("[!.]*")) == [], "no half file stays"
 
 
 def test_a_file_is_not_a_folder(tmp_path: Path) -> None:

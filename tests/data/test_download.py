@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import socket
+import socketserver
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -137,6 +139,34 @@ def test_a_server_whose_ranges_never_fit_is_given_up(
     server.break_after = [10] * 100
     with pytest.raises(DataError, match="never ends"):
         download(server.url("a"), tmp_path / "a", pause_s=0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\nx", None),
+        (b"HTTP/1.1 302 Found\r\nLocation: http://[\r\nContent-Length: 0\r\n\r\n", "no address"),
+    ],
+)
+def test_a_header_that_is_no_number_or_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: bytes, said: str | None
+) -> None:
+    class Liar(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(4096)
+            self.request.sendall(answer)
+
+    monkeypatch.setenv("no_proxy", "*")
+    with socketserver.TCPServer(("127.0.0.1", 0), Liar) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/a"
+        if said is None:  # a size without meaning is none, and the file ends where the connection does
+            download(url, tmp_path / "a", pause_s=0, timeout_s=2)
+            assert (tmp_path / "a").read_bytes() == b"x"
+        else:
+            with pytest.raises(DataError, match=said):
+                download(url, tmp_path / "a", pause_s=0, timeout_s=2)
+        server.shutdown()
 
 
 def test_an_address_with_other_letters_is_fetched_and_passwords_are_not_shown(server: Server, tmp_path: Path) -> None:

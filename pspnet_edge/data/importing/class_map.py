@@ -9,8 +9,10 @@ import numpy as np
 from ...errors import DataError, OptionError
 from ...labels import IGNORE, LabelSet, bright_palette
 from ..mask_file import Mask
+from ..reading import is_whole_number
 from .source import Ids, Source
 
+_MOST_IDS = 1 << 16
 _NO_LABEL = ("ignore", "__ignore__", "_ignore_", "void", "unlabeled", "unlabelled")
 
 
@@ -27,7 +29,7 @@ class ClassMap:
         Raises:
             DataError: an id that no class has.
         """
-        lookup = np.full(1 << 16, -1, np.int32)
+        lookup = np.full(_MOST_IDS, -1, np.int32)
         for source_id, class_id in self.table.items():
             lookup[source_id] = class_id
         mask = lookup[ids]
@@ -70,16 +72,18 @@ def class_map(source: Source, mapping: dict[str, str], ignore_id: int | None) ->
         DataError: no class is left, or more than 254.
     """
     source.names = {number: _printable(name) for number, name in source.names.items()}
+    if beyond := [number for number in source.names if not 0 <= number < _MOST_IDS]:
+        raise DataError(f"the source has a class of id {beyond[0]}", f"give ids from 0 to {_MOST_IDS - 1}")
     known = set(source.names.values())
     for name in mapping:
-        if name not in known and not (name.isdigit() and int(name) < 1 << 16):
+        if name not in known and not (is_whole_number(name) and int(name) < _MOST_IDS):
             raise OptionError(
                 f"the source has no class {name!r} (it has {', '.join(sorted(known)) or 'only ids'})",
                 "name one of its classes or an id",
                 parameter="mapping",
             )
     ignored = source.ignored | ({ignore_id} if ignore_id is not None else set())
-    numbers = sorted({*source.names, *(int(name) for name in mapping if name.isdigit()), *ignored, IGNORE})
+    numbers = sorted({*source.names, *(int(name) for name in mapping if is_whole_number(name)), *ignored, IGNORE})
     targets = {number: _target(number, source.names.get(number), mapping, ignored) for number in numbers}
     classes = list(dict.fromkeys(target for target in targets.values() if target is not None))
     if not classes:

@@ -50,9 +50,8 @@ def read_coco(root: Path, options: ReadOptions) -> Source:
         ids = {number: id_of(source.names, name) for number, name in _categories(content, documents).items()}
         near = path.parent / (split_of(path.stem) or "")
         by_image: dict[Any, list[dict[str, Any]]] = {}
-        for entry in content.get("annotations") or []:
-            if isinstance(entry, dict):
-                by_image.setdefault(entry.get("image_id"), []).append(entry)
+        for entry in dictionaries(content.get("annotations") or []):
+            by_image.setdefault(_key(entry, "image_id"), []).append(entry)
         for entry in content["images"]:
             if not isinstance(entry, dict) or not isinstance(entry.get("file_name"), str):
                 source.drop(path, f"an image without file_name: {str(entry)[:80]}")
@@ -62,7 +61,7 @@ def read_coco(root: Path, options: ReadOptions) -> Source:
                 source.drop(entry["file_name"], f"{path.name} names it, and {NOT_THERE}")
                 continue
             split = split_of(path.stem) or split_of_path(path, root) or split_of_path(image, root)
-            draw = partial(_draw_coco, source, entry, by_image.get(entry.get("id"), []), ids, path)
+            draw = partial(_draw_coco, source, entry, by_image.get(_key(entry, "id"), []), ids, path)
             source.items.append(Item(item_name(image, root, options.images), image, image.suffix, draw, split))
     return source
 
@@ -70,13 +69,19 @@ def read_coco(root: Path, options: ReadOptions) -> Source:
 def _categories(content: Mapping[str, Any], documents: Sequence[tuple[Path, Any]]) -> dict[int, str]:
     """Category id → name in one file, without the category that Roboflow adds to group the others."""
     named = [entry for entry in dictionaries(content["categories"]) if isinstance(entry.get("id"), int)]
-    used = {entry.get("category_id") for entry in dictionaries(content.get("annotations") or [])}
-    groups = {entry.get("supercategory") for _, other in documents for entry in dictionaries(other["categories"])}
+    used = {_key(entry, "category_id") for entry in dictionaries(content.get("annotations") or [])}
+    groups = {_key(entry, "supercategory") for _, other in documents for entry in dictionaries(other["categories"])}
     return {
         entry["id"]: str(entry["name"])
         for entry in named
         if "name" in entry and (entry["id"] in used or str(entry["name"]) not in groups)
     }
+
+
+def _key(entry: Mapping[str, Any], name: str) -> int | str | None:
+    """An id as a key; None for what cannot be one."""
+    value = entry.get(name)
+    return value if isinstance(value, (int, str)) else None
 
 
 def _draw_coco(
@@ -85,7 +90,7 @@ def _draw_coco(
     mask = empty_mask(image.get("height"), image.get("width"), str(path))
     # Small objects over large ones, as COCO's own semantic masks are drawn.
     for entry in sorted(objects, key=lambda entry: -number_or_zero(entry.get("area"))):
-        value, shape = ids.get(entry.get("category_id")), entry.get("segmentation")
+        value, shape = ids.get(_key(entry, "category_id")), entry.get("segmentation")
         what = f"object {entry.get('id')} of {image.get('file_name')}"
         if value is None:
             source.drop(what, f"its category {entry.get('category_id')} is not in the list of categories")

@@ -8,7 +8,7 @@ from pathlib import Path
 from ...errors import DataError
 from ..class_list import read_class_list
 from ..mask_file import Colour
-from ..reading import read_text
+from ..reading import is_whole_number, read_text
 
 _LIMIT_BYTES = 1 << 20
 COLOUR_LISTS = ("class_dict.csv", "class_dict_seg.csv", "label_colors.txt", "colors.txt", "palette.txt")
@@ -41,13 +41,16 @@ def read_colour_list(path: Path) -> list[tuple[str, Colour]]:
     entries: list[tuple[str, Colour]] = []
     for position, line in enumerate(_lines(path)):
         cells = [cell for cell in re.split(r"[\s,;:]+", line) if cell]
-        numbers, words = [cell for cell in cells if cell.isdigit()], [cell for cell in cells if not cell.isdigit()]
+        numbers, words = (
+            [cell for cell in cells if is_whole_number(cell)],
+            [cell for cell in cells if not is_whole_number(cell)],
+        )
         if len(numbers) < 3 or not words:
             if position == 0:
                 continue  # a heading, as in class_dict.csv
             raise DataError(f"the line {line!r} of {path} is not a name and an RGB colour", "correct it")
         # `name r g b`, `r g b name`, or `id name r g b`: the colour is the last or the first three numbers together.
-        triple = numbers[-3:] if not cells[0].isdigit() or len(numbers) > 3 else numbers[:3]
+        triple = numbers[-3:] if not is_whole_number(cells[0]) or len(numbers) > 3 else numbers[:3]
         entries.append((" ".join(words), _colour(triple, path)))
     return _not_empty(entries, path)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...artifact import find_target, write_bytes, write_json
-from ...errors import DataError, OptionError, OutputError
+from ...artifact import claim, find_target, is_there, write_bytes, write_json
+from ...errors import DataError, OptionError, OutputError, PspnetEdgeError
 from ...inputs import check_file, check_folder
 from ...labels import LabelSet
 from ..class_list import ClassList, read_class_list
@@ -149,11 +150,19 @@ def import_dataset(
     document = source if source.suffix.lower() == ".json" and source.is_file() else None
     options = ReadOptions(images, _class_list(classes) if classes else None, ignore_id, document)
     request = [str(source.resolve()), format, str(images), str(classes), pairs, ignore_id, train_share, seed]
-    prepare_output(output, hashlib.sha256(json.dumps(request).encode()).hexdigest(), overwrite)
+    if is_there(output) and not output.is_dir():
+        raise OutputError(f"{output} is a file", "give -o the name of a folder")
     try:
-        return _import(source, output, format, options, pairs, train_share, seed, progress)
-    except (DataError, OptionError):
-        leave_nothing(output)
+        with claim(output / REPORT, wait_s=0):
+            prepare_output(output, hashlib.sha256(json.dumps(request).encode()).hexdigest(), overwrite)
+            try:
+                return _import(source, output, format, options, pairs, train_share, seed, progress)
+            except (DataError, OptionError):
+                leave_nothing(output)
+                raise
+    except PspnetEdgeError:
+        with suppress(OSError):  # it is empty where nothing came of it
+            output.rmdir()
         raise
 
 

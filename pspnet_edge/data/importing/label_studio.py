@@ -88,8 +88,9 @@ def _labels(value: Mapping[str, Any]) -> list[str]:
 
 
 def _draw_label_studio(source: Source, regions: list[tuple[dict[str, Any], list[str]]], image: Path, what: str) -> Ids:
-    sizes = {(region.get("original_height"), region.get("original_width")) for region, _ in regions}
-    height, width = next(iter(sizes)) if len(sizes) == 1 and None not in next(iter(sizes)) else size_of_image(image)
+    sizes = [(region.get("original_height"), region.get("original_width")) for region, _ in regions]
+    equal = sizes and all(size == sizes[0] for size in sizes) and None not in sizes[0]
+    height, width = sizes[0] if equal else size_of_image(image)
     mask = empty_mask(height, width, what)
     for number, (region, labels) in enumerate(regions):
         value = id_of(source.names, labels[0]) if labels else None

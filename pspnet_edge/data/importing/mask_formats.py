@@ -16,7 +16,7 @@ from ..class_list import is_ignore
 from ..files import FileSet, files_below, is_litter
 from ..layout import IMAGE_SUFFIXES, Layout, layout_of
 from ..mask_file import Colour, ids_by_colour, read_raw_mask
-from ..reading import read_text
+from ..reading import is_whole_number, read_text
 from ..voc import voc
 from .colour_list import COLOUR_LISTS, read_colour_list, read_labelmap, read_names
 from .source import (
@@ -105,7 +105,7 @@ def read_roboflow(root: Path, options: ReadOptions) -> Source:
         for line in read_text(listing).splitlines()[1:]:
             number, _, name = line.partition(",")
             if name.strip():
-                if not number.strip().isdigit():
+                if not is_whole_number(number.strip()):
                     raise DataError(f"the line {line!r} of {listing} is not `pixel value, class`", "export it again")
                 own[int(number)] = name.strip()
         # What no polygon covers has id 0, in older exports under this name.
@@ -204,7 +204,7 @@ def read_ade20k(root: Path, options: ReadOptions) -> Source:
         names = dict(enumerate(options.classes.names, 1))
     elif listing.is_file():
         rows = [line.split("\t") for line in read_text(listing).splitlines()[1:] if line.strip()]
-        names = {int(row[0]): row[-1].split(",")[0].strip() for row in rows if row[0].strip().isdigit()}
+        names = {int(row[0]): row[-1].split(",")[0].strip() for row in rows if is_whole_number(row[0].strip())}
     else:
         raise DataError(f"{root} has no objectInfo150.txt", "restore it, or give --classes FILE with the 150 names")
     # Two of the 150 share their first synonym.

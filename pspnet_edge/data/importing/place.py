@@ -6,7 +6,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from ...artifact import write_json
@@ -27,8 +27,6 @@ def prepare_output(output: Path, request: str, overwrite: bool) -> None:
     Raises:
         OutputError: it holds something else.
     """
-    if output.exists() and not output.is_dir():
-        raise OutputError(f"{output} is a file", "give -o the name of a folder")
     there = [entry.name for entry in output.iterdir() if not is_litter(entry.name)] if output.is_dir() else []
     state = output / STATE
     try:
@@ -117,8 +115,6 @@ def _only_folder(root: Path) -> Path | None:
 
 
 def leave_nothing(output: Path) -> None:
-    """Remove what an import that came to nothing has made."""
+    """Remove what an import that came to nothing has made; its folder is the caller's."""
     if not (output / "images").is_dir():
         (output / STATE).unlink(missing_ok=True)
-        with suppress(OSError):
-            output.rmdir()

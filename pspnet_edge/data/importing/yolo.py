@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ...errors import DataError
 from ..files import files_below
-from ..reading import read_text
+from ..reading import is_whole_number, read_text
 from .colour_list import read_names
 from .entries import attempt
 from .shapes import as_points, fill_inclusive
@@ -78,7 +78,7 @@ def _draw_yolo(source: Source, names: list[str], image: Path, path: Path) -> Ids
         cells, what = line.split(), f"line {number} of {path}"
         if not cells:
             continue
-        if len(cells) < 7 or len(cells) % 2 == 0 or not cells[0].isdigit():
+        if len(cells) < 7 or len(cells) % 2 == 0 or not is_whole_number(cells[0]):
             boxes = "it is a box, and a box is not an area" if len(cells) == 5 else "it is not `class x y x y …`"
             source.drop(what, boxes)
         elif int(cells[0]) >= len(names) or (value := id_of(source.names, names[int(cells[0])])) is None:

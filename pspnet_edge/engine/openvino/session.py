@@ -41,7 +41,8 @@ class OpenVinoSession:
             core = openvino.Core()
             model = core.read_model(content)
             compiled = core.compile_model(model, "CPU", options)
-        except (RuntimeError, OSError) as error:
+        # Its binding cannot decode a message that quotes bytes of a damaged engine: UnicodeDecodeError.
+        except (RuntimeError, OSError, ValueError) as error:
             reason = str(error).strip().split("\n")[-1]
             raise EngineError(f"OpenVINO cannot load {name} ({reason})", "rebuild it", REBUILD) from error
         self._request = compiled.create_infer_request()

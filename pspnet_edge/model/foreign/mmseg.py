@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from ...errors import ModelError
 from ..imagenet import MEAN, STD
 from . import mobilenet
 from .layout import Layout, Preprocessing
-from .settings import Settings
+from .settings import Settings, numbers, whole_numbers
 from .weights import ForeignWeights
 
 MARKER = "decode_head.psp_modules."
@@ -48,7 +48,7 @@ def layout(weights: ForeignWeights, meta: Mapping[str, Any], settings: Settings)
     """
     settings = settings or _from_name(weights.path.name)
     _ensure_known(weights, settings)
-    backbone, head = settings.get("model", "backbone") or {}, _first(settings.get("model", "decode_head"))
+    backbone, head = settings.table("model", "backbone"), _first(settings.get("model", "decode_head"))
     text = settings.text
     assumed: list[str] = []
 
@@ -59,7 +59,9 @@ def layout(weights: ForeignWeights, meta: Mapping[str, Any], settings: Settings)
 
     align_corners = known(head.get("align_corners", _flag("align_corners", text)), False, "align_corners=False")
     threshold = head.get("threshold")
-    bins = _ints(head.get("pool_scales")) or _ints(_numbers(r"pool_scales=\(([\d,\s]+)\)", text))
+    bins = whole_numbers(head.get("pool_scales"), "pool_scales") or whole_numbers(
+        _numbers(r"pool_scales=\(([\d,\s]+)\)", text), "pool_scales"
+    )
     dataset = meta.get("dataset_meta")
     classes = dataset.get("classes") if isinstance(dataset, Mapping) else meta.get("CLASSES")
     fixed: dict[str, Any] = {"align_corners": bool(align_corners)}
@@ -67,13 +69,13 @@ def layout(weights: ForeignWeights, meta: Mapping[str, Any], settings: Settings)
         "bins": bins,
         "class_names": tuple(map(str, classes)) if isinstance(classes, (list, tuple)) and classes else None,
         "preprocessing": _preprocessing(settings),
-        "threshold": float(threshold) if isinstance(threshold, (int, float)) else _USUAL_THRESHOLD,
+        "threshold": threshold if isinstance(threshold, float) and 0 < threshold < 1 else _USUAL_THRESHOLD,
         "settings": settings.source,
         "left_out": _LEFT_OUT,
         "norm_eps": _norm_eps(backbone, head),
     }
     if "backbone.conv1.conv.weight" in weights and "backbone.layer7.0.conv.0.conv.weight" in weights:
-        strides, dilations = _ints(backbone.get("strides")), _ints(backbone.get("dilations"))
+        strides, dilations = _strides(backbone)
         if strides is None:
             assumed.append("output stride 8")
         graph = mobilenet.of_mmseg(
@@ -86,7 +88,7 @@ def layout(weights: ForeignWeights, meta: Mapping[str, Any], settings: Settings)
     contract = known(
         backbone.get("contract_dilation", _flag("contract_dilation", text)), not settings, "contract_dilation=True"
     )
-    strides, dilations = _ints(backbone.get("strides")), _ints(backbone.get("dilations"))
+    strides, dilations = _strides(backbone)
     if backbone:  # the class's own defaults where the configuration states none
         strides, dilations = strides or (1, 2, 2, 2), dilations or (1, 1, 1, 1)
     else:
@@ -132,6 +134,14 @@ def _ensure_known(weights: ForeignWeights, settings: Settings) -> None:
         )
 
 
+def _strides(backbone: Mapping[str, Any]) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
+    """Strides and dilations of its stages."""
+    return (
+        whole_numbers(backbone.get("strides"), "strides"),
+        whole_numbers(backbone.get("dilations"), "dilations"),
+    )
+
+
 def _first(value: Any) -> Mapping[str, Any]:
     value = value[0] if isinstance(value, list) and value else value
     return value if isinstance(value, Mapping) else {}
@@ -139,7 +149,7 @@ def _first(value: Any) -> Mapping[str, Any]:
 
 def _aux_index(settings: Settings) -> int:
     index = _first(settings.get("model", "auxiliary_head")).get("in_index")
-    return index if isinstance(index, int) else 2
+    return index if isinstance(index, int) and 0 <= index < 8 else 2
 
 
 def _norm_eps(backbone: Mapping[str, Any], head: Mapping[str, Any]) -> tuple[float, float]:
@@ -147,19 +157,21 @@ def _norm_eps(backbone: Mapping[str, Any], head: Mapping[str, Any]) -> tuple[flo
     for part in (backbone, head):
         norm = part.get("norm_cfg")
         eps = norm.get("eps") if isinstance(norm, Mapping) else None
-        values.append(float(eps) if isinstance(eps, (int, float)) else 1e-5)
+        values.append((numbers([eps], "eps") or (1e-5,))[0])
     return values[0], values[1]
 
 
 def _preprocessing(settings: Settings) -> Preprocessing:
-    found = settings.get("model", "data_preprocessor") or settings.get("data_preprocessor")
-    found = found or settings.get("img_norm_cfg") or _normalize(settings.values)
+    found: Mapping[str, Any] | None = settings.table("model", "data_preprocessor")
+    found = (
+        found or settings.table("data_preprocessor") or settings.table("img_norm_cfg") or _normalize(settings.values)
+    )
     text = settings.text
     if not found:
         found = {field: _numbers(rf"\b{field}=\[([\d.,\s]+)\]", text) or None for field in ("mean", "std")}
         for flag in ("to_rgb", "bgr_to_rgb"):
             found[flag] = _flag(flag, text)
-    mean, std = (_floats(found.get(field)) for field in ("mean", "std"))
+    mean, std = (numbers(found.get(field), field) for field in ("mean", "std"))
     to_rgb = found.get("bgr_to_rgb", found.get("to_rgb"))
     if not settings or settings.source == "the name of the file":
         return Preprocessing(MEAN, STD, "rgb", "ImageNet's, as its released models have it")
@@ -190,15 +202,3 @@ def _flag(name: str, text: str) -> bool | None:
 def _numbers(pattern: str, text: str) -> tuple[float, ...]:
     found = re.search(pattern, text)
     return tuple(float(value) for value in re.findall(r"[\d.]+", found[1])) if found else ()
-
-
-def _ints(values: Any) -> tuple[int, ...] | None:
-    if not isinstance(values, Sequence) or isinstance(values, str) or not values:
-        return None
-    return tuple(int(value) for value in values) if all(isinstance(v, (int, float)) for v in values) else None
-
-
-def _floats(values: Any) -> tuple[float, ...] | None:
-    if not isinstance(values, Sequence) or isinstance(values, str) or not values:
-        return None
-    return tuple(float(value) for value in values) if all(isinstance(v, (int, float)) for v in values) else None

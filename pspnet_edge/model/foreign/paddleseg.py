@@ -7,7 +7,7 @@ from typing import Any
 
 from ...errors import ModelError
 from .layout import Layout, Preprocessing
-from .settings import Settings
+from .settings import Settings, numbers, whole_number, whole_numbers
 from .weights import ForeignWeights
 
 MARKER = "head.psp_module.stages."
@@ -55,19 +55,20 @@ def layout(weights: ForeignWeights, meta: Mapping[str, Any], settings: Settings)
             "imported; export the others to ONNX there and use `pspnet-edge adapt`"
         )
     assumed = []
-    stride, align_corners = settings.get("model", "backbone", "output_stride"), settings.get("model", "align_corners")
+    stride = whole_number(settings.get("model", "backbone", "output_stride"), "output_stride")
+    align_corners = settings.get("model", "align_corners")
     if not settings:
         assumed += ["output stride 8 with dilation in every block", "align_corners=False"]
-    bins = settings.get("model", "bin_sizes")
+    bins = whole_numbers(settings.get("model", "bin_sizes"), "bin_sizes")
     fixed: dict[str, Any] = {"average_shortcut": True, "align_corners": bool(align_corners)}
     if stride not in (None, 8):
-        fixed["output_stride"] = int(stride)
+        fixed["output_stride"] = stride
     return Layout(
         _NAMES,
         fixed,
         assumed=tuple(assumed),
         left_out=(("head.auxlayer.", "only training reads it"),),
-        bins=tuple(int(size) for size in bins) if isinstance(bins, (list, tuple)) else None,
+        bins=bins,
         bins_reversed=True,
         paddle_statistics=True,
         preprocessing=_preprocessing(settings),
@@ -78,12 +79,13 @@ def layout(weights: ForeignWeights, meta: Mapping[str, Any], settings: Settings)
 def _preprocessing(settings: Settings) -> Preprocessing:
     """PaddleSeg reads BGR, turns it to RGB unless told otherwise, and normalizes pixels of 0–1."""
     for part in ("val_dataset", "test_dataset", "train_dataset"):
-        for step in settings.get(part, "transforms") or []:
+        steps = settings.get(part, "transforms")
+        for step in steps if isinstance(steps, list) else []:
             if isinstance(step, Mapping) and step.get("type") == "Normalize":
-                mean, std = (step.get(field) or [0.5] * 3 for field in ("mean", "std"))
+                mean, std = (numbers(step.get(field), field) or (0.5,) * 3 for field in ("mean", "std"))
                 return Preprocessing(
-                    tuple(round(float(value) * 255, 6) for value in mean),
-                    tuple(round(float(value) * 255, 6) for value in std),
+                    tuple(round(value * 255, 6) for value in mean),
+                    tuple(round(value * 255, 6) for value in std),
                     "rgb",
                     settings.source,
                 )

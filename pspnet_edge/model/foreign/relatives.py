@@ -13,7 +13,7 @@ from ...errors import ModelError
 from . import mobilenet
 from .layout import Layout, Preprocessing
 from .planner import GraphPlan, Planner
-from .settings import Settings
+from .settings import Settings, numbers, whole_number, whole_numbers
 from .weights import ForeignWeights
 
 CSAIL_MARKER = "decoder.ppm."
@@ -90,7 +90,7 @@ def bubbliiiing(weights: ForeignWeights, meta: Mapping[str, Any], settings: Sett
         "preprocessing": Preprocessing((0.0,) * 3, (255.0,) * 3, "rgb", "pixels divided by 255, as the project does"),
         "settings": settings.source,
     }
-    stride = settings.get("downsample_factor") or 16
+    stride = whole_number(settings.get("downsample_factor"), "downsample_factor") or 16
     assumed = ("align_corners=True", f"downsample_factor={stride}")
     if "backbone.features.0.0.weight" in weights:
         plan = mobilenet.with_halved_dilation(weights, "backbone.features.", stride, aux=13)
@@ -131,14 +131,14 @@ def kazuto(weights: ForeignWeights, meta: Mapping[str, Any], settings: Settings)
         (r"aux_head\.2", "aux.conv6_1"),
     )
     mean = _mean_of_kazuto(settings, older)
-    bins = settings.get("PYRAMIDS")
+    bins = whole_numbers(settings.get("PYRAMIDS"), "PYRAMIDS")
     return Layout(
         names,
         {"align_corners": False, "stride_first": older},
         assumed=("output stride 8 with dilation in every block", "align_corners=False")
         + (("the stride in the first 1×1 convolution, as the project's first version",) if older else ()),
         left_out=(("aux.", *_AUX),),
-        bins=tuple(int(size) for size in bins) if isinstance(bins, list) else (6, 3, 2, 1),
+        bins=bins or (6, 3, 2, 1),
         preprocessing=Preprocessing(mean, (1.0, 1.0, 1.0), "bgr", settings.source or "the project's default"),
         settings=settings.source,
     )
@@ -147,8 +147,8 @@ def kazuto(weights: ForeignWeights, meta: Mapping[str, Any], settings: Settings)
 def _mean_of_kazuto(settings: Settings, older: bool) -> tuple[float, ...]:
     """In the order of the network's channels, which is BGR."""
     named = settings.get("IMAGE", "MEAN")
-    if isinstance(named, Mapping) and all(isinstance(named.get(colour), (int, float)) for colour in "BGR"):
-        return tuple(float(named[colour]) for colour in "BGR")
+    if isinstance(named, Mapping) and (mean := numbers([named.get(colour) for colour in "BGR"], "MEAN")):
+        return mean
     return (104.008, 116.669, 122.675) if older else (103.939, 116.779, 123.68)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .layout import Layout
-from .settings import Settings
+from .settings import Settings, whole_numbers
 from .weights import ForeignWeights
 
 MARKER = "ppm.features."
@@ -30,12 +30,12 @@ _CAMVID = (
 
 def layout(weights: ForeignWeights, meta: Mapping[str, Any], settings: Settings) -> Layout:
     """Every block of the last two stages dilates, by 2 and by 4, and everything is resized corner to corner."""
-    bins = settings.get("TRAIN", "bins") or settings.get("bins")
+    bins = whole_numbers(settings.get("TRAIN", "bins") or settings.get("bins"), "bins")
     return Layout(
         _NAMES,
         {"align_corners": True},
         assumed=("output stride 8 with dilation in every block", "align_corners=True"),
-        bins=tuple(int(size) for size in bins) if isinstance(bins, list) else None,
+        bins=bins,
         left_out=(("aux.", "only training reads it"),),
         orders={"camvid": _CAMVID},
         settings=settings.source,

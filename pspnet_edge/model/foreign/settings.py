@@ -18,6 +18,8 @@ from ...lazy import require
 
 _LARGEST_BYTES = 4 << 20
 _DEEPEST_BASE = 8
+_LARGEST = 1e6
+_LARGEST_COUNT = 10_000
 _SUFFIXES = (".py", ".yml", ".yaml", ".json")
 _MOST_BESIDE = 200
 
@@ -40,6 +42,44 @@ class Settings:
         for key in path:
             value = value.get(key) if isinstance(value, Mapping) else None
         return value
+
+    def table(self, *path: str) -> Mapping[str, Any]:
+        """The table at a path of keys; empty where there is none."""
+        value = self.get(*path)
+        return value if isinstance(value, Mapping) else {}
+
+
+def numbers(values: Any, what: str) -> tuple[float, ...] | None:
+    """A list of numbers as a configuration gives it; None where it is none, or where some are computed.
+
+    Raises:
+        ModelError: a number that no network has.
+    """
+    if not isinstance(values, (list, tuple)) or not values:
+        return None
+    if not all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values):
+        return None
+    if not all(abs(value) <= _LARGEST for value in values):  # false for NaN too
+        raise ModelError(f"the configuration says that {what} is {values!r:.60}: correct it")
+    return tuple(float(value) for value in values)
+
+
+def whole_numbers(values: Any, what: str) -> tuple[int, ...] | None:
+    """The same for counts and sizes, each at least 1.
+
+    Raises:
+        ModelError: a number that no network has.
+    """
+    found = numbers(values, what)
+    if found is not None and not all(1 <= value <= _LARGEST_COUNT and value == int(value) for value in found):
+        raise ModelError(f"the configuration says that {what} is {values!r:.60}: correct it")
+    return None if found is None else tuple(int(value) for value in found)
+
+
+def whole_number(value: Any, what: str) -> int | None:
+    """The same for one of them."""
+    found = whole_numbers([value], what)
+    return None if found is None else found[0]
 
 
 def find_settings(checkpoint: Path, meta: Mapping[str, Any], named: Path | None) -> Settings:

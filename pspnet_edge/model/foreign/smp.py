@@ -74,7 +74,8 @@ _COMMON = (
 def layout(weights: ForeignWeights, meta: Mapping[str, Any], settings: Settings, encoder: str | None = None) -> Layout:
     """No dilation; the decoder reads one stage, by default the third, and the later ones are in the file unused."""
     _ensure_known_decoder(weights)
-    encoder = encoder or settings.get("encoder_name")
+    named = settings.get("encoder_name")
+    encoder = encoder or (named if isinstance(named, str) else None)
     assumed = ["align_corners=True"]
     read = weights.shape("decoder.psp.blocks.0.pool.1.0.weight")[1]
     if _is_resnet(weights) and not (encoder or "").startswith(("tu-", "timm-")):
@@ -154,7 +155,7 @@ def _from_package(
             "it was trained, and use `pspnet-edge adapt`"
         )
     wanted = settings.get("encoder_depth")
-    depths = (int(wanted),) if wanted in _DEPTHS else _DEPTHS
+    depths = (wanted,) if isinstance(wanted, int) and wanted in _DEPTHS else _DEPTHS
     shapes = {key: tuple(weights.tensor_shape(key)) for key in weights if key.startswith("encoder.")}
     names = [encoder] if encoder else None
     found: list[tuple[str, nn.Module, int]] = []

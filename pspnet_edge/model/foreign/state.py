@@ -40,6 +40,7 @@ _HARMLESS = re.compile(
 # Counts that synchronized BatchNorms of CSAIL's code keep beside the statistics.
 _COUNTS = ("._tmp_running_mean", "._tmp_running_var", "._running_iter")
 _SMALL = 16
+_MOST_WEIGHTS = 1 << 29
 
 
 @dataclass(frozen=True)
@@ -115,12 +116,20 @@ def _states(content: Mapping[Any, Any], keys: tuple[str, ...]) -> dict[str, Mapp
 
 
 def _tensors(state: Mapping[Any, Any]) -> dict[str, Tensor]:
-    """Tensors and arrays as float32 or integers; Paddle also writes (name, array)."""
-    return {
+    """Tensors and arrays as float32 or integers; Paddle also writes (name, array).
+
+    Raises:
+        ModelError: they claim more weights than a network has.
+    """
+    found = {
         str(key): tensor
         for key, value in state.items()
         if not str(key).endswith(_COUNTS) and (tensor := _tensor(value)) is not None
     }
+    # A file of a kilobyte can hold a tensor of any shape, as one number with strides of 0.
+    if (weights := sum(tensor.numel() for tensor in found.values())) > _MOST_WEIGHTS:
+        raise ModelError(f"its tensors have {weights:.2g} elements, more than any PSPNet: give the trained network")
+    return {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in found.items()}
 
 
 def _tensor(value: object) -> Tensor | None:
@@ -130,7 +139,7 @@ def _tensor(value: object) -> Tensor | None:
         value = torch.from_numpy(np.array(value))
     if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_quantized:
         return None
-    return value.detach().float() if value.is_floating_point() else value.detach()
+    return value.detach()
 
 
 def _within(
