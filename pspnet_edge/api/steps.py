@@ -113,7 +113,12 @@ def build_engine(
 
 
 def export(
-    checkpoint: AnyPath, output: AnyPath | None = None, *, size_hw: Size = (384, 480), batch: int = 1
+    checkpoint: AnyPath,
+    output: AnyPath | None = None,
+    *,
+    size_hw: Size = (384, 480),
+    batch: int = 1,
+    threshold: float | None = None,
 ) -> ExportedModel:
     """Export a checkpoint as a self-contained ONNX model: uint8 BGR frames in, uint8 masks out.
 
@@ -127,10 +132,11 @@ def export(
         output: the model; None is the checkpoint's name with ``.onnx``.
         size_hw: input height and width in pixels.
         batch: frames per batch.
+        threshold: the probability above which a pixel of a binary network is the object; None is the checkpoint's own.
 
     Raises:
         ModelError: the checkpoint cannot be read.
-        OptionError: the network does not take that size.
+        OptionError: the network does not take that size, or is not binary.
         OutputError: the model cannot be written.
         MissingPackage: torch is not installed.
     """
@@ -140,7 +146,7 @@ def export(
     require("torch", "export a checkpoint")
     from ..graph.export import export_checkpoint
 
-    facts, table = export_checkpoint(source, path, size_hw=size_hw, batch=batch)
+    facts, table = export_checkpoint(source, path, size_hw=size_hw, batch=batch, threshold=threshold)
     classes = tuple(facts["label_set"]["classes"])
     return ExportedModel(path, table, facts["network"], size_hw, batch, classes, facts["gmac"])
 

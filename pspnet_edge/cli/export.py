@@ -24,6 +24,13 @@ def export(
     size: Annotated[str, typer.Option(metavar="HEIGHTxWIDTH", help="Input size in pixels.")] = "384x480",
     batch: Annotated[int, typer.Option(min=1, help="Frames per batch.")] = 1,
     min_confidence: MinConfidenceOption = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            metavar="P",
+            help="Binary networks: probability above which a pixel is the object. Default: 0.5 after `train`.",
+        ),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Make a self-contained ONNX model: uint8 BGR frames in, uint8 masks out.
@@ -42,9 +49,13 @@ def export(
     require("torch", "export a checkpoint")
     from ..graph.export import export_checkpoint
 
-    facts, learned = export_checkpoint(source, output, size_hw=size_hw, batch=batch, min_confidence=min_confidence)
+    facts, learned = export_checkpoint(
+        source, output, size_hw=size_hw, batch=batch, min_confidence=min_confidence, threshold=threshold
+    )
     calibration = learned or _table_beside(source, output)
     summary = f"{output}: {facts['network']} at {size_hw[0]}×{size_hw[1]}, {facts['gmac']} GMAC per frame"
+    if facts["threshold"] is not None:
+        summary += f"; a pixel is {facts['label_set']['classes'][1]} above a probability of {facts['threshold']:g}"
     result(
         {"model": str(output), "calibration": str(calibration) if calibration else None, **facts},
         as_json,

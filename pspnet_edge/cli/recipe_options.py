@@ -12,6 +12,7 @@ import typer
 from ..train.recipe import Panel, Recipe, RecipeOption, qat_defaults
 from .options import parse_size
 
+_SIZES = {"crop_hw": "--crop", "size_hw": "--size"}
 _PANELS = (None, *get_args(Panel))
 
 
@@ -55,7 +56,7 @@ def _parameter(one: Field[Any]) -> inspect.Parameter:
     kind: Any = hint
     metavar = option.metavar or {int: "N", float: "X", str: "NAME"}.get(hint)
     flag = f"--{_flag(one, option)}"
-    if one.name in ("crop_hw", "freeze"):
+    if one.name in (*_SIZES, "freeze"):
         kind = str
     elif get_origin(hint) is not tuple and get_args(hint):  # Literal
         metavar, kind = "|".join(get_args(hint)), str
@@ -95,8 +96,8 @@ def _shown(value: Any) -> str:
 
 
 def _from_text(name: str, value: Any) -> Any:
-    if name == "crop_hw":
-        return parse_size(value, "--crop")
+    if name in _SIZES:
+        return parse_size(value, _SIZES[name])
     if name == "freeze":
         return tuple(part for part in (entry.strip() for entry in value.split(",")) if part and part != "none")
     return value

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, OptionError
-from ..inputs import check_folder
 from ..labels import CAMVID, LabelSet
 from ..pixels import PixelFormat
 from .camvid import camvid
@@ -22,6 +21,7 @@ from .cityscapes import cityscapes
 from .files import FileSet, Image, Mask, read_image, read_mask, unreadable_folder
 from .folder import folder, stored_splits
 from .image_file import DEFAULT_PIXELS
+from .recognize import ensure_data_folder
 from .scenes import Drive
 from .voc import voc
 
@@ -154,7 +154,7 @@ def ensure_on_disk(name: str, root: Path | None) -> Path:
         raise OptionError(
             f"data set {name} needs its folder", "give --root DIR, or use --dataset scenes, which needs none"
         )
-    check_folder(root, "data set", DataError, "give --root the folder of your data set")
+    ensure_data_folder(root)
     return root
 
 

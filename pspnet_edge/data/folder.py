@@ -120,6 +120,6 @@ def _no_images(root: Path) -> str:
         return f"{root} is {other.title}: convert it with `{other.command(root)}`"
     there = sorted(entry.name for entry in root.iterdir())[:8]
     return (
-        f"{root} has no folder images (it has {', '.join(there) or 'nothing'}): give --root the folder that holds "
+        f"{root} has no folder images (it has {', '.join(there) or 'nothing'}): give the folder that holds "
         f"images/ and masks/"
     )

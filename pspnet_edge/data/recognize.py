@@ -17,6 +17,8 @@ from .layout import IMAGE_FOLDERS, IMAGE_SUFFIXES, MASK_FOLDERS, layout_of
 _LOOKED_AT = 2000
 """Most entries that are looked at to recognize a folder."""
 _HEAD_BYTES = 1 << 16
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
+"""Of the archives that ``data import`` unpacks."""
 _BRUSH_PNG = re.compile(r"task-\d+-annotation-\d+.*\.png")
 
 
@@ -38,7 +40,7 @@ def recognized(root: Path) -> str:
     Raises:
         DataError: it is not a folder, or none of these; an export of a labelling tool is named with its command.
     """
-    check_folder(root, "data set", DataError, "give --root the folder of your data set")
+    ensure_data_folder(root)
     try:
         if (root / "classes.txt").exists() or (root / "classes.json").exists():
             return "folder"
@@ -64,6 +66,45 @@ def recognized(root: Path) -> str:
         f"{root} is not a data set that is known (it has {there or 'nothing'})",
         "put images into images/, masks of the same names into masks/ and one class per line into classes.txt",
     )
+
+
+def ensure_data_folder(root: Path) -> None:
+    """Raise unless ``root`` is a folder with something in it; the error says what it is and what to do with it.
+
+    Raises:
+        DataError: it is missing, a file, an archive, empty, or cannot be read.
+    """
+    shown = shlex.quote(str(root))
+    if root.is_file():
+        if root.name.lower().endswith(ARCHIVE_SUFFIXES):
+            raise DataError(
+                f"{root} is an archive",
+                "unpack it, or import it if a labelling tool made it",
+                f"pspnet-edge data import {shown} -o my_data",
+            )
+        if root.suffix.lower() == ".json":
+            raise DataError(
+                f"{root} is a JSON file, not a folder", "import it", f"pspnet-edge data import {shown} -o my_data"
+            )
+        raise DataError(f"{root} is a file, not a folder", "give the folder of the data set")
+    check_folder(root, "data set", DataError, f"check its name ({_what_is_beside(root)})")
+    try:
+        empty = all(is_litter(entry.name) for entry in root.iterdir())
+    except OSError as error:
+        raise DataError(f"the folder {root} cannot be read ({error.strerror})", "change its permissions") from error
+    if empty:
+        raise DataError(f"the folder {root} is empty", "give the folder that holds images/ and masks/")
+
+
+def _what_is_beside(missing: Path) -> str:
+    """What the nearest folder above a path that does not exist holds."""
+    above = next((parent for parent in missing.absolute().parents if parent.is_dir()), Path("/"))
+    try:
+        names = sorted(f"{entry.name}/" for entry in above.iterdir() if entry.is_dir() and not is_litter(entry.name))
+    except OSError:
+        names = []
+    listed = ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
+    return f"{above} has {listed or 'no folders'}"
 
 
 def dataset_or_scenes(name: str | None, root: Path | None) -> str:
@@ -212,33 +253,44 @@ def _is_yolo(root: Path) -> bool:
     return bool(files) and all(path.suffix.lower() in (".txt", ".cache") for path in files)
 
 
+def json_format(path: Path) -> str | None:
+    """The format of one JSON file of annotations: ``coco``, ``labelme`` or ``label-studio``; None for others."""
+    return next((name for name, test in _JSON_FORMATS.items() if test(path, json_head(path))), None)
+
+
+def _is_coco_file(path: Path, head: str) -> bool:
+    whole = '"annotations"' in head and '"images"' in head
+    objects = '"segmentation"' in head and '"category_id"' in head
+    return whole or objects or path.name.startswith(("instances_", "_annotations.coco"))
+
+
+def _is_labelme_file(path: Path, head: str) -> bool:
+    return '"shapes"' in head and ('"imagePath"' in head or '"points"' in head)
+
+
+def _is_label_studio_file(path: Path, head: str) -> bool:
+    marks = ("brushlabels", "polygonlabels", '"annotations"', "rectanglelabels", "labelstudio")
+    head = head.replace(" ", "").lower().lstrip()
+    if not head.startswith("["):
+        return False
+    full = '"result"' in head and any(mark in head for mark in marks)
+    return full or any(f'"{mark}"' in head for mark in ("brushlabels", "polygonlabels"))
+
+
+_JSON_FORMATS = {"label-studio": _is_label_studio_file, "coco": _is_coco_file, "labelme": _is_labelme_file}
+
+
 def _is_coco(root: Path) -> bool:
-    for path in entries_below(root, 2):
-        if path.suffix.lower() == ".json":
-            head = json_head(path)
-            if ('"annotations"' in head and '"images"' in head) or (
-                '"segmentation"' in head and '"category_id"' in head
-            ):
-                return True
-            if path.name.startswith(("instances_", "_annotations.coco")):
-                return True
-    return False
+    files = (path for path in entries_below(root, 2) if path.suffix.lower() == ".json")
+    return any(_is_coco_file(path, json_head(path)) for path in files)
 
 
 def _is_labelme(root: Path) -> bool:
-    heads = (json_head(path) for path in _some_json(root))
-    return any('"shapes"' in head and ('"imagePath"' in head or '"points"' in head) for head in heads)
+    return any(_is_labelme_file(path, json_head(path)) for path in _some_json(root))
 
 
 def _is_label_studio(root: Path) -> bool:
-    marks = ("brushlabels", "polygonlabels", '"annotations"', "rectanglelabels", "labelstudio")
-    for path in _some_json(root):
-        head = json_head(path).replace(" ", "").lower()
-        if head.startswith("[") and '"result"' in head and any(mark in head for mark in marks):
-            return True
-        if head.startswith("[") and any(f'"{mark}"' in head for mark in ("brushlabels", "polygonlabels")):
-            return True
-    return False
+    return any(_is_label_studio_file(path, json_head(path)) for path in _some_json(root))
 
 
 def _some_json(root: Path) -> list[Path]:

@@ -11,9 +11,9 @@ from typing import Any
 
 from ..artifact import write_bytes
 from ..errors import DataError, OptionError, OutputError
-from ..inputs import check_folder
 from .folder import list_of, opened_layout
 from .layout import Layout
+from .recognize import ensure_data_folder
 
 GROUPINGS = ("auto", "name", "folder", "none")
 _BLOCKS = 20
@@ -72,7 +72,7 @@ def split_folder(
             "choose shares above 0 with a sum below 1",
             parameter="val",
         )
-    check_folder(root, "data set", DataError, "give the folder that holds images and masks")
+    ensure_data_folder(root)
     layout = opened_layout(root)
     _ensure_free(root, layout, overwrite)
     entries = {key: _entry(layout, key) for key in layout.images}

@@ -71,7 +71,7 @@ def unpack(archive: Path, folder: str, root: Path, progress: Progress = silent) 
                     advance(done, "")
         (scratch / folder).replace(root / folder)
     except _DAMAGED as error:
-        raise DataError(f"{archive} is damaged ({error})", "remove it and fetch it again") from error
+        raise DataError(f"{archive} is damaged ({_first_line(error)})", "remove it and fetch it again") from error
     except OSError as error:
         raise OutputError(
             f"{folder} cannot be unpacked into {root} ({error.strerror or error})",
@@ -111,7 +111,7 @@ def unpack_all(archive: Path, target: Path, progress: Progress = silent) -> int:
                     _write(archive, member, target / place)
                     advance(done, "")
     except _DAMAGED as error:
-        raise DataError(f"{archive} is damaged ({error})", "export it again") from error
+        raise DataError(f"{archive} is damaged ({_first_line(error)})", "export it again") from error
     except OSError as error:
         raise OutputError(
             f"{archive} cannot be unpacked into {target} ({error.strerror or error})", "free space there"
@@ -198,3 +198,8 @@ def _write(archive: Path, member: _Member, place: Path) -> None:
     # A new file with plain permissions: those of the archive, owner and set-user-id included, are not taken.
     with source, place.open("xb") as target:
         shutil.copyfileobj(source, target)
+
+
+def _first_line(error: Exception) -> str:
+    """What an error says, without what it lists below."""
+    return str(error).split("\n")[0].rstrip(": ")

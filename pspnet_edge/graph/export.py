@@ -48,6 +48,8 @@ class ExportFacts(TypedDict):
     std: list[float]
     align_corners: bool
     min_confidence: float | None
+    threshold: float | None
+    """Of a binary network."""
     imported: object
     """Where an imported network came from."""
     gmac: float
@@ -113,6 +115,7 @@ def export_checkpoint(
     size_hw: tuple[int, int] = DEFAULT_SIZE_HW,
     batch: int = 1,
     min_confidence: float | None = None,
+    threshold: float | None = None,
 ) -> tuple[ExportFacts, Path | None]:
     """Write a checkpoint's model, its sidecar, and after quantization-aware training its calibration table.
 
@@ -122,17 +125,29 @@ def export_checkpoint(
         size_hw: height and width of the frames in pixels.
         batch: frames per batch.
         min_confidence: the winning probability below which a pixel is 255, unknown; None keeps every winner.
+        threshold: the probability above which a pixel of a binary network is the object; None for the checkpoint's
+            own, 0.5 after training.
 
     Returns:
         The sidecar's facts, and where the table is, beside the model; None where there is none.
 
     Raises:
         ModelError: a checkpoint that cannot be read.
-        OptionError: the size is too small for the network, or the confidence is not a probability.
+        OptionError: the size is too small for the network, the confidence is not a probability, or a threshold for a
+            network that is not binary.
     """
     if min_confidence is not None:
         ensure_probability(min_confidence)
     source = load_checkpoint(checkpoint)
+    if threshold is not None:
+        source.model.set_threshold(threshold)
+    binary = source.model.shape.binary
+    if min_confidence is not None and binary and abs(source.model.threshold - 0.5) > 1e-4:
+        raise OptionError(
+            f"a confidence limit does not go with a threshold of {source.model.threshold:g}",
+            "give one of the two, or a threshold of 0.5",
+            parameter="min_confidence",
+        )
     model = model_from_network(source.model, source.label_set, source.facts, size_hw=size_hw, batch=batch)
     table = learned_table(model, source.model)
     beside = output.with_suffix(".calib.json") if table else None
@@ -153,6 +168,7 @@ def export_checkpoint(
         "std": list(source.model.std),
         "align_corners": source.model.align_corners,
         "min_confidence": min_confidence,
+        "threshold": round(source.model.threshold, 6) if binary else None,
         "imported": source.facts.get("imported"),
         "gmac": round(sum(convolution_macs(model.proto).values()) / batch / 1e9, 4),
     }

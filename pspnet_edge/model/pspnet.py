@@ -78,6 +78,8 @@ class Preset:
     """Of the frames: 3, 1 (grey, thermal) or 4 (a fourth beside the colours)."""
     pyramid_relu: bool = True
     """Whether the branches of the pyramid end with a ReLU."""
+    binary: bool = False
+    """Whether there is one logit for two classes: the first of the two is a constant, the threshold."""
     nodes: tuple[Mapping[str, Any], ...] = ()
     features: tuple[int, ...] = ()
     """The backbone ``graph``, see ``node_graph``: its nodes, and those that are its features."""
@@ -173,6 +175,8 @@ class PSPNet(nn.Module):
                 nn.Dropout2d(0.1),
                 nn.Conv2d(shape.aux_width, classes, 1),
             )
+        if shape.binary:
+            self._hold_first_logit()
         self.quantiser: Quantiser | None = None
         """Where there is one, the network computes as its INT8 graph does."""
 
@@ -245,6 +249,44 @@ class PSPNet(nn.Module):
             return list(self.backbone.input_convolutions())
         return [next(module for module in self.modules() if isinstance(module, nn.Conv2d))]
 
+    @property
+    def threshold(self) -> float:
+        """The probability above which a pixel is the object, in a binary network."""
+        assert self.classifier.bias is not None
+        return float(torch.sigmoid(self.classifier.bias[0].detach()))
+
+    def set_threshold(self, probability: float) -> None:
+        """Make a pixel of a binary network the object where its probability exceeds this.
+
+        Raises:
+            OptionError: not between 0 and 1, or the network is not binary.
+        """
+        if not 0 < probability < 1:
+            raise OptionError(
+                f"a threshold of {probability:g} is not a probability", "give a number between 0 and 1",
+                parameter="threshold",
+            )  # fmt: skip
+        if not self.shape.binary:
+            raise OptionError(
+                f"a threshold is for a binary network, and this one has {self.classes} logits",
+                "leave it out, or train with --binary",
+                parameter="threshold",
+            )
+        assert self.classifier.bias is not None
+        with torch.no_grad():
+            self.classifier.bias[0] = math.log(probability / (1 - probability))
+
+    def _hold_first_logit(self) -> None:
+        """Make the first of two logits 0 for good. Their cross-entropy is then the binary one of a sigmoid."""
+        if self.classes != 2:
+            raise OptionError(f"a binary network has 2 classes, not {self.classes}: list background and the object")
+        last = self.aux_head[-1] if self.aux_head is not None else None
+        for head in (self.classifier, last):
+            for value in head.parameters() if isinstance(head, nn.Conv2d) else ():
+                with torch.no_grad():
+                    value[0] = 0
+                value.register_hook(_without_first)  # type: ignore[no-untyped-call]
+
     def never_quantised(self) -> Iterator[nn.Parameter]:
         """The weights of the convolutions that stay in higher precision: those of the classifier and the aux head."""
         for head in (self.classifier, self.aux_head):
@@ -284,6 +326,13 @@ class PSPNet(nn.Module):
             (x,) = self.neck(x)
         logits: Tensor = self.classifier(self.dropout(x))
         return logits
+
+
+def _without_first(gradient: Tensor) -> Tensor:
+    """A gradient that leaves the first output as it is."""
+    kept = torch.ones_like(gradient)
+    kept[0] = 0
+    return gradient * kept
 
 
 def _shape(preset: str, changes: Mapping[str, Any]) -> Preset:

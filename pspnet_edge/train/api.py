@@ -12,7 +12,7 @@ from .. import __version__, bundled
 from ..artifact import write_json
 from ..data.check import quick_check
 from ..data.datasets import Dataset, open_dataset
-from ..errors import OptionError
+from ..errors import DataError, OptionError
 from ..labels import CAMVID, LabelSet
 from ..model.checkpoint import load_checkpoint
 from ..pixels import PixelFormat
@@ -117,6 +117,8 @@ def train(
             listener.note(line)
         if world.first and data.name != "scenes":
             for finding in quick_check(data.training_set, data.validation_set):
+                if recipe.binary and finding.kind in ("ignore-is-class", "class-never-occurs"):
+                    raise DataError(finding.problem)
                 listener.warn(finding.problem)
         if world.first and not resume:
             facts = {

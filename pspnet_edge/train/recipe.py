@@ -66,6 +66,12 @@ class Recipe:
     channels: int = _option(
         3, "Channels of the frames: 1 (grey, thermal), 3 (BGR), or 4 (BGR and a fourth).", "Data", metavar="1|3|4"
     )
+    binary: bool = _option(
+        False,
+        "One logit with a sigmoid, for two classes: background and an object; `export --threshold` sets when a pixel "
+        "is the object.",
+        "Data",
+    )
     crop_hw: tuple[int, int] = _option((288, 384), "Size of the training crops.", "Data", "crop", "HEIGHTxWIDTH")
     size_hw: tuple[int, int] = _option(
         (384, 480), "Frame size at validation; export the network at this size.", "Data", "size", "HEIGHTxWIDTH"

@@ -69,7 +69,7 @@ def starting_network(
         return _from_checkpoint(recipe, label_set, init)
     if recipe.qat:
         raise OptionError("--qat refines a trained network", "give --init CHECKPOINT or a bundled name")
-    model = PSPNet(recipe.model, len(label_set), {"in_channels": recipe.channels} if recipe.channels != 3 else None)
+    model = PSPNet(recipe.model, len(label_set), _changes(recipe))
     if str(backbone_weights) == IMAGENET:
         model.backbone.load_imagenet()
         return Start(model, ("starting from ImageNet weights in the backbone",))
@@ -84,9 +84,14 @@ def _from_checkpoint(recipe: Recipe, label_set: LabelSet, init: Path) -> Start:
     source = loaded.model
     if source.preset != recipe.model:
         raise OptionError(f"{init} holds a {source.preset}, not a {recipe.model}", f"give --model {source.preset}")
-    model = PSPNet(recipe.model, len(label_set), source.architecture | {"in_channels": recipe.channels})
+    binary = recipe.binary or (source.shape.binary and len(label_set) == 2)
+    model = PSPNet(
+        recipe.model, len(label_set), source.architecture | {"in_channels": recipe.channels, "binary": binary}
+    )
     if recipe.qat:
         model.quantiser = source.quantiser
+    if binary and not source.shape.binary and source.classes == 2:
+        _as_one_logit(source)
     own = model.state_dict()
     for stem in source.input_convolutions():
         stem.weight = torch.nn.Parameter(for_channels(stem.weight.detach(), recipe.channels))
@@ -106,6 +111,22 @@ def _from_checkpoint(recipe: Recipe, label_set: LabelSet, init: Path) -> Start:
         )
     trained_on = _trained_on(loaded)
     return Start(model, (note, *_terms(trained_on)), trained_on)
+
+
+def _changes(recipe: Recipe) -> dict[str, object]:
+    """What the network of a recipe has that its preset has not."""
+    changes: dict[str, object] = {"in_channels": recipe.channels} if recipe.channels != 3 else {}
+    return changes | ({"binary": True} if recipe.binary else {})
+
+
+def _as_one_logit(network: PSPNet) -> None:
+    """Replace two logits by 0 and their difference, which gives the same masks."""
+    last = network.aux_head[-1] if network.aux_head is not None else None
+    with torch.no_grad():
+        for head in (network.classifier, last):
+            for value in head.parameters() if isinstance(head, torch.nn.Conv2d) else ():
+                value[1] -= value[0]
+                value[0] = 0
 
 
 def _trained_on(loaded: Checkpoint) -> tuple[str, ...]:

@@ -180,6 +180,11 @@ def _check(
     recipe.check()
     if len(training_set.label_set) == 1:
         raise DataError(one_class_problem(training_set.label_set.classes[0]))
+    if recipe.binary and len(training_set.label_set) != 2:
+        raise OptionError(
+            f"a binary network has 2 classes, background and an object, and the data has {len(training_set.label_set)}",
+            "merge classes with `pspnet-edge data import --map`, or leave --binary out",
+        )
     if len(training_set) < recipe.batch:
         raise OptionError(
             f"{len(training_set)} training images are fewer than one batch of {recipe.batch}", "lower --batch"

@@ -10,6 +10,7 @@ import typer
 from typer.testing import CliRunner
 
 from pspnet_edge.cli import data
+from pspnet_edge.errors import DataError
 
 from .conftest import Server, write_image
 
@@ -66,3 +67,26 @@ def test_fetch_tells_the_hash_and_the_next_step(app: typer.Typer, server: Server
 
 def test_a_missing_root_is_wrong_usage(app: typer.Typer) -> None:
     assert CliRunner().invoke(app, ["data", "check", "voc"]).exit_code == 2
+
+
+@pytest.mark.parametrize("command", ["check", "split", "import"])
+def test_a_path_that_is_no_data_set_is_named_as_what_it_is(command: str, app: typer.Typer, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / ".DS_Store").write_bytes(b"x")
+    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "set.zip").write_bytes(b"no archive")
+    (tmp_path / "notes.json").write_text("{}")
+
+    def problem(name: str) -> str:
+        output = ["-o", str(tmp_path / "out")] if command == "import" else []
+        error = CliRunner().invoke(app, ["data", command, str(tmp_path / name), *output]).exception
+        assert isinstance(error, DataError)
+        assert not (tmp_path / "out").exists()
+        assert "\n" not in str(error)
+        return str(error)
+
+    assert f"there is no data set {tmp_path}/typo: check its name ({tmp_path} has empty/)" in problem("typo")
+    assert "is empty" in problem("empty")
+    assert ("is a file, not a folder" if command != "import" else "neither a folder nor") in problem("notes.txt")
+    assert ("is an archive" if command != "import" else "is damaged") in problem("set.zip")
+    assert ("is a JSON file" if command != "import" else "not an annotation file") in problem("notes.json")

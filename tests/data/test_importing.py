@@ -284,6 +284,9 @@ def test_the_command_reports_as_json_and_says_the_next_step(tmp_path: Path) -> N
 
 def test_a_format_that_is_not_known_or_not_there_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "export").mkdir()
+    with pytest.raises(DataError, match="is empty"):
+        import_dataset(tmp_path / "export", tmp_path / "own")
+    (tmp_path / "export" / "notes.txt").write_text("x")
     with pytest.raises(DataError, match="not recognized"):
         import_dataset(tmp_path / "export", tmp_path / "own")
     with pytest.raises(OptionError, match="unknown format"):

@@ -9,6 +9,7 @@ import numpy as np
 from ...errors import DataError
 from ..datasets import Dataset
 from ..files import FileSet
+from ..subset import Subset
 from .findings import Finding, SplitCount
 from .pair_facts import PairFacts, solid_ignore_of
 from .rules import never_occurring
@@ -54,11 +55,15 @@ def quick_check(training_set: Dataset, validation_set: Dataset | None = None) ->
 
 
 def _mask_path(dataset: Dataset, index: int) -> Path:
+    while isinstance(dataset, Subset):
+        index, dataset = dataset.indices[index], dataset.dataset
     return dataset.pairs[index][1] if isinstance(dataset, FileSet) else Path(dataset.name(index))
 
 
 def _root_of(dataset: Dataset) -> Path:
     """The folder of a data set, from its first image: the one above ``images``."""
+    while isinstance(dataset, Subset):
+        dataset = dataset.dataset
     if not isinstance(dataset, FileSet):
         return Path(dataset.label_set.name)
     image = dataset.pairs[0][0]

@@ -22,6 +22,7 @@ from ..exif import SWAPS_SIDES, orientation_of, turned
 from ..image_file import decode, read_encoded
 from ..png import indexed_png
 from ..progress import Progress, silent
+from ..recognize import ensure_data_folder
 from ..split import assign, group_names
 from .class_map import ClassMap, class_map, parse_map
 from .coco import read_coco
@@ -136,11 +137,10 @@ def import_dataset(
         )
     if ignore_id is not None and not 0 <= ignore_id < 1 << 16:
         raise OptionError(f"id {ignore_id} to ignore", "choose one from 0 to 65535", parameter="ignore_id")
-    fix = "give the folder or archive that the labelling tool exported"
-    try:
-        check_folder(source, "label export", DataError, fix)
-    except DataError:
-        check_file(source, "label export", DataError, fix)
+    if source.is_file():
+        check_file(source, "label export", DataError, "give the folder or archive that the labelling tool exported")
+    else:
+        ensure_data_folder(source)
     if images is not None:
         check_folder(images, "image folder", DataError, "give --images the folder of the images")
     find_target(output / REPORT)
@@ -178,7 +178,7 @@ def _import(
 ) -> Imported:
     with unpacked_source(source, output, progress) as unpacked:
         try:
-            root, format = recognize_format(unpacked, format, FORMATS)
+            root, format = recognize_format(unpacked, format, FORMATS, options.document)
             opened = READERS[format](root, options)
             opened.drop_unlabelled()
             if not opened.items:

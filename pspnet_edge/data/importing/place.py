@@ -13,12 +13,11 @@ from ...artifact import write_json
 from ...errors import DataError, OutputError
 from ..files import is_litter
 from ..progress import Progress
-from ..recognize import ensure_names_images, foreign_layout, recognized
+from ..recognize import ARCHIVE_SUFFIXES, ensure_names_images, foreign_layout, json_format, recognized
 from ..unpack import unpack_all
 
 REPORT = "import.json"
 STATE = ".import.partial.json"
-_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 
 
 def prepare_output(output: Path, request: str, overwrite: bool) -> None:
@@ -61,15 +60,24 @@ def unpacked_source(source: Path, output: Path, progress: Progress) -> Iterator[
     if source.suffix.lower() == ".json":
         yield source.parent
         return
-    if not source.name.lower().endswith(_ARCHIVES):
-        raise DataError(f"{source} is neither a folder nor a .zip or .tar archive", "give what the tool exported")
+    if not source.name.lower().endswith(ARCHIVE_SUFFIXES):
+        raise DataError(
+            f"{source} is neither a folder nor a .zip, .tar or .json file", "unpack it, or give what the tool exported"
+        )
     with tempfile.TemporaryDirectory(prefix=".unpacked.", dir=output) as scratch:
         unpack_all(source, Path(scratch), progress)
         yield Path(scratch)
 
 
-def recognize_format(root: Path, format: str, formats: Sequence[str]) -> tuple[Path, str]:
-    """The folder that holds the export, perhaps one below, and its format."""
+def recognize_format(root: Path, format: str, formats: Sequence[str], document: Path | None = None) -> tuple[Path, str]:
+    """The folder that holds the export, perhaps one below, and its format; of a JSON file, its folder."""
+    if document is not None:
+        name = format if format != "auto" else json_format(document)
+        if name is None:
+            raise DataError(
+                f"{document} is not an annotation file of COCO, labelme or Label Studio", "give --format, or its folder"
+            )
+        return root, name
     for folder in _down(root):
         if format != "auto":
             if folder == root or foreign_layout(folder) is not None:
@@ -89,6 +97,8 @@ def recognize_format(root: Path, format: str, formats: Sequence[str]) -> tuple[P
         return root, format
     ensure_names_images(root)
     there = ", ".join(sorted(entry.name for entry in root.iterdir() if not is_litter(entry.name))[:8])
+    if not there:
+        raise DataError(f"{root} is empty", "export it again")
     raise DataError(
         f"the format of {root} is not recognized (it has {there or 'nothing'})",
         f"give --format with one of {', '.join(formats)}",

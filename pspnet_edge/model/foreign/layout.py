@@ -132,11 +132,11 @@ def build(
     if preset == IMPORTED:
         changes["backbone"] = variant
     with torch.random.fork_rng(devices=[]):
-        model = PSPNet(preset, 2 if single else classes, changes)
+        model = PSPNet(preset, 2 if single else classes, changes | ({"binary": True} if single else {}))
     _leave_out_odd_aux(weights, layout, model)
     _fill(model, weights, layout, single)
     if single:
-        _set_threshold(model, layout.threshold if threshold is None else threshold)
+        model.set_threshold(layout.threshold if threshold is None else threshold)
     for prefix, reason in layout.left_out:
         weights.leave_out(prefix, reason)
     weights.finish()
@@ -295,10 +295,3 @@ def _usual_order(fuse: Tensor, model: PSPNet, layout: Layout) -> Tensor:
     if layout.bins_reversed:
         branches.reverse()
     return torch.cat([own, *branches], dim=1)
-
-
-def _set_threshold(model: PSPNet, threshold: float) -> None:
-    """The background's logit where the object's has a probability of ``threshold``."""
-    assert model.classifier.bias is not None
-    with torch.no_grad():
-        model.classifier.bias[0] = math.log(threshold / (1 - threshold))
