@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import shlex
 from collections.abc import Callable, Iterator
@@ -75,7 +76,7 @@ def ensure_data_folder(root: Path) -> None:
         DataError: it is missing, a file, an archive, empty, or cannot be read.
     """
     shown = shlex.quote(str(root))
-    if root.is_file():
+    if is_file(root):
         if root.name.lower().endswith(ARCHIVE_SUFFIXES):
             raise DataError(
                 f"{root} is an archive",
@@ -96,9 +97,14 @@ def ensure_data_folder(root: Path) -> None:
         raise DataError(f"the folder {root} is empty", "give the folder that holds images/ and masks/")
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; unlike ``Path.is_file`` no for a name that no file can have."""
+    return os.path.isfile(path)
+
+
 def _what_is_beside(missing: Path) -> str:
     """What the nearest folder above a path that does not exist holds."""
-    above = next((parent for parent in missing.absolute().parents if parent.is_dir()), Path("/"))
+    above = next((parent for parent in missing.absolute().parents if os.path.isdir(parent)), Path("/"))
     try:
         names = sorted(f"{entry.name}/" for entry in above.iterdir() if entry.is_dir() and not is_litter(entry.name))
     except OSError:

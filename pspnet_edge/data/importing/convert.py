@@ -22,7 +22,7 @@ from ..exif import SWAPS_SIDES, orientation_of, turned
 from ..image_file import decode, read_encoded
 from ..png import indexed_png
 from ..progress import Progress, silent
-from ..recognize import ensure_data_folder
+from ..recognize import ensure_data_folder, is_file
 from ..split import assign, group_names
 from .class_map import ClassMap, class_map, parse_map
 from .coco import read_coco
@@ -137,7 +137,7 @@ def import_dataset(
         )
     if ignore_id is not None and not 0 <= ignore_id < 1 << 16:
         raise OptionError(f"id {ignore_id} to ignore", "choose one from 0 to 65535", parameter="ignore_id")
-    if source.is_file():
+    if is_file(source):
         check_file(source, "label export", DataError, "give the folder or archive that the labelling tool exported")
     else:
         ensure_data_folder(source)
@@ -147,7 +147,7 @@ def import_dataset(
     if output.resolve() == source.resolve() or source.resolve() in output.resolve().parents:
         raise OutputError(f"{output} is in the source {source}", "choose another folder")
     pairs = parse_map(mapping)
-    document = source if source.suffix.lower() == ".json" and source.is_file() else None
+    document = source if source.suffix.lower() == ".json" and is_file(source) else None
     options = ReadOptions(images, _class_list(classes) if classes else None, ignore_id, document)
     request = [str(source.resolve()), format, str(images), str(classes), pairs, ignore_id, train_share, seed]
     if is_there(output) and not output.is_dir():
