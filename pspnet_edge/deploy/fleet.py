@@ -49,6 +49,7 @@ class BoardResult:
     state: str
     """``active`` or ``rolled_back``; ``failed``; ``skipped`` where another board's failure stopped the roll-out."""
     version: str | None = None
+    """The active one, of a board that failed too; None where the board does not say."""
     agreement: float | None = None
     fps: float | None = None
     watts: float | None = None
@@ -142,7 +143,8 @@ def summary_of(results: Sequence[BoardResult]) -> dict[str, object]:
 
 def table_of(results: Sequence[BoardResult]) -> str:
     """The results for people."""
-    rows = [("board", "state", "version", "FPS", "agreement", "watts", "")]
+    problem = "problem" if any(result.problem for result in results) else ""
+    rows = [("board", "state", "active version", "FPS", "agreement", "watts", problem)]
     for result in results:
         rows.append(
             (
@@ -173,17 +175,42 @@ def _on_board(
         if wheels is not None:
             on_line("installing the toolkit")
             remote.install(*wheels)
-        arguments = ["deploy", *orders.arguments, "--json"]
-        arguments += ["--home", target.home] if target.home else []
+        home = ["--home", target.home] if target.home else []
+        arguments = ["deploy", *orders.arguments, "--json", *home]
+        place = name = ""
         if pack is not None:
-            place = remote.send(pack.path, pack.sha256)
-            on_line(f"{pack.path.name} is there")
+            place, name = remote.send(pack.path, pack.sha256), pack.path.name
+            on_line(f"{name} is there")
             arguments.append(place)
-        return _result(target, remote.call(arguments, on_line))
+
+        def named(text: str) -> str:
+            return text.replace(place, name) if place else text
+
+        result = _result(target, remote.call(arguments, lambda line: on_line(named(line))))
+        if result.state == "failed":
+            listed = remote.call(
+                ["deploy", "--list", "--json", *(home or _home_in(orders.arguments))], lambda line: None
+            )
+            active = listed.get("active")
+            return replace(
+                result,
+                version=active[:200] if isinstance(active, str) else None,
+                problem=named(result.problem or ""),
+            )
+        if place:
+            remote.keep_only(place)
+        return result
     except PspnetEdgeError as error:
-        return BoardResult(target.title, "failed", problem=str(error))
+        return BoardResult(target.title, "failed", problem=str(error).removeprefix(f"{target.title}: "))
     except Exception as error:  # what goes wrong with one board must not hide what the others did
         return BoardResult(target.title, "failed", problem=f"{type(error).__name__}: {error}")
+
+
+def _home_in(arguments: Sequence[str]) -> list[str]:
+    if "--home" not in arguments:
+        return []
+    place = arguments.index("--home")
+    return list(arguments[place : place + 2])
 
 
 def _result(target: Target, facts: dict[str, Any]) -> BoardResult:

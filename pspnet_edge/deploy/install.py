@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..artifact import sha256_of, write_bytes, write_json
+from ..artifact import atomic_path, sha256_of, write_bytes, write_json
 from ..data.progress import Progress, silent
 from ..doctor.examine import CHECKS
 from ..doctor.system import RealSystem, System
@@ -133,6 +133,8 @@ def deploy_pack(
         else:
             say(f"{version} is installed already")
         _ensure_speed(store.facts(version)["fps"], demands)
+        if service is not None:
+            store.open_to_all(version)
         before = pending.before if pending is not None and pending.version == version else store.active()
         if store.active() != version:
             store.activate(version, watched=service is not None)
@@ -316,8 +318,8 @@ def _install(
                 "release": pack.release,
             },
         )
-        (folder / "pack.pspnet").unlink(missing_ok=True)
-        shutil.copyfile(pack.path, folder / "pack.pspnet")
+        with atomic_path(folder / "pack.pspnet") as temporary:
+            shutil.copyfile(pack.path, temporary)
         if sha256_of(folder / "pack.pspnet") != pack.sha256:
             raise PackError(f"the pack {pack.path} changed while it was deployed", "try again")
         store.add(folder, version)

@@ -38,6 +38,7 @@ _FINISH = (
     'sum=$(sha256sum < "$1.part") && '
     'if [ "${sum%% *}" = "$2" ]; then mv -f "$1.part" "$1" && echo whole; else rm -f "$1.part"; fi'
 )
+_KEEP_ONLY = 'for place in "$(dirname "$1")"/*.pspnet*; do [ "$place" = "$1" ] || rm -f "$place"; done'
 _FIND = (
     'for place in pspnet-edge "$HOME/pspnet-edge/bin/pspnet-edge" /opt/pspnet-edge/bin/pspnet-edge; do '
     'if command -v "$place" >/dev/null 2>&1; then exec "$place" "$@"; fi; done; '
@@ -125,6 +126,14 @@ class Remote:
             if self._run(_FINISH, place, sha256).strip() == "whole":
                 return place
         raise DeployError(f"{self.target.title}: {path.name} arrives damaged", "check the board's disk and network")
+
+    def keep_only(self, place: str) -> None:
+        """Remove the packs that were copied before; the versions made of them hold their own copies.
+
+        Args:
+            place: of the pack that stays, from ``send``.
+        """
+        self._run(_KEEP_ONLY, place)
 
     def call(self, arguments: Sequence[str], on_line: Callable[[str], None]) -> dict[str, Any]:
         """Run pspnet-edge on the board.

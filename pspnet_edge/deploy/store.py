@@ -17,6 +17,7 @@ import errno
 import fcntl
 import os
 import shutil
+import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -173,6 +174,15 @@ class Store:
         self.remove(version)
         staged.rename(self.versions_folder / version)
         _flush(self.versions_folder)
+
+    def open_to_all(self, version: str) -> None:
+        """Let every user read a version: the service runs as another than whoever deploys, perhaps with umask 077."""
+        place = self.versions_folder / version
+        for path in (self.home, self.versions_folder, place, *place.iterdir()):
+            mode = stat.S_IMODE(path.stat().st_mode)
+            wanted = mode | (0o555 if path.is_dir() else 0o444)
+            if wanted != mode:
+                path.chmod(wanted)
 
     def activate(self, version: str, *, watched: bool) -> str | None:
         """Make a version the active one, in one rename; returns the one before.

@@ -169,7 +169,10 @@ def test_canary_roll_out_one_failure_and_rollback_of_all(
     assert facts["state"] == "partial"
     assert [board["state"] for board in facts["boards"]] == ["active", "failed", "active"]
     assert "of the golden frames' pixels" in facts["boards"][1]["problem"]
-    assert boards.boards[1].store.active() == old
+    assert boards.boards[1].store.active() == facts["boards"][1]["version"] == old
+    # The pack before is not kept twice; the one that failed is there for another try.
+    assert [len(board.incoming()) for board in boards.boards] == [1, 2, 1]
+    assert INCOMING not in second.stderr + second.stdout
     new = boards.boards[0].store.active()
     assert new is not None
     assert new.startswith("next-")

@@ -134,7 +134,14 @@ def test_a_service_that_is_not_healthy_brings_the_version_before_back(
     store = Store(tmp_path / "home")
     service = FakeService(store, {"next"})
     demands = Demands(measure_s=0.1, watch_s=0.3)
-    first = deploy_pack(pack_path, store, demands, service=service)
+    own_umask = os.umask(0o077)
+    try:
+        first = deploy_pack(pack_path, store, demands, service=service)
+    finally:
+        os.umask(own_umask)
+    version = store.versions_folder / first.version
+    for path in (store.home, store.versions_folder, version, *version.iterdir()):
+        assert path.stat().st_mode & 0o044 == 0o044, f"the service's user cannot read {path}"
     with pytest.raises(DeployError, match=r"rolled back to road-.*it answers 503"):
         deploy_pack(next_pack_path, store, demands, service=service)
     assert service.ran == ["road", "next", "road"]
