@@ -16,7 +16,7 @@ import pytest
 from pspnet_edge.data.datasets import SceneSet
 from pspnet_edge.data.geometry import Geometry, frame_at
 from pspnet_edge.engine.engine import Engine, EngineInfo
-from pspnet_edge.errors import DataError, OptionError
+from pspnet_edge.errors import DataError
 from pspnet_edge.labels import CAMVID, IGNORE, LabelSet
 from pspnet_edge.measure import evaluate as module
 from pspnet_edge.measure.evaluate import evaluate_engine
@@ -114,7 +114,7 @@ def test_a_broken_image_ends_it_with_its_sentence_and_its_threads() -> None:
 
 
 def test_other_classes_are_refused() -> None:
-    with pytest.raises(OptionError, match=r"are not those of .* give --root the data set that it was trained for"):
+    with pytest.raises(DataError, match=r"are not those of .* give --root the data set that it was trained for"):
         evaluate_engine(engine(labels=LabelSet("two", ("a", "b"), ((0, 0, 0), (1, 1, 1)))), Noise(1))
 
 
