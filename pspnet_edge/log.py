@@ -81,12 +81,6 @@ def set_verbosity(count: int) -> None:
             handler.setFormatter(_Redacting("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%H:%M:%S"))
 
 
-def is_verbose() -> bool:
-    """Whether ``-v`` was given."""
-    handlers = logging.getLogger(TREE).handlers
-    return any(isinstance(handler, _Standard) and handler.level <= logging.INFO for handler in handlers)
-
-
 @contextlib.contextmanager
 def native_lines_logged() -> Iterator[None]:
     """Send to the log what libraries in C write to stderr, such as FFmpeg, libpng and OpenCV.

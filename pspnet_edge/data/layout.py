@@ -73,10 +73,6 @@ class Layout:
             if not prefix:
                 yield from (entry for entry in folder.iterdir() if entry.is_dir())
 
-    def other_masks(self) -> list[Path]:
-        """Files in the mask folders that are not images of any kind."""
-        return [path for folder in self.mask_folders.values() for path in files_below(folder) if not _is_mask(path)]
-
 
 def is_split(name: str, split: str) -> bool:
     """Whether a folder or list of this name means the split."""

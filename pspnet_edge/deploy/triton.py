@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 from ..artifact import ensure_writable, make_folder, scratch_folder, write_bytes
 from ..engine.backends import backend_of, choose_runtime, open_engine
@@ -22,7 +21,6 @@ from ..errors import OptionError, OutputError
 from ..graph.onnx_file import ModelFile, read_model
 from ..pack_file import NAME_PATTERN
 
-TritonBackend = Literal["python", "tensorrt", "onnxruntime"]
 BACKENDS = ("auto", "python", "tensorrt", "onnxruntime")
 _FILES = {"python": "model.engine", "tensorrt": "model.plan", "onnxruntime": "model.onnx"}
 _MOST_INSTANCES = 64

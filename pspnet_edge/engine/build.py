@@ -32,7 +32,6 @@ __all__ = [
     "build_cached_engine",
     "build_engine",
     "cache_folder",
-    "cached_engine",
     "check_precision",
     "choose_precision",
     "choose_runtime",
@@ -176,10 +175,6 @@ def build_cached_engine(model: Model, precision: str, runtime: str, *, scores: b
         pass
     build_engine(model, precision, runtime, path, scores=scores)
     return path, True
-
-
-cached_engine = build_cached_engine
-"""The former name."""
 
 
 def _is_stale(facts: EngineFacts, model: Model, precision: str) -> bool:

@@ -140,7 +140,6 @@ class _Fusion:
         self._constants = {tensor.name for tensor in graph.initializer}
         self._holder: dict[str, str] = {}
         self._nodes = [node for node in graph.node if not self._launches_nothing(node)]
-        self._ends = {value.name for value in graph.input} | {self._base(value.name) for value in graph.output}
         self._uses = Counter(self._base(name) for node in self._nodes for name in set(node.input) if name)
         self._uses.update(self._base(value.name) for value in graph.output)
         self._quantised, self._int8_convolutions = self._choose_int8(model) if int8 else (set(), set())

@@ -10,7 +10,7 @@ from pspnet_edge.artifact import sidecar_path
 from pspnet_edge.data.datasets import SceneSet
 from pspnet_edge.data.geometry import frame_at
 from pspnet_edge.engine.backends import CPU_RUNTIMES, open_engine
-from pspnet_edge.engine.build import build_engine, cached_engine, choose_runtime, find_model
+from pspnet_edge.engine.build import build_cached_engine, build_engine, choose_runtime, find_model
 from pspnet_edge.errors import CalibrationError, EngineError, ModelError, OptionError, OutputError
 
 
@@ -42,10 +42,10 @@ def test_an_engine_checks_its_first_batch(tmp_path: Path) -> None:
 
 def test_the_cache_is_built_once_and_again_when_damaged() -> None:
     model = find_model(None)
-    path, _ = cached_engine(model, "fp32", "onnxruntime")
-    assert cached_engine(model, "fp32", "onnxruntime") == (path, False)
+    path, _ = build_cached_engine(model, "fp32", "onnxruntime")
+    assert build_cached_engine(model, "fp32", "onnxruntime") == (path, False)
     sidecar_path(path).write_text("{")
-    assert cached_engine(model, "fp32", "onnxruntime") == (path, True)
+    assert build_cached_engine(model, "fp32", "onnxruntime") == (path, True)
 
 
 def damaged(tmp_path: Path, damage) -> Path:

@@ -2,15 +2,13 @@
 
 TensorRT names a type in three ways: only ``Int8``, ``Half`` or ``Float``; inside a format, as in ``Row major linear
 FP32`` or ``Thirty-two wide channel vectorized row major Int8 format``; and, for layers that its compiler generates,
-``Datatype: Half`` beside a format. A dump is text in the log and JSON in the engine inspector.
+``Datatype: Half`` beside a format.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 _LAYER = re.compile(r"LayerType: (?P<kind>[^,]+), Inputs: \[(?P<inputs>.*?)\](?=, (?:Constants|Outputs):)")
 _NAME = re.compile(r"^(?:.*?\b)?Name: (?P<name>.*?), LayerType: ")
@@ -46,22 +44,6 @@ def convolution_precisions(lines: Iterable[str], convolutions: Iterable[str]) ->
         first = _TYPE.search(layer["inputs"])
         name = _NAME.search(line)
         for origin in wanted & _origins(line, name["name"] if name else ""):
-            if first is not None:
-                found[origin] = _TYPES[first[1]]
-    return found
-
-
-def convolution_precisions_of_json(text: str, convolutions: Iterable[str]) -> dict[str, str]:
-    """The same from the JSON of the engine inspector or of ``trtexec --exportLayerInfo``."""
-    wanted = set(convolutions)
-    found: dict[str, str] = {}
-    layers: list[Mapping[str, Any] | str] = json.loads(text)["Layers"]
-    for layer in layers:
-        if not isinstance(layer, Mapping) or not _computes_convolution(str(layer.get("LayerType", ""))):
-            continue
-        inputs = layer.get("Inputs") or [{}]
-        first = _WORD.search(str(inputs[0].get("Format/Datatype") or inputs[0].get("Datatype") or ""))
-        for origin in wanted & _origins(str(layer.get("Metadata", "")), str(layer.get("Name", ""))):
             if first is not None:
                 found[origin] = _TYPES[first[1]]
     return found

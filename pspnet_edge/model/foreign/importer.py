@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,8 +22,6 @@ from .places import Given, find_given
 from .settings import Settings, find_settings
 from .state import WeightsChoice
 from .weights import ForeignWeights
-
-Format = Literal["semseg", "mmseg", "smp", "paddleseg", "csail", "bubbliiiing", "kazuto1011", "lextal"]
 
 _LAYOUTS: dict[str, tuple[str, Callable[..., Layout]]] = {
     "semseg": (semseg.MARKER, semseg.layout),

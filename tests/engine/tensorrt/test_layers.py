@@ -6,11 +6,9 @@ repository, tools/experimental/trt-engine-explorer: tests/inputs/*.graph.json an
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
-from pspnet_edge.engine.tensorrt.layers import convolution_precisions, convolution_precisions_of_json
+from pspnet_edge.engine.tensorrt.layers import convolution_precisions
 
 FORMATS = {
     "Row major linear FP32": "fp32",
@@ -30,24 +28,6 @@ FORMATS = {
 }
 
 
-def layer(description: str, kind: str = "CaskConvolution") -> dict:
-    return {
-        "Name": "features.0.0.weight + QuantizeLinear_7 + Conv_9 + PWN(Clip_13)",
-        "LayerType": kind,
-        "Inputs": [{"Name": "Int8", "Location": "Device", "Dimensions": [1, 3, 8, 8], "Format/Datatype": description}],
-        "Outputs": [{"Name": "449", "Dimensions": [1, 32, 4, 4], "Format/Datatype": "Row major linear FP32"}],
-        "ParameterType": "Convolution",
-        "Weights": {"Type": "Int8", "Count": 864},
-        "TacticName": "volta_int8x4_icudnn_int8x4_128x32_relu_xregs_small_c32_nn_v1",
-    }
-
-
-@pytest.mark.parametrize("description", FORMATS)
-def test_every_format_of_a_json_dump_is_read(description: str) -> None:
-    text = json.dumps({"Layers": [layer(description), "a name alone", layer(description, "Reformat")]})
-    assert convolution_precisions_of_json(text, ["Conv_9"]) == {"Conv_9": FORMATS[description]}
-
-
 @pytest.mark.parametrize("description", FORMATS)
 @pytest.mark.parametrize("key", ["Format/Datatype", "Datatype"])
 def test_every_format_of_a_dump_in_the_log_is_read(description: str, key: str) -> None:
@@ -64,5 +44,8 @@ def test_every_format_of_a_dump_in_the_log_is_read(description: str, key: str) -
 
 
 def test_names_that_only_begin_alike_are_told_apart() -> None:
-    text = json.dumps({"Layers": [layer("Half")]})
-    assert convolution_precisions_of_json(text, ["Conv_90", "Conv", "Clip_13"]) == {"Clip_13": "fp16"}
+    line = (
+        "Name: features.0.0.weight + QuantizeLinear_7 + Conv_9 + PWN(Clip_13), LayerType: CaskConvolution, "
+        "Inputs: [ { Name: x, Location: Device, Dimensions: [1,3,8,8], Datatype: Half }], Outputs: [ { Name: y }]"
+    )
+    assert convolution_precisions([line], ["Conv_90", "Conv", "Clip_13"]) == {"Clip_13": "fp16"}
