@@ -36,7 +36,7 @@ def comparable(report: Report) -> list[Published]:
     ]
 
 
-def _is_of(entry: dict[str, Any], title: str) -> bool:
+def _is_of(entry: Published, title: str) -> bool:
     return "device" in entry and _joined(entry["device"]) in title
 
 
