@@ -99,12 +99,13 @@ def ensure_data_folder(root: Path) -> None:
 
 def is_file(path: Path) -> bool:
     """Whether there is such a file; unlike ``Path.is_file`` no for a name that no file can have."""
-    return os.path.isfile(path)
+    return os.path.isfile(path)  # noqa: PTH113
 
 
 def _what_is_beside(missing: Path) -> str:
     """What the nearest folder above a path that does not exist holds."""
-    above = next((parent for parent in missing.absolute().parents if os.path.isdir(parent)), Path("/"))
+    parents = missing.absolute().parents
+    above = next((parent for parent in parents if os.path.isdir(parent)), Path("/"))  # noqa: PTH112
     try:
         names = sorted(f"{entry.name}/" for entry in above.iterdir() if entry.is_dir() and not is_litter(entry.name))
     except OSError:
