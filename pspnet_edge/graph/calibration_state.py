@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -14,6 +15,11 @@ from ..errors import CalibrationError
 from ..histogram import Histogram
 
 _FORMAT_VERSION = 1
+# What NumPy, zipfile (RuntimeError for encrypted and unknown methods) and our own look at the content raise.
+_DAMAGED = (
+    OSError, EOFError, ValueError, KeyError, TypeError, IndexError, RuntimeError, OverflowError, zlib.error,
+    zipfile.BadZipFile,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,7 @@ def read_state(path: Path, purpose: Purpose, tensors: list[str]) -> Measured:
             histogram.counts, histogram.limit, histogram.largest = counts[row], float(limits[row]), float(largest[row])
         measured.next_index, measured.images = int(words["next_index"]), int(words["images"])
         measured.images_sha256, measured.skipped = str(words["images_sha256"]), list(words["skipped"])
-    except (OSError, EOFError, ValueError, KeyError, TypeError, IndexError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         raise CalibrationError(f"{path} is damaged ({error})") from error
     for what, ours, theirs in (
         ("model", (purpose.weights_sha256, purpose.shape_nhw), (kept.weights_sha256, kept.shape_nhw)),
