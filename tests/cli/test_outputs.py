@@ -6,12 +6,15 @@ import json
 import os
 import socket
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 from pspnet_edge import bundled
+from pspnet_edge.cli.main import app
 
 REPORT = {"kind": "benchmark"}
 
@@ -48,6 +51,10 @@ FILES: dict[str, Callable[[Path], tuple[object, ...]]] = {
     "run --record": lambda at: ("run", "--input", "demo", "--frames", 2, "--view", "none", "--record", at),
     "run --stats": lambda at: ("run", "--input", "demo", "--frames", 2, "--view", "none", "--stats", at),
     "import -o": lambda at: ("import", bundled.checkpoint_path(bundled.DEFAULT), "-o", at),
+    "adapt -o": lambda at: ("adapt", bundled.onnx_path(bundled.DEFAULT), "-o", at),
+    "pack -o": lambda at: ("pack", "-o", at),
+    "selftest -o": lambda at: ("selftest", "--only", "nothing", "-o", at),
+    "data check --html": lambda at: ("data", "check", "scenes", "--html", at),
 }
 FOLDERS: dict[str, Callable[[Path], tuple[object, ...]]] = {
     "run --save-masks": lambda at: ("run", "--input", "demo", "--frames", 2, "--view", "none", "--save-masks", at),
@@ -57,7 +64,47 @@ FOLDERS: dict[str, Callable[[Path], tuple[object, ...]]] = {
     "train -o": lambda at: ("train", "--dataset", "scenes", "--epochs", 1, "-o", at),
     "benchmark -o": lambda at: ("benchmark", "--rounds", 2, "--seconds", 0.05, "-o", at),
     "data fetch --root": lambda at: ("data", "fetch", "camvid", "--url", "http://127.0.0.1:9/a.tgz", "--root", at),
+    "data import -o": lambda at: ("data", "import", at.parent, "-o", at),
+    "deploy --home": lambda at: ("deploy", "missing.pspnet", "--home", at),
 }
+READ = {
+    *(f"{command} --root" for command in ("train", "calibrate", "build", "evaluate", "benchmark", "pack")),
+    *("import --classes", "import --reference", "import --config", "import --decoder", "train --recipe"),
+    *(
+        "build --calibration",
+        "benchmark --calibration",
+        "pack --calibration",
+        "benchmark --input",
+        "benchmark --from",
+        "benchmark --against",
+    ),
+    *("pack --images", "pack --licence", "pack --sign", "data import --images", "data import --classes"),
+    *("data check --root", "deploy --fleet", "deploy --wheelhouse", "deploy --ssh-config", "deploy --key"),
+    *("calibrate --images-from", "plan --report"),
+    "data split --root",  # its lists have fixed names in a folder that is there: tests/data/test_split.py
+}
+"""Options that name a place which is only read."""
+
+
+def takes_a_path(option: Any) -> bool:
+    described = getattr(option, "type_descriptor", None)  # of Typer from 0.20 on
+    return described.annotation is Path if described else "Path" in type(option.type).__name__
+
+
+def named_places(command: Any, name: str = "") -> Iterator[str]:
+    """Every option of every command that takes a path, by its declaration: ``build -o``, ``data check --html``."""
+    for word, below in getattr(command, "commands", {}).items():
+        yield from named_places(below, f"{name} {word}".strip())
+    for option in [] if hasattr(command, "commands") else command.params:
+        named = (option.metavar or "").split(".")[0] in ("FILE", "DIR")
+        if option.param_type_name == "option" and (named or takes_a_path(option)):
+            yield f"{name} {option.opts[0]}"
+
+
+def test_every_option_that_names_a_place_is_aimed_at_a_node_or_only_read() -> None:
+    found = set(named_places(typer.main.get_command(app)))
+    assert found - READ == {*FILES, *FOLDERS}
+    assert found >= READ
 
 
 def state(folder: Path) -> dict[str, tuple[int, int, int, str]]:
