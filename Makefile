@@ -35,9 +35,10 @@ demo: $(VENV)/.runtime
 	  print(f\"{r['frames']} frames in {r['precision']} with {r['runtime']}: {r['fps']:.1f} FPS, {r['latency_ms']['p50']:.1f} ms per frame (p50)\")"
 	@echo "see demo/overlay.mp4 and demo/report.json; next: $(BIN)/pspnet-edge run --input demo --view web"
 
-# The fast tests; `make test SLOW=1` runs the slow ones too, as CI does.
+# The fast tests; `make test SLOW=1` runs the slow ones too, as CI does. WORKERS=1 runs them in one process.
+WORKERS ?= $(shell nproc)
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest $(if $(SLOW),,-m "not slow")
+	$(BIN)/python -m pytest $(if $(SLOW),,-m "not slow") $(if $(filter-out 1,$(WORKERS)),-n $(WORKERS) --dist loadfile)
 
 # Damaged inputs for every reader; failures are stored in tests/corpus. AREAS="onnx video" chooses, SEED another series.
 MINUTES ?= 10
