@@ -5,7 +5,7 @@ CAMVID ?= ../shared/data/camvid
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: install demo test fuzz check zoo speed report release deploy-demo clean docs
+.PHONY: install demo test fuzz check zoo speed report release deploy-demo arm64 clean docs
 
 install: $(VENV)/.installed
 
@@ -82,6 +82,11 @@ deploy-demo: $(VENV)/.runtime
 	$(BIN)/pspnet-edge pack -o demo/road.pspnet
 	$(BIN)/pspnet-edge deploy demo/road.pspnet --home demo/board --service none
 	PSPNET_EDGE_HOME=demo/board $(BIN)/pspnet-edge run --active --input demo --frames 50 --view none
+
+# An emulated ARM64 machine in build/arm64, on which the way of a board is tried, from jetson/setup.sh to a segmented camera. Needs
+# root, debootstrap and qemu-user-static.
+arm64: $(VENV)/.runtime
+	PYTHON=$(abspath $(BIN))/python jetson/try_arm64.sh build/arm64
 
 clean:
 	rm -rf $(VENV) demo runs
