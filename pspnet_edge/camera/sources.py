@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..data.files import is_litter, pixels_of_files, read_image
 from ..data.geometry import FLIPS, turned
-from ..data.image_file import DEFAULT_PIXELS
+from ..data.image_file import DEFAULT_PIXELS, is_animation
 from ..data.images import SUFFIXES, ImageFiles
 from ..data.scenes import FRAMES_PER_SECOND, Drive
 from ..errors import DataError, OptionError, SourceError
@@ -292,6 +292,13 @@ class ImageSource:
         except DataError as error:
             raise SourceError(str(error)) from error
         count = len(self.paths)
+        if count == 1 and is_animation(_head_of(self.paths[0])):
+            shown = self.paths[0]
+            raise SourceError(
+                f"{shown} is an animation, and of an image only the first picture is read",
+                "convert it to a video",
+                f"ffmpeg -i {shown.name} out.mp4",
+            )
         self._known = settings.frames if settings else KnownPixels()
         self._pixels: PixelFormat | None = None
         self.name = place.name if isinstance(place, Path) else f"{count} images" if count > 1 else place[0].name
@@ -340,3 +347,12 @@ def _matching(pattern: Path) -> list[Path]:
     if not images:
         raise SourceError(f"no image is at {pattern}: give --input a video, a folder or glob of images, or demo")
     return images
+
+
+def _head_of(path: Path) -> bytes:
+    """The first 4 KiB of a file; nothing where it cannot be read, which reading it as an image will report."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(4096)
+    except OSError:
+        return b""

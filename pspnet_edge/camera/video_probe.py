@@ -101,11 +101,33 @@ def check_video(path: Path) -> None:
     if done.returncode == _NO_VIDEO:
         raise SourceError(f"{path} holds no video{said}", "choose another file")
     if done.returncode == _NOT_A_VIDEO:
+        _raise_for_what_it_is(path)
         raise SourceError(f"{path} is not a video{said}", "give a video, a folder of images, or demo")
     if done.returncode == _UNDECODABLE:
         raise SourceError(f"{path} is not a video that can be decoded{said}", _ADVICE, _command(path))
     how = signal.Signals(-done.returncode).name if done.returncode < 0 else f"status {done.returncode}"
     raise SourceError(f"the decoder crashed on {path} ({how})", _ADVICE, _command(path))
+
+
+def _raise_for_what_it_is(path: Path) -> None:
+    """Name what people often take for a video.
+
+    Raises:
+        SourceError: it is one of these.
+    """
+    with path.open("rb") as stream:
+        head = stream.read(512)
+    if head.startswith(b"version https://git-lfs"):
+        raise SourceError(f"{path} is a Git LFS pointer, not a video", "run `git lfs pull`")
+    if head.lstrip()[:15].lower().startswith((b"<!doctype", b"<html")):
+        raise SourceError(f"{path} is a web page, not a video", "download the video itself")
+    if head.startswith((b"\x89PNG", b"\xff\xd8\xff", b"BM")) or head[8:12] == b"WEBP":
+        raise SourceError(f"{path} is an image, not a video", "rename it to end in .png, .jpg, .bmp or .webp")
+    if head[4:8] == b"ftyp":
+        raise SourceError(
+            f"{path} has no index, which a recorder writes last: it was cut short",
+            "copy it again, or repair it with a program such as untrunc",
+        )
 
 
 def _command(path: Path) -> str:

@@ -120,6 +120,19 @@ def is_cut_short(encoded: bytes) -> bool:
     return False
 
 
+def is_animation(head: bytes) -> bool:
+    """Whether a WebP, PNG or AVIF shows several pictures in turn, of which only the first is read as an image.
+
+    Args:
+        head: its first 4 KiB.
+    """
+    if head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X":
+        return bool(head[20] & 2) if len(head) > 20 else False
+    if head.startswith(SIGNATURE):
+        return b"acTL" in head.partition(b"IDAT")[0]
+    return head[4:12] == b"ftypavis"
+
+
 def _what_it_is(encoded: bytes) -> str:
     """What a file that is not an image seems to be, and what to do."""
     head = encoded[:200].lstrip()

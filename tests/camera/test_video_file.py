@@ -201,3 +201,36 @@ def test_the_loop_ends_with_the_count(tmp_path: Path) -> None:
     summary = Loop([VideoSource(path)], Engine(INFO, Echo())).run()
     assert summary.frames + summary.lost == COUNT
     assert json.loads(json.dumps(summary.to_dict()))["sources"][0]["trouble"] == summary.sources[0].trouble
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "Git LFS pointer"),
+        (b"<!DOCTYPE html><html></html>", "web page"),
+    ],
+)
+def test_what_a_download_left_in_place_of_a_video_is_named(content: bytes, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(content)
+    with pytest.raises(SourceError, match=said):
+        VideoSource(path)
+
+
+def test_a_recording_without_its_index_is_called_cut_short(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 5])
+    with pytest.raises(SourceError, match="cut short"):
+        VideoSource(path)
+
+
+def test_an_animation_is_not_taken_for_one_picture(tmp_path: Path) -> None:
+    pillow = pytest.importorskip("PIL.Image")
+    pictures = [pillow.fromarray(np.full((32, 48, 3), value, np.uint8)) for value in (0, 120, 250)]
+    for suffix in (".webp", ".png"):
+        path = tmp_path / f"a{suffix}"
+        pictures[0].save(path, save_all=True, append_images=pictures[1:])
+        with pytest.raises(SourceError, match=r"is an animation.*ffmpeg"):
+            open_source(None, str(path))
+        pictures[0].save(path)
+        assert open_source(None, str(path)).length == 1
