@@ -77,7 +77,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises:
         ModelError: missing, damaged, not one of ours, or weights that do not fit the network it names.
     """
-    check_file(path, "checkpoint", ModelError, "train one", "pspnet-edge train")
+    check_file(path, "checkpoint", ModelError, "give one that `train` left, or a bundled name", "pspnet-edge models")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds here, from zipfile's to pickle's
