@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -121,7 +122,7 @@ class PictureFolder:
     def _is_taken(self, folder: Path) -> bool:
         """Whether a name that this run may write is there already."""
         if not is_folder(folder):
-            return is_there(folder) or folder.is_symlink()
+            return is_there(folder) or os.path.islink(folder)  # noqa: PTH114 - answers for names of any length
         there = {entry.name for entry in folder.iterdir()}
         for camera, stems in enumerate(self._stems):
             prefix = f"{camera}-" if len(self._stems) > 1 else ""
