@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         PackError,
         PspnetEdgeError,
         SourceError,
+        SplitError,
     )
     from .estimate.plan import Candidate, Plan
     from .graph.adapt import Adapted, Preprocessing, adapt
@@ -90,6 +91,7 @@ __all__ = [
     "RunSummary",
     "Segmenter",
     "SourceError",
+    "SplitError",
     "TrainingResult",
     "__version__",
     "adapt",

@@ -103,7 +103,7 @@ def test_the_name_may_hold_the_time(tmp_path: Path) -> None:
 
 
 def test_a_place_that_takes_no_video_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="is a folder: give the name of a file in it"):
+    with pytest.raises(OutputError, match="is a folder: give the name of a file in it"):
         Recorder(Path(), [File()], fail)
     with pytest.raises(OptionError, match="does not end in"):
         Recorder(tmp_path / "v.txt", [File()], fail)

@@ -53,7 +53,7 @@ def test_the_default_engine_reaches_its_bar_on_camvid(command_line, camvid_root:
     scored = json.loads(done.stdout)
     assert scored["images"] == 233
     assert scored["miou"] >= 0.60
-    assert "built" in done.stderr
+    assert "built" in done.stderr or "using" in done.stderr  # another test of the session may have built it
     assert "using" in command_line("evaluate", "--dataset", "scenes").stderr
 
 

@@ -57,6 +57,6 @@ def test_a_cache_that_cannot_be_written_blocks(command_line, tmp_path: Path, mon
 @pytest.mark.parametrize("camera", ["front", "-1", "csi://", "rtsp://x", "/etc/passwd"])
 def test_what_is_no_camera_is_refused(command_line, camera: str) -> None:
     done = command_line("doctor", "--camera", camera, "--json")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "is not a camera" in done.stderr
     assert json.loads(done.stdout)["error"]

@@ -176,6 +176,9 @@ def test_a_name_or_root_that_is_wrong_says_what_to_give(tmp_path: Path) -> None:
         open_dataset("voc", None, "train")
     with pytest.raises(DataError, match="there is no data set"):
         open_dataset("voc", tmp_path / "nowhere", "train")
+    with pytest.raises(DataError, match="is empty"):
+        open_dataset("voc", tmp_path, "train")
+    (tmp_path / "JPEGImages").mkdir()
     with pytest.raises(DataError, match="ImageSets/Segmentation"):
         open_dataset("voc", tmp_path, "train")
 

@@ -76,7 +76,8 @@ def test_a_signed_pack_is_fetched_and_deployed(
     key = tmp_path / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
     shutil.copy(pack_path, folder / "road.pspnet")
-    assert "--key" in refusal(board.deploy("--from", address))
+    without_key = board.deploy("--from", address)
+    assert (without_key.returncode, "--key" in without_key.stderr) == (2, True)
     assert "is not signed" in refusal(board.deploy("--from", address, "--key", f"{key}.pub"))
     manifest, parts = parts_of(pack_path)
     write_pack(folder / "road.pspnet", manifest, parts, sign(manifest_bytes(manifest, parts), key))

@@ -224,7 +224,7 @@ def test_the_command_says_how_it_read_the_network(command_line, tmp_path: Path) 
     assert facts["shape_nhw"] == [1, *SIZE]
     assert "0.485,0.456,0.406" in done.stderr
     bad = command_line("adapt", path, "--classes", "4", "--mean", "a", "--size", "96x128")
-    assert (bad.returncode, "--mean" in bad.stderr, "Traceback" in bad.stderr) == (1, True, False)
+    assert (bad.returncode, "--mean" in bad.stderr, "Traceback" in bad.stderr) == (2, True, False)
 
 
 def networks() -> dict:

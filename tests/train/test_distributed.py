@@ -14,7 +14,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the train extra is not installed")
 
-from pspnet_edge.errors import OptionError  # noqa: E402
+from pspnet_edge.errors import OptionError, PspnetEdgeError  # noqa: E402
 from pspnet_edge.model.batchnorm import synchronised  # noqa: E402
 from pspnet_edge.model.pspnet import PRESETS, PSPNet  # noqa: E402
 from pspnet_edge.train.distributed import ALONE, joined  # noqa: E402
@@ -152,10 +152,10 @@ def test_devices_that_are_not_there_are_refused(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(OptionError, match="choose auto, cpu or cuda"), joined("gpu"):
         pass
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(OptionError, match="or give --device cpu"), joined("cuda"):
+    with pytest.raises(PspnetEdgeError, match="or give --device cpu"), joined("cuda"):
         pass
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setenv("LOCAL_RANK", "1")
-    with pytest.raises(OptionError, match="lower torchrun's --nproc-per-node"), joined("auto"):
+    with pytest.raises(PspnetEdgeError, match="lower torchrun's --nproc-per-node"), joined("auto"):
         pass

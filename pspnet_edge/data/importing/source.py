@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -248,9 +247,7 @@ def empty_mask(height: object, width: object, what: str) -> NDArray[np.uint16]:
     Raises:
         DataError: the size is not two sensible numbers.
     """
-    if not all(
-        isinstance(side, (int, float)) and math.isfinite(side) and 1 <= side < 1 << 20 for side in (height, width)
-    ):
+    if not all(isinstance(side, (int, float)) and 1 <= side < 1 << 20 for side in (height, width)):
         raise DataError(f"{what} says that its image has {width}×{height} pixels", "export it again")
     shape = (int(height), int(width))  # type: ignore[call-overload]
     if shape[0] * shape[1] > MOST_PIXELS:
