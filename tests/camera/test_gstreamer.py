@@ -50,9 +50,9 @@ frames = [device.read() for _ in range(5)]
 assert frames[0].shape == (200, 322, 3) and frames[0][100, 100].tolist() == [0, 0, 255], frames[0][100, 100]
 time.sleep(0.5)
 start = time.perf_counter()
-for _ in range(3):
+for _ in range(12):  # new ones take 0.24 s, less where a busy machine sends late ones together; kept ones take none
     device.read()
-assert time.perf_counter() - start > 0.02, "old frames were kept"
+assert time.perf_counter() - start > 0.05, "old frames were kept"
 device.close()
 print(device.format, device.fps)
 """
