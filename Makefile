@@ -35,8 +35,8 @@ demo: $(VENV)/.runtime
 	  print(f\"{r['frames']} frames in {r['precision']} with {r['runtime']}: {r['fps']:.1f} FPS, {r['latency_ms']['p50']:.1f} ms per frame (p50)\")"
 	@echo "see demo/overlay.mp4 and demo/report.json; next: $(BIN)/pspnet-edge run --input demo --view web"
 
-# The fast tests; `make test SLOW=1` runs the slow ones too, as CI does. Each folder of tests has processes of its own: all tests in
-# one have ended it with a segmentation fault, which no folder alone does. pytest's status 5 is a folder without such tests.
+# The fast tests; `make test SLOW=1` runs the slow ones too, as CI does. Each folder of tests has processes of its own: one
+# process for all of them has ended with a segmentation fault whose cause is not known. pytest's status 5 is a folder without such tests.
 WORKERS ?= $(shell nproc)
 test: $(VENV)/.installed
 	@failed=; for part in $(sort $(dir $(wildcard tests/*/test_*.py))) 'tests/test_*.py'; do \

@@ -49,7 +49,6 @@ if TYPE_CHECKING:
         PackError,
         PspnetEdgeError,
         SourceError,
-        SplitError,
     )
     from .estimate.plan import Candidate, Plan
     from .graph.adapt import Adapted, Preprocessing, adapt
@@ -91,7 +90,6 @@ __all__ = [
     "RunSummary",
     "Segmenter",
     "SourceError",
-    "SplitError",
     "TrainingResult",
     "__version__",
     "adapt",

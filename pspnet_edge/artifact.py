@@ -207,22 +207,6 @@ def make_folder(path: Path) -> None:
         raise _not_writable(path, error) from error
 
 
-def is_folder(path: Path) -> bool:
-    """Whether it is a folder. A name that no file can have, for which ``Path.is_dir`` fails, is none."""
-    try:
-        return path.is_dir()
-    except (OSError, ValueError):
-        return False
-
-
-def is_there(path: Path) -> bool:
-    """Whether anything is there; nothing is under a name that no file can have."""
-    try:
-        return path.exists()
-    except (OSError, ValueError):
-        return False
-
-
 def ensure_writable(path: Path, *, sidecar: bool = False) -> None:
     """Raise ``OutputError`` now if ``path`` could not be written at the end of long work.
 

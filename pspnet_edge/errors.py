@@ -117,10 +117,6 @@ class OptionError(PspnetEdgeError):
         return f"{self.parameter}: {sentence}" if self.parameter else sentence
 
 
-class SplitError(OptionError, DataError):
-    """A split that a data set does not have: wrong usage, and a fault of the data to what tries several."""
-
-
 class PackError(PspnetEdgeError):
     """A pack that is damaged, altered, or signed by another key."""
 

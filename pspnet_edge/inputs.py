@@ -53,6 +53,21 @@ def check_folder(path: Path, what: str, error: type[PspnetEdgeError] = DataError
         raise error(f"{_shown(path)} is not a folder", f"give the folder of the {what}")
 
 
+def is_file(path: Path) -> bool:
+    """Whether it is a file, or a link to one; unlike ``Path.is_file`` no for a name that no file can have."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def is_folder(path: Path) -> bool:
+    """The same for a folder."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
+def is_there(path: Path) -> bool:
+    """The same for anything that no broken link leads to."""
+    return os.path.exists(path)  # noqa: PTH110
+
+
 def read_text(
     path: Path,
     what: str,

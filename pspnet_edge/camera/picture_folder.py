@@ -13,10 +13,11 @@ from typing import Protocol, runtime_checkable
 import cv2
 import numpy as np
 
-from ..artifact import InUse, atomic_path, claim, ensure_folder_writable, is_folder, is_there
+from ..artifact import InUse, atomic_path, claim, ensure_folder_writable
 from ..data.geometry import mask_at
 from ..data.png import indexed_png
 from ..errors import OutputError
+from ..inputs import is_folder, is_there
 from ..labels import LabelSet
 from .shot import Shot
 from .sources import Source
@@ -122,7 +123,7 @@ class PictureFolder:
     def _is_taken(self, folder: Path) -> bool:
         """Whether a name that this run may write is there already."""
         if not is_folder(folder):
-            return is_there(folder) or os.path.islink(folder)  # noqa: PTH114 - answers for names of any length
+            return os.path.lexists(folder)
         there = {entry.name for entry in folder.iterdir()}
         for camera, stems in enumerate(self._stems):
             prefix = f"{camera}-" if len(self._stems) > 1 else ""

@@ -15,8 +15,9 @@ import numpy as np
 from av.video.frame import PictureType
 from numpy.typing import NDArray
 
-from ..artifact import claim, ensure_writable, find_target, is_folder
+from ..artifact import claim, ensure_writable, find_target
 from ..errors import OptionError, OutputError
+from ..inputs import is_folder
 from .board_film import BoardEncoderFailed, BoardFilm, can_encode
 from .shot import Shot
 from .sources import Source

@@ -18,7 +18,7 @@ from ..data.image_file import DEFAULT_PIXELS, is_animation
 from ..data.images import SUFFIXES, ImageFiles
 from ..data.scenes import FRAMES_PER_SECOND, Drive
 from ..errors import DataError, OptionError, SourceError
-from ..inputs import check_file
+from ..inputs import check_file, is_file, is_folder, is_there
 from ..pixels import PixelFormat
 from .devices import Wanted
 from .remote_source import RemoteSource
@@ -174,12 +174,7 @@ def _open_place(place: str, settings: Settings) -> Source:
     if separator:
         return _opened_url(scheme.lower(), rest, place, settings)
     path = Path(place)
-    try:
-        is_folder, is_there = path.is_dir(), path.exists()
-    except (OSError, ValueError):  # a name that no file system takes: check_file says which
-        check_file(path, "video", SourceError)
-        raise
-    if is_folder or path.suffix.lower() in SUFFIXES or (not is_there and glob.has_magic(place)):
+    if is_folder(path) or path.suffix.lower() in SUFFIXES or (not is_there(path) and glob.has_magic(place)):
         return _play(ImageSource, path, settings)
     check_file(path, "video", SourceError, "give --input a video, a folder of images, or demo")
     return _play(VideoSource, path, settings)
@@ -205,7 +200,7 @@ def _group_images(places: Sequence[str]) -> list[str | list[Path]]:
     groups: list[str | list[Path]] = []
     for place in places:
         path = Path(place)
-        if path.suffix.lower() not in SUFFIXES or not path.is_file():
+        if path.suffix.lower() not in SUFFIXES or not is_file(path):
             groups.append(place)
         elif groups and isinstance(groups[-1], list):
             groups[-1].append(path)
@@ -285,7 +280,7 @@ class ImageSource:
         try:
             if not isinstance(place, Path):
                 self.paths = list(place)
-            elif place.exists():
+            elif is_there(place):
                 self.paths = ImageFiles(place).paths
             else:
                 self.paths = _matching(place)

@@ -63,10 +63,10 @@ def adapt(
     as output. Example:
     pspnet-edge adapt segformer.onnx --classes classes.txt --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225
     """
-    from ..artifact import is_there
     from ..errors import OptionError
     from ..graph.adapt import Preprocessing
     from ..graph.adapt import adapt as adapt_model
+    from ..inputs import is_there
 
     target = output or model.with_suffix(".adapted.onnx")
     if is_there(target) and is_there(model) and target.samefile(model):

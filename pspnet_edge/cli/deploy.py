@@ -119,10 +119,11 @@ def deploy(
         arguments += ["--service", service] + (["--health", health] if health else [])
         arguments += ["--allow-new-classes"] if allow_new_classes and not rollback else []
         arguments += ["--allow-older"] if allow_older and not rollback else []
-        arguments += ["--home", str(home)] if home is not None else []
         if key is not None and pack is not None:
             check_signature(read_pack(pack), key)
-        orders = Orders(tuple(arguments), pack, canary, continue_on_error, wheelhouse, ssh_config)
+        orders = Orders(
+            tuple(arguments), pack, canary, continue_on_error, wheelhouse, ssh_config, str(home) if home else None
+        )
         _deploy_to_boards(to or [], fleet, orders, as_json)
         return
     if canary or continue_on_error or install or wheelhouse is not None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError, SplitError
+from ..errors import DataError, OptionError
 from ..labels import IGNORE, LabelSet
 from ..pixels import PixelFormat, measured_range, sampled
 from .exif import SWAPS_SIDES, orientation_of
@@ -205,12 +205,12 @@ def parts_of(split: str, known: tuple[str, ...], data_set: str) -> tuple[str, ..
     """The stored splits that make ``split``; ``trainval`` is train and val.
 
     Raises:
-        SplitError: ``split`` is neither in ``known`` nor ``trainval``.
+        OptionError: ``split`` is neither in ``known`` nor ``trainval``.
     """
     if split == "trainval":
         return ("train", "val")
     if split not in known:
-        raise SplitError(f"{data_set} has no split {split!r}", f"choose one of {', '.join((*known, 'trainval'))}")
+        raise OptionError(f"{data_set} has no split {split!r}", f"choose one of {', '.join((*known, 'trainval'))}")
     return (split,)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import re
 import shlex
 from collections.abc import Callable, Iterator
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DataError
-from ..inputs import check_folder
+from ..inputs import check_folder, is_file, is_folder
 from .files import is_litter
 from .layout import IMAGE_FOLDERS, IMAGE_SUFFIXES, MASK_FOLDERS, layout_of
 
@@ -97,15 +96,10 @@ def ensure_data_folder(root: Path) -> None:
         raise DataError(f"the folder {root} is empty", "give the folder that holds images/ and masks/")
 
 
-def is_file(path: Path) -> bool:
-    """Whether there is such a file; unlike ``Path.is_file`` no for a name that no file can have."""
-    return os.path.isfile(path)  # noqa: PTH113
-
-
 def _what_is_beside(missing: Path) -> str:
     """What the nearest folder above a path that does not exist holds."""
     parents = missing.absolute().parents
-    above = next((parent for parent in parents if os.path.isdir(parent)), Path("/"))  # noqa: PTH112
+    above = next((parent for parent in parents if is_folder(parent)), Path("/"))
     try:
         names = sorted(f"{entry.name}/" for entry in above.iterdir() if entry.is_dir() and not is_litter(entry.name))
     except OSError:

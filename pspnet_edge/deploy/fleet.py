@@ -73,6 +73,8 @@ class Orders:
     wheelhouse: Path | None = None
     """Wheels to install first; None installs nothing."""
     ssh_config: Path | None = None
+    home: str | None = None
+    """Where versions are on boards that name no other place."""
 
 
 def read_fleet(path: Path) -> list[Target]:
@@ -175,7 +177,8 @@ def _on_board(
         if wheels is not None:
             on_line("installing the toolkit")
             remote.install(*wheels)
-        home = ["--home", target.home] if target.home else []
+        place_of_versions = target.home or orders.home
+        home = ["--home", place_of_versions] if place_of_versions else []
         arguments = ["deploy", *orders.arguments, "--json", *home]
         place = name = ""
         if pack is not None:
@@ -188,10 +191,7 @@ def _on_board(
 
         result = _result(target, remote.call(arguments, lambda line: on_line(named(line))))
         if result.state == "failed":
-            listed = remote.call(
-                ["deploy", "--list", "--json", *(home or _home_in(orders.arguments))], lambda line: None
-            )
-            active = listed.get("active")
+            active = remote.call(["deploy", "--list", "--json", *home], lambda line: None).get("active")
             return replace(
                 result,
                 version=active[:200] if isinstance(active, str) else None,
@@ -204,13 +204,6 @@ def _on_board(
         return BoardResult(target.title, "failed", problem=str(error).removeprefix(f"{target.title}: "))
     except Exception as error:  # what goes wrong with one board must not hide what the others did
         return BoardResult(target.title, "failed", problem=f"{type(error).__name__}: {error}")
-
-
-def _home_in(arguments: Sequence[str]) -> list[str]:
-    if "--home" not in arguments:
-        return []
-    place = arguments.index("--home")
-    return list(arguments[place : place + 2])
 
 
 def _result(target: Target, facts: dict[str, Any]) -> BoardResult:

@@ -52,6 +52,7 @@ _VERSION = Record(
     closed=True,
 )
 _REMAKE = "pspnet-edge deploy NAME.pspnet"
+_LONGEST_NAME_BYTES = 255
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,6 @@ class Pending:
 
     version: str
     before: str | None
-
-
-_LONGEST_NAME_BYTES = 255
 
 
 def default_home() -> Path:

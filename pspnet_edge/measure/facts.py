@@ -155,15 +155,9 @@ class Sample(SampleFacts):
     precision: str
 
 
-class Environment(TypedDict):
+class Environment(BoardFacts):
     """The machine, its settings, and the versions of what ran; None where it has no such thing."""
 
-    board: str | None
-    module: str | None
-    jetpack: str | None
-    l4t: str | None
-    power_mode: str | None
-    jetson_clocks: bool | None
     processor: str
     instructions: list[str]
     cores: int

@@ -15,7 +15,6 @@ from .shapes import as_points, decode_coco_runs, fill_coco
 from .source import (
     NOT_THERE,
     Ids,
-    ImageIndex,
     Item,
     ReadOptions,
     Source,
@@ -45,7 +44,7 @@ def read_coco(root: Path, options: ReadOptions) -> Source:
                 number += 1 << 20
             names[number] = name
     source = Source("coco", with_background(names[number] for number in sorted(names)))
-    images = source.images = ImageIndex([place for place in (options.images, root) if place])
+    images = source.index_images(root, options)
     for path, content in documents:
         ids = {number: id_of(source.names, name) for number, name in _categories(content, documents).items()}
         near = path.parent / (split_of(path.stem) or "")

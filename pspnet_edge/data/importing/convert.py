@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...artifact import claim, find_target, is_there, write_bytes, write_json
+from ...artifact import claim, find_target, write_bytes, write_json
 from ...errors import DataError, OptionError, OutputError, PspnetEdgeError
-from ...inputs import check_file, check_folder
+from ...inputs import check_file, check_folder, is_file, is_there
 from ...labels import LabelSet
 from ..class_list import ClassList, read_class_list
 from ..exif import SWAPS_SIDES, orientation_of, turned
 from ..image_file import decode, read_encoded
 from ..png import indexed_png
 from ..progress import Progress, silent
-from ..recognize import ensure_data_folder, is_file
+from ..recognize import ensure_data_folder
 from ..split import assign, group_names
 from .class_map import ClassMap, class_map, parse_map
 from .coco import read_coco

@@ -18,7 +18,6 @@ from .shapes import as_points, decode_brush, fill_coco
 from .source import (
     NOT_THERE,
     Ids,
-    ImageIndex,
     Item,
     ReadOptions,
     Source,
@@ -45,7 +44,7 @@ def read_label_studio(root: Path, options: ReadOptions) -> Source:
     if options.classes:
         labels = list(options.classes.names)
     source = Source("label-studio", with_background(sorted(dict.fromkeys(labels))))
-    images = source.images = ImageIndex([place for place in (options.images, root) if place])
+    images = source.index_images(root, options)
     for path, task, found in regions:
         named = _image_of_task(task)
         image = images.find(_url_path(named), path.parent) if named else None

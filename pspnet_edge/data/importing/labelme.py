@@ -16,7 +16,6 @@ from .shapes import as_points, fill_labelme
 from .source import (
     NOT_THERE,
     Ids,
-    ImageIndex,
     Item,
     ReadOptions,
     Source,
@@ -47,7 +46,7 @@ def read_labelme(root: Path, options: ReadOptions) -> Source:
     elif listing.is_file():
         labels = read_names(listing)
     source = Source("labelme", with_background(label for label in labels if label.lower() not in IGNORED_LABELS))
-    images = source.images = ImageIndex([place for place in (options.images, root) if place])
+    images = source.index_images(root, options)
     for path, content in documents:
         named = str(content.get("imagePath") or path.stem)
         image: Path | bytes | None = images.find(named, path.parent) or images.find(f"{path.stem}.png", path.parent)

@@ -10,20 +10,17 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from ...errors import DataError
-from ..camvid import camvid
-from ..cityscapes import cityscapes
+from .. import camvid, cityscapes, voc
 from ..class_list import is_ignore
 from ..files import FileSet, files_below, is_litter
 from ..layout import IMAGE_SUFFIXES, Layout, layout_of
 from ..mask_file import Colour, ids_by_colour, read_raw_mask
 from ..reading import is_whole_number, read_text
-from ..voc import voc
 from .colour_list import COLOUR_LISTS, read_colour_list, read_labelmap, read_names
 from .source import (
     BACKGROUND,
     NOT_THERE,
     Ids,
-    ImageIndex,
     Item,
     ReadOptions,
     Source,
@@ -59,7 +56,7 @@ def read_voc(root: Path, options: ReadOptions) -> Source:
     root = next((folder for folder in below if (folder / "JPEGImages").is_dir()), root)
     listings = ("class_names.txt", "labels.txt", "classes.txt")
     if not options.classes and not any((root / name).is_file() for name in listings) and _listed_splits(root):
-        return _published("voc", voc, root, options)
+        return _published("voc", voc.voc, voc.SPLITS, root, options)
     names = _names(root, options, listings)
     source = Source("voc", {index: BACKGROUND if is_background(name) else name for index, name in enumerate(names)})
     if options.classes and options.classes.colours:
@@ -76,7 +73,7 @@ def read_voc(root: Path, options: ReadOptions) -> Source:
 def read_camvid(root: Path, options: ReadOptions) -> Source:
     """CamVid's colour masks: the original 701 images, copies of them with ``class_dict.csv``, and CVAT's export."""
     if (root / "trainannot").is_dir() and (root / "train.txt").is_file() and not (root / "label_colors.txt").is_file():
-        return _published("camvid", camvid, root, options)
+        return _published("camvid", camvid.camvid, camvid.SPLITS, root, options)
     source = _source("camvid", _colours(root, options))
     folders = [entry for entry in sorted(root.iterdir()) if entry.is_dir() and not is_litter(entry.name)]
     masks = [
@@ -162,16 +159,18 @@ def read_folder(root: Path, options: ReadOptions) -> Source:
 def read_cityscapes(root: Path, options: ReadOptions) -> Source:
     """Cityscapes' layout: its 19 classes, or one's own with ``--classes`` in the order of the label ids."""
     if options.classes is None:
-        return _published("cityscapes", cityscapes, root, options)
+        return _published("cityscapes", cityscapes.cityscapes, cityscapes.SPLITS, root, options)
     source = _with_colours(Source("cityscapes", dict(enumerate(options.classes.names))), options)
     return _paired_cityscapes(source, root, options)
 
 
-def _published(name: str, open_split: Callable[[Path, str], FileSet], root: Path, options: ReadOptions) -> Source:
+def _published(
+    name: str, open_split: Callable[[Path, str], FileSet], splits: Sequence[str], root: Path, options: ReadOptions
+) -> Source:
     """One of the data sets that are read as they are, to be renamed, merged or cut down."""
     source: Source | None = None
     reasons: list[str] = []
-    for split in ("train", "val", "test"):
+    for split in splits:
         try:
             opened = open_split(root, split)
         except DataError as error:
@@ -233,10 +232,7 @@ def _paired(
 ) -> Source:
     """Add an item for every mask whose image is found."""
     are_masks = set(masks)
-    images = source.images = ImageIndex(
-        [folder for folder in (options.images, root) if folder],
-        lambda path: path in are_masks or _holds_masks(path.parent.name),
-    )
+    images = source.index_images(root, options, lambda path: path in are_masks or _holds_masks(path.parent.name))
     if masks and not any(image_of_mask(mask, images) for mask in masks):
         raise DataError(
             f"{root} holds {len(masks)} masks and none of their images",
@@ -271,9 +267,7 @@ def _paired_cityscapes(source: Source, root: Path, options: ReadOptions) -> Sour
         for path in files_below(folder):
             if path.name.endswith(ending) and (ending != "_gtFine_color.png" or source.colours):
                 by_frame[path.name.removesuffix(ending)] = path
-    images = source.images = ImageIndex(
-        [place for place in (options.images, root) if place], lambda path: folder in path.parents
-    )
+    images = source.index_images(root, options, lambda path: folder in path.parents)
     for frame, mask in sorted(by_frame.items()):
         image = images.find(f"{frame}_leftImg8bit.png", mask.parent) or images.find(f"{frame}.png", mask.parent)
         if image is None:

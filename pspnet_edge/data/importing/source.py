@@ -74,6 +74,13 @@ class Source:
         """Leave something out."""
         self.dropped.append(Dropped(str(item), reason))
 
+    def index_images(
+        self, root: Path, options: ReadOptions, leave_out: Callable[[Path], bool] = lambda path: False
+    ) -> ImageIndex:
+        """Look for images in the folder that the user named, if any, and below ``root``."""
+        self.images = ImageIndex([place for place in (options.images, root) if place], leave_out)
+        return self.images
+
     def drop_unlabelled(self) -> None:
         """Leave out the images that no annotation names."""
         if self.images is None:

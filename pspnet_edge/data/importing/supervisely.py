@@ -18,7 +18,6 @@ from .shapes import as_points, fill_inclusive
 from .source import (
     NOT_THERE,
     Ids,
-    ImageIndex,
     Item,
     ReadOptions,
     Source,
@@ -42,9 +41,7 @@ def read_supervisely(root: Path, options: ReadOptions) -> Source:
             source.colours[number] = (int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16))
     if len(source.colours) == len(source.names) - 1:
         source.colours.setdefault(0, (0, 0, 0))
-    images = source.images = ImageIndex(
-        [place for place in (options.images, root) if place], lambda path: "ann" in path.parts[-2:-1]
-    )
+    images = source.index_images(root, options, lambda path: "ann" in path.parts[-2:-1])
     for path in files_below(root):
         if path.suffix.lower() != ".json" or path.parent.name != "ann":
             continue

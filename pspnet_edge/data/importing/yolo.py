@@ -19,7 +19,6 @@ from .shapes import as_points, fill_inclusive
 from .source import (
     NOT_THERE,
     Ids,
-    ImageIndex,
     Item,
     ReadOptions,
     Source,
@@ -48,7 +47,7 @@ def read_yolo(root: Path, options: ReadOptions) -> Source:
     if not names:
         raise DataError(f"{root} does not name its classes", "restore data.yaml, or give --classes FILE")
     source = Source("yolo", with_background(names))
-    images = source.images = ImageIndex([place for place in (options.images, root) if place])
+    images = source.index_images(root, options)
     not_labels = {
         "classes.txt",
         "train.txt",
