@@ -500,6 +500,33 @@ def test_it_ends_with_watchers_connected_and_leaves_no_thread() -> None:
     assert web.show(shot(1)), "a loop that shows after the end is not disturbed"
 
 
+def test_a_slow_watcher_is_told_that_the_run_has_ended() -> None:
+    """Its socket is full when the run ends. Were what is under way cut off, its page would say "Connection lost"."""
+    noise = np.random.default_rng(0).integers(0, 256, (540, 960, 3), np.uint8)
+    received: list[bytes] = []
+    with view() as web, socket.create_connection(("127.0.0.1", port_of(web)), timeout=20) as slow:
+        slow.sendall(
+            b"GET /stream HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        for index in range(20):
+            one = shot(index)
+            one.frame = noise
+            web.show(one)
+            slow.sendall(b"\x81\x84\0\0\0\0next")  # one text frame, masked with zeros
+            time.sleep(0.1)
+        ending = threading.Thread(target=web.__exit__)
+        ending.start()
+        time.sleep(0.5)
+        with contextlib.suppress(ConnectionResetError):
+            while data := slow.recv(1 << 20):
+                received.append(data)
+        ending.join()
+    everything = b"".join(received)
+    assert len(everything) > 3_000_000, "the socket was never full"
+    assert b"\x88\x13" + struct.pack(">H", 1001) + b"the run has ended" == everything[-21:]
+
+
 def test_what_a_port_scanner_sends_is_not_printed(web: WebView, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG, "pspnet_edge.web"):
         for noise in (b"\x16\x03\x01\x02\x00\x01\x00", b"GET / HTTP/9.9\r\n\r\n", b"GET /\r\n" + b"A" * 20_000):

@@ -60,7 +60,7 @@ def open_page(chromium: Browser) -> Iterator[Callable[..., Page]]:
 
 def until(page: Page, true: str) -> None:
     """Wait for an expression. Not by ``wait_for_function``: that evaluates in the page, which its policy forbids."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while not page.evaluate(true):
         assert time.monotonic() < end, f"never came true: {true}"
         time.sleep(0.05)

@@ -22,7 +22,7 @@ from .connections import IDLE_S, Connections
 from .guard import Guard
 from .message import message_of
 from .prometheus import exposition
-from .viewer import Viewer
+from .viewer import CLOSE_S, Viewer
 
 PAGE = Path(__file__).parent / "page"
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -143,7 +143,7 @@ class Server:
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         if len(self._viewers) >= _MOST_VIEWERS:
             raise web.HTTPServiceUnavailable
-        stream = web.WebSocketResponse(heartbeat=20, max_msg_size=64, compress=False, timeout=1.0)
+        stream = web.WebSocketResponse(heartbeat=20, max_msg_size=64, compress=False, timeout=CLOSE_S)
         viewer = Viewer(stream, request.transport)
         # Before the first await, so that the limit holds for those that come at once.
         self._viewers.add(viewer)

@@ -21,6 +21,9 @@ _SILENT_S = 30.0
 _SEND_S = 10.0
 _NEW_S = 0.1
 
+CLOSE_S = 3.0
+"""How long a browser may take to answer that it has read of the end."""
+
 
 class Viewer:
     """See the module. It begins with the first camera there is.
@@ -37,6 +40,7 @@ class Viewer:
         self.due = asyncio.Event()
         self.status: dict[str, object] | None = None
         self._chosen = False
+        self._ending = False
         self._stream = stream
         self._transport = transport
         self._seen: dict[int, int] = {}
@@ -83,13 +87,19 @@ class Viewer:
                     await asyncio.wait_for(self._stream.send_bytes(message), _SEND_S)
         except (asyncio.TimeoutError, ConnectionError):
             pass
-        if self._transport is not None:
+        # At the end of a run ``close`` has the last word: an abort would take it away unsent.
+        if self._transport is not None and not self._ending:
             # Not a polite close: that would wait for a browser which does not answer.
             self._transport.abort()
 
     async def close(self) -> None:
-        """Say that the run has ended."""
-        await self._stream.close(code=1001, message=b"the run has ended")
+        """Say that the run has ended, and wait a little for a browser that is slow to read it."""
+        self._ending = True
+        try:
+            await asyncio.wait_for(self._stream.close(code=1001, message=b"the run has ended"), 2 * CLOSE_S)
+        except (asyncio.TimeoutError, ConnectionError):
+            if self._transport is not None:
+                self._transport.abort()
 
     def _choose_first(self, channels: dict[int, Channel]) -> None:
         """A page that has not chosen is shown the first camera."""
