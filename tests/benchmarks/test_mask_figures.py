@@ -37,7 +37,7 @@ def test_boundary_iou_is_one_for_equal_masks_and_falls_faster_than_iou() -> None
     equal.add(square(20), square(20))
     shifted.add(square(20), square(21))
     assert equal.boundary_iou() == pytest.approx([1, 1])
-    # Bands of 3 pixels inside a 20×20 square are 20² − 14² = 204 pixels; one pixel to the right, 2·3·19 + 2·2·14 of them remain.
+    # A band of 3 pixels inside a 20×20 square has 20² − 14² = 204 pixels; moved by one, 2·3·19 + 2·2·14 of them remain.
     assert shifted.boundary_iou()[1] == pytest.approx(170 / (2 * 204 - 170))
     assert shifted.boundary_iou()[1] < shifted.confusion.iou()[1]
 
