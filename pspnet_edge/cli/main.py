@@ -115,6 +115,12 @@ def main() -> None:
         _fail(error, 1, asked_for_json(tree, arguments))
 
 
+def _plain(problem: str) -> str:
+    """A sentence of Typer's about a value; since 0.29 it ends in one of pydantic's."""
+    option, said, limit = problem.removeprefix("Invalid value for ").partition(": Input should be ")
+    return f"{option} should be {limit.partition(', unable to parse')[0]}" if said else problem
+
+
 def _open_missing_streams() -> None:
     """Where a standard stream was closed, put /dev/null: else the next file opened would get what is printed."""
     for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
@@ -141,7 +147,7 @@ def _run(tree: Any, arguments: list[str]) -> None:
             print(error.format_message(), end="", file=sys.stderr)  # rich has shown the help already
             sys.exit(2)
         usage = f"{context.command_path if context else 'pspnet-edge'} --help"
-        problem = error.format_message().rstrip(".") or "wrong usage"
+        problem = _plain(error.format_message().rstrip(".") or "wrong usage")
         status = 2 if isinstance(error, _UsageError) else 1
         wrong = PspnetEdgeError(problem[0].lower() + problem[1:], "see the usage", usage)
         _fail(wrong, status, asked_for_json(tree, arguments))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 
 import cv2
 import numpy as np
 import pytest
 import typer
 
-from pspnet_edge.cli.main import app
+from pspnet_edge.cli.main import app, main
 from pspnet_edge.errors import PspnetEdgeError
 
 from .in_processes import Done, run_all
@@ -142,6 +143,20 @@ def test_a_wrong_value_is_wrong_usage(answers: dict[str, Done], line: str) -> No
     assert error["problem"]
     assert error["fix"] or error["command"]
     assert done.stderr.strip().splitlines()[-1] == f"pspnet-edge: {PspnetEdgeError(**error)}"
+
+
+@pytest.mark.parametrize(("value", "limit"), [("1", "greater than or equal to 2"), ("x", "integer")])
+def test_a_wrong_number_is_named_with_its_option_and_what_it_should_be(
+    value: str, limit: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["pspnet-edge", "benchmark", "--rounds", value, "--json"])
+    with pytest.raises(SystemExit):
+        main()
+    problem = json.loads(capsys.readouterr().out)["error"]["problem"]
+    assert "'--rounds'" in problem
+    # The words are those of Typer's version: "2<=x" before 0.29.
+    assert limit in problem or "1 is not in the range" in problem
+    assert "Input" not in problem
 
 
 def test_every_command_is_in_the_table() -> None:
