@@ -40,6 +40,7 @@ import threading
 import time
 import traceback
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,26 +139,28 @@ def _fault_of_text(arguments: list[str], status: int, shown: str, said: str) -> 
     return None
 
 
-class _OneTree:
-    """Typer's tree of commands, built once and given as new each time; building it takes most of a short command."""
+class _KeptTrees:
+    """Typer's tree of a command, built once and given as new each time; building it takes most of a short command."""
 
     def __init__(self, build: Any) -> None:
         self._build = build
-        self._tree: Any = None
-        self._params: list[tuple[Any, list[Any]]] = []
+        self._kept: dict[tuple[int, ...], tuple[Any, list[tuple[Any, list[Any]]]]] = {}
 
     def __call__(self, app: Any) -> Any:
-        if self._tree is None:
-            self._tree = self._build(app)
-            self._remember(self._tree)
-        for command, params in self._params:
+        key = tuple(id(entry) for entry in (*app.registered_commands, *app.registered_groups))
+        if key not in self._kept:
+            tree = self._build(app)
+            self._kept[key] = tree, list(_params_of(tree))
+        tree, params_of_commands = self._kept[key]
+        for command, params in params_of_commands:
             command.params[:] = params
-        return self._tree
+        return tree
 
-    def _remember(self, command: Any) -> None:
-        self._params.append((command, list(command.params)))
-        for below in getattr(command, "commands", {}).values():
-            self._remember(below)
+
+def _params_of(command: Any) -> Iterator[tuple[Any, list[Any]]]:
+    yield command, list(command.params)
+    for below in getattr(command, "commands", {}).values():
+        yield from _params_of(below)
 
 
 def _serve() -> None:
@@ -165,7 +168,7 @@ def _serve() -> None:
     subprocess.run = Children().run
     import typer
 
-    typer.main.get_command = _OneTree(typer.main.get_command)
+    typer.main.get_command = _KeptTrees(typer.main.get_command)
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.environ["PSPNET_EDGE_LOG"] = ""

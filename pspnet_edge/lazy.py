@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import os
 import shlex
+import sys
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -35,6 +37,9 @@ _EXTRA = {
     "tensorrt_rtx": "tensorrt-rtx",
 }
 
+_REPORTERS = {"openvino": "openvino_telemetry"}
+"""Packages through which a runtime reports to its vendor from its import on, without asking; it works without them."""
+
 _UNKNOWN_ORIGIN = "PATH-OF-CLONE-OR-WHEEL"
 
 
@@ -51,13 +56,29 @@ def require(module: str, purpose: str) -> ModuleType:
         purpose: what the caller wants to do, as a phrase after "to", e.g. ``"run an OpenVINO engine"``.
     """
     try:
-        return importlib.import_module(module)
+        return load(module)
     except ImportError as error:
         extra = _EXTRA.get(module)
         command = install_command(extra) if extra else f"pip install {module}"
         raise MissingPackage(
             f"{module} is needed to {purpose} and could not be imported ({error})", None, command
         ) from error
+
+
+def load(module: str) -> ModuleType:
+    """Import ``module`` so that it reports nothing to its vendor: no usage data is sent and no files are left for that.
+
+    A program that imported it before us has decided for itself.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime 1.32 reads it when it is loaded
+    reporter = _REPORTERS.get(module)
+    if reporter is None or module in sys.modules or reporter in sys.modules:
+        return importlib.import_module(module)
+    sys.modules[reporter] = None  # type: ignore[assignment]  # to Python: not installed
+    try:
+        return importlib.import_module(module)
+    finally:
+        del sys.modules[reporter]
 
 
 def install_command(extra: str) -> str:

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 
-from pspnet_edge import lazy
+from pspnet_edge import bundled, lazy
 from pspnet_edge.errors import MissingPackage
 
 
@@ -35,3 +38,19 @@ def test_the_hint_names_the_wheel_while_it_is_there(
     monkeypatch.setattr(metadata, "distribution", lambda name: Installed())
     place = str(wheel) if there else "PATH-OF-CLONE-OR-WHEEL"
     assert lazy.install_command("web") == f"pip install '{place}[web]'"
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_a_runtime_reports_nothing_to_its_vendor(runtime: str, tmp_path: Path) -> None:
+    """ONNX Runtime 1.32 and OpenVINO send usage data and keep an id of the machine; neither happens here."""
+    pytest.importorskip(runtime, reason=f"{runtime} is not installed")
+    places = {"HOME": "home", "XDG_CACHE_HOME": "cache", "TMPDIR": "tmp"}
+    for folder in places.values():
+        (tmp_path / folder).mkdir()
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    environment |= {name: str(tmp_path / folder) for name, folder in places.items()}
+    command = [sys.executable, "-m", "pspnet_edge", "build", str(bundled.onnx_path(bundled.DEFAULT))]
+    command += ["--precision", "fp32", "--runtime", runtime, "-o", str(tmp_path / "x.engine")]
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    subprocess.run([sys.executable, "-m", "pspnet_edge", "doctor"], env=environment, capture_output=True)
+    assert [path for folder in places.values() for path in (tmp_path / folder).rglob("*") if path.is_file()] == []

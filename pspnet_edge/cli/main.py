@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from copy import copy
 from functools import partial
 from typing import Annotated, Any
 
@@ -104,7 +105,7 @@ def main() -> None:
     """Run the command line. Exit status: 0 done, 1 failed with one sentence, 2 wrong usage, 130 interrupted."""
     _open_missing_streams()
     arguments = sys.argv[1:]
-    tree = typer.main.get_command(app)
+    tree = typer.main.get_command(_asked_of(app, arguments))
     _share_verbose(tree)
     _compact_help(tree)
     try:
@@ -119,6 +120,17 @@ def _plain(problem: str) -> str:
     """A sentence of Typer's about a value; since 0.29 it ends in one of pydantic's."""
     option, said, limit = problem.removeprefix("Invalid value for ").partition(": Input should be ")
     return f"{option} should be {limit.partition(', unable to parse')[0]}" if said else problem
+
+
+def _asked_of(whole: typer.Typer, arguments: list[str]) -> typer.Typer:
+    """The application with the named command alone, since making all of them takes longer than a short command does."""
+    named = next((word for word in arguments if not word.startswith("-")), None)
+    asked = copy(whole)
+    asked.registered_commands = [command for command in whole.registered_commands if command.name == named]
+    asked.registered_groups = [
+        group for group in whole.registered_groups if group.typer_instance and group.typer_instance.info.name == named
+    ]
+    return asked if asked.registered_commands or asked.registered_groups else whole
 
 
 def _open_missing_streams() -> None:

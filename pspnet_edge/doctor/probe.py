@@ -11,6 +11,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import json
+import os
 import runpy
 import sys
 from collections.abc import Callable
@@ -134,4 +135,7 @@ DETAILS: dict[str, Callable[[str, str], Probed]] = {
 }
 
 if __name__ == "__main__":
+    # As in ``lazy.load``: runtimes report to their vendors when they are imported.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     print("\n" + json.dumps(probe(sys.argv[1])))

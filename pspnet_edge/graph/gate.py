@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError, Message
 from numpy.typing import NDArray
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from ..errors import ModelError
 from .view import GraphView, attribute
@@ -29,6 +29,8 @@ MOST_PIXELS = 1 << 26
 MOST_ELEMENTS = 1 << 31
 """Of one tensor."""
 MOST_CONSTANT_BYTES = 1 << 30
+_LARGE_BYTES = 4096
+"""Of a constant: more than any that a shape depends on."""
 OPERATORS = frozenset(
     [
         "Abs",
@@ -209,14 +211,51 @@ def infer(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
     Raises:
         ModelError: it is not valid ONNX.
     """
-    bare = onnx.ModelProto()
-    bare.CopyFrom(proto)
-    del bare.graph.value_info[:]
+    inferred = onnx.ModelProto()
+    inferred.CopyFrom(proto)
+    del inferred.graph.value_info[:]
     try:
-        onnx.checker.check_model(bare)
-        return onnx.shape_inference.infer_shapes(bare, strict_mode=True, check_type=True, data_prop=True)
+        light = _without_weights(inferred)
+        onnx.checker.check_model(light)
+        found = onnx.shape_inference.infer_shapes(light, strict_mode=True, check_type=True, data_prop=True).graph
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, *_FROM_CPP) as error:
         raise ModelError(f"{name} is not a valid ONNX graph ({_first_line(error)})", "export it again") from error
+    inferred.graph.value_info.extend(found.value_info)
+    del inferred.graph.output[:]
+    inferred.graph.output.extend(found.output)
+    return inferred
+
+
+def _without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph with large weights as inputs of their shape, since no shape depends on their values.
+
+    The checker and shape inference write and read the whole model several times. A weight that is not exactly as large
+    as its shape says stays, for the checker to refuse.
+    """
+    light, weights = onnx.ModelProto(), []
+    light.CopyFrom(proto)
+    given = {value.name for value in light.graph.input}
+    kept = []
+    for tensor in light.graph.initializer:
+        if tensor.name not in given and _is_large_weight(tensor):
+            weights.append(helper.make_tensor_value_info(tensor.name, TensorProto.FLOAT, tensor.dims))
+        else:
+            kept.append(tensor)
+    if weights:
+        graph = onnx.GraphProto()
+        graph.initializer.extend(kept)
+        del light.graph.initializer[:]
+        light.graph.initializer.extend(graph.initializer)
+        light.graph.input.extend(weights)
+    return light
+
+
+def _is_large_weight(tensor: TensorProto) -> bool:
+    plain = {field.name for field, _ in tensor.ListFields()} == {"dims", "data_type", "name", "raw_data"}
+    if not plain or tensor.data_type != TensorProto.FLOAT or min(tensor.dims) < 1:
+        return False
+    size = 4 * math.prod(tensor.dims)
+    return size >= _LARGE_BYTES and len(tensor.raw_data) == size
 
 
 _FROM_CPP = (ValueError, TypeError, RuntimeError, IndexError, OverflowError, MemoryError, UnicodeDecodeError)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import typer
 
+from pspnet_edge.cli import main
 from pspnet_edge.cli.arguments import asked_for_json, command_at, option_of
 from pspnet_edge.cli.main import app
 
@@ -36,3 +37,18 @@ def test_a_parameter_is_shown_as_its_option() -> None:
     assert option_of(build, "max_drop") == "--max-drop"
     assert option_of(build, "output") == "--output"
     assert option_of(build, "unknown_one") == "--unknown-one"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "made"),
+    [
+        (["build", "train"], {"build"}),
+        (["-v", "import", "x.pt"], {"import"}),
+        (["data", "check"], {"data"}),
+        (["biuld"], set(TREE.commands)),
+        (["--help"], set(TREE.commands)),
+        ([], set(TREE.commands)),
+    ],
+)
+def test_only_the_named_command_is_made(arguments: list[str], made: set[str]) -> None:
+    assert set(typer.main.get_command(main._asked_of(app, arguments)).commands) == made  # type: ignore[attr-defined]

@@ -15,6 +15,7 @@ from pspnet_edge.engine.openvino.tail import tail_by_class
 from pspnet_edge.engine.tensorrt.graphs import float_before_uint8, int8_fp16_model
 from pspnet_edge.errors import ModelError, PspnetEdgeError
 from pspnet_edge.graph.calibration_table import CalibrationTable, weights_fingerprint
+from pspnet_edge.graph.gate import infer
 from pspnet_edge.graph.onnx_file import ModelFile, read_model
 from pspnet_edge.graph.precision import fp16_model
 from pspnet_edge.graph.quantize import int8_model, pixel_steps, quantised_tensors, with_uint8_activations
@@ -282,3 +283,33 @@ def test_damaged_bytes_are_refused_or_harmless(small: onnx.ModelProto, tmp_path:
         for _ in range(rng.choice([1, 4, 16])):
             damaged[rng.randrange(len(damaged))] = rng.randrange(256)
         refusal(bytes(damaged[: rng.randrange(1, len(damaged))] if seed % 5 == 0 else damaged), tmp_path / "m.onnx")
+
+
+def test_a_graph_without_its_weights_is_judged_as_the_whole_one(
+    small: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The checker and shape inference get no large weights; what is refused, and every shape, is as with them."""
+    said: list[list[str | None]] = []
+    shapes = []
+    for large_bytes in (1 << 40, 64):  # no weight is that large; all but the sizes of Resize are
+        monkeypatch.setattr("pspnet_edge.graph.gate._LARGE_BYTES", large_bytes)
+        shapes.append(infer(small, "small").SerializeToString(deterministic=True))
+        said.append([])
+        for seed in range(600, 900):
+            rng = random.Random(seed)
+            proto = onnx.ModelProto()
+            proto.CopyFrom(small)
+            mutate(proto, rng)
+            if seed % 4 == 0:  # two of one name, or one with the name of what a node makes
+                tensor = proto.graph.initializer.add()
+                tensor.CopyFrom(stored(small, rng.choice(["w0", "w1", "w2"])))
+                tensor.name = rng.choice([tensor.name, "conv_0", "frames", "masks"])
+            try:
+                (tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
+                read_model(tmp_path / "m.onnx")
+                said[-1].append(None)
+            except ModelError:
+                said[-1].append("refused")
+    assert said[0] == said[1]
+    assert shapes[0] == shapes[1]
+    assert 100 < said[0].count("refused") < 300
