@@ -20,13 +20,21 @@ from pathlib import Path
 from typing import Any
 
 from ..artifact import ensure_folder_writable, write_json
+from ..document import SHA256, Number, Record, Text, Unfit, check_value
 from ..errors import DataError, MissingPackage, OptionError, OutputError
 from .download import download
 from .progress import Progress, silent
-from .unpack import unpack
+from .unpack import scratch_of, unpack
 
 _CHUNK_BYTES = 1 << 20
 _RECORD = "fetched.json"
+_ENTRY = Record(
+    {
+        **dict.fromkeys(("archive", "folder", "url", "verified_by"), Text(10_000)),
+        "sha256": SHA256,
+        **dict.fromkeys(("size_bytes", "files"), Number(whole=True)),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -100,24 +108,21 @@ def fetch(
         raise OptionError(f"--sha256 {sha256!r} is not a SHA-256", "give its 64 hexadecimal digits")
     if name == "cityscapes" and (url is not None or sha256 is not None):
         raise OptionError("Cityscapes comes from its own site with your account", "leave out --url and --sha256")
-    folders = [SOURCES[name].folder] if name in SOURCES else list(CITYSCAPES_ARCHIVES)
-    missing = _missing(root, folders, name)
+    archives = {SOURCES[name].folder: SOURCES[name].archive} if name in SOURCES else CITYSCAPES_ARCHIVES
+    ensure_folder_writable(root)
+    finished = [done for folder, archive in archives.items() if (done := _killed_at_the_end(root / archive, folder))]
+    missing = [folder for folder in archives if not (root / folder).exists()]
+    if not missing and finished:
+        return finished
+    if not missing:
+        raise OutputError(
+            f"{root / next(iter(archives))} is there already",
+            f"look through it with `pspnet-edge data check {name} --root {root}`, or remove it to fetch it again",
+        )
     if name in SOURCES:
         return [_fetched(SOURCES[name], root, url, sha256, progress)]
     program = _cs_download()
     return [_cityscapes_part(program, folder, root, progress) for folder in missing]
-
-
-def _missing(root: Path, folders: list[str], name: str) -> list[str]:
-    """Which of the folders are not in ``root``, which is made; none missing is an error."""
-    ensure_folder_writable(root)
-    missing = [folder for folder in folders if not (root / folder).exists()]
-    if not missing:
-        raise OutputError(
-            f"{root / folders[0]} is there already",
-            f"look through it with `pspnet-edge data check {name} --root {root}`, or remove it to fetch it again",
-        )
-    return missing
 
 
 def _fetched(source: Source, root: Path, url: str | None, sha256: str | None, progress: Progress) -> Fetched:
@@ -147,12 +152,34 @@ def _verify(archive: Path, url: str, digests: dict[str, str], sha256: str | None
 
 
 def _unpacked(archive: Path, folder: str, url: str, sha256: str, verified_by: str, progress: Progress) -> Fetched:
-    size_bytes = archive.stat().st_size
-    files = unpack(archive, folder, archive.parent, progress)
-    fetched = Fetched(archive.name, folder, url, size_bytes, sha256, verified_by, files)
-    write_json(archive.parent / _RECORD, _record(archive.parent) | {archive.name: asdict(fetched)})
+    root, size_bytes = archive.parent, archive.stat().st_size
+
+    def fetched(files: int) -> Fetched:
+        return Fetched(archive.name, folder, url, size_bytes, sha256, verified_by, files)
+
+    def record(files: int) -> None:
+        write_json(root / _RECORD, _record(root) | {archive.name: asdict(fetched(files))})
+
+    files = unpack(archive, folder, root, progress, on_whole=record)
     archive.unlink()
-    return fetched
+    return fetched(files)
+
+
+def _killed_at_the_end(archive: Path, folder: str) -> Fetched | None:
+    """What an earlier fetch recorded that only had its archive left to remove, which is done now."""
+    root = archive.parent
+    if not ((root / folder).is_dir() and archive.is_file()):
+        return None
+    entry: Any = _record(root).get(archive.name)
+    try:
+        check_value(entry, _ENTRY, archive.name)
+    except Unfit:
+        return None
+    if entry["folder"] != folder or entry["sha256"] != _digests(archive)["sha256"]:
+        return None
+    shutil.rmtree(scratch_of(archive, root), ignore_errors=True)
+    archive.unlink()
+    return Fetched(**{name: entry[name] for name in _ENTRY.needed})
 
 
 def _record(root: Path) -> dict[str, Any]:

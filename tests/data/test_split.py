@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,27 @@ def test_lists_that_are_there_are_kept(own: Path) -> None:
         split_folder(own)
     assert (own / "valid.txt").read_text() == "003\n"
     assert not (own / "train.txt").exists()
+
+
+def test_a_split_that_was_killed_between_two_lists_is_done_again(own: Path) -> None:
+    split_folder(own, val=0.2, test=0.1)
+    whole = {name: (own / f"{name}.txt").read_bytes() for name in ("train", "val", "test")}
+    (own / "val.txt").unlink()
+    split_folder(own, val=0.2, test=0.1)
+    assert {name: (own / f"{name}.txt").read_bytes() for name in whole} == whole
+    with pytest.raises(OutputError, match="--overwrite"):
+        split_folder(own, val=0.2, test=0.1, seed=1)
+    with pytest.raises(OutputError, match=r"has lists already \(.*test.txt\)"):
+        split_folder(own, val=0.3)
+
+
+@pytest.mark.parametrize("name", ["train", "val"])
+def test_no_list_is_written_where_another_cannot_be(own: Path, name: str) -> None:
+    os.mkfifo(own / f"{name}.txt")
+    with pytest.raises(OutputError, match="FIFO"):
+        split_folder(own, overwrite=True)
+    assert sorted(path.name for path in own.glob("*.txt")) == ["classes.txt", f"{name}.txt"]
+    assert (own / f"{name}.txt").is_fifo()
 
 
 def test_sequences_that_file_names_show_are_kept_together() -> None:
