@@ -116,7 +116,7 @@ def export(
     checkpoint: AnyPath,
     output: AnyPath | None = None,
     *,
-    size_hw: Size = (384, 480),
+    size_hw: Size | None = None,
     batch: int = 1,
     threshold: float | None = None,
 ) -> ExportedModel:
@@ -130,7 +130,7 @@ def export(
     Args:
         checkpoint: a ``.pt`` file, or a bundled name.
         output: the model; None is the checkpoint's name with ``.onnx``.
-        size_hw: input height and width in pixels.
+        size_hw: input height and width in pixels; None is the size that training validated at, else 384×480.
         batch: frames per batch.
         threshold: the probability above which a pixel of a binary network is the object; None is the checkpoint's own.
 
@@ -147,8 +147,8 @@ def export(
     from ..graph.export import export_checkpoint
 
     facts, table = export_checkpoint(source, path, size_hw=size_hw, batch=batch, threshold=threshold)
-    classes = tuple(facts["label_set"]["classes"])
-    return ExportedModel(path, table, facts["network"], size_hw, batch, classes, facts["gmac"])
+    classes, (height, width) = tuple(facts["label_set"]["classes"]), facts["input_hw"]
+    return ExportedModel(path, table, facts["network"], (height, width), batch, classes, facts["gmac"])
 
 
 def calibrate(

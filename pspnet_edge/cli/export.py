@@ -21,7 +21,12 @@ def export(
         str, typer.Argument(metavar="MODEL", help="A bundled name, or a .pt file of `train` or `import`.")
     ],
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Default: MODEL.onnx.")] = None,
-    size: Annotated[str, typer.Option(metavar="HEIGHTxWIDTH", help="Input size in pixels.")] = "384x480",
+    size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HEIGHTxWIDTH", help="Input size in pixels. Default: the --size of `train`, else 384x480."
+        ),
+    ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Frames per batch.")] = 1,
     min_confidence: MinConfidenceOption = None,
     threshold: Annotated[
@@ -41,7 +46,7 @@ def export(
     from ..artifact import ensure_writable
     from ..lazy import require
 
-    size_hw = parse_size(size)
+    size_hw = parse_size(size) if size is not None else None
     bundled_name = checkpoint in bundled.names()
     source = bundled.checkpoint_path(checkpoint) if bundled_name else Path(checkpoint)
     output = output or (Path(f"{checkpoint}.onnx") if bundled_name else source.with_suffix(".onnx"))
@@ -53,7 +58,8 @@ def export(
         source, output, size_hw=size_hw, batch=batch, min_confidence=min_confidence, threshold=threshold
     )
     calibration = learned or _table_beside(source, output)
-    summary = f"{output}: {facts['network']} at {size_hw[0]}×{size_hw[1]}, {facts['gmac']} GMAC per frame"
+    height, width = facts["input_hw"]
+    summary = f"{output}: {facts['network']} at {height}×{width}, {facts['gmac']} GMAC per frame"
     if facts["threshold"] is not None:
         summary += f"; a pixel is {facts['label_set']['classes'][1]} above a probability of {facts['threshold']:g}"
     result(

@@ -79,14 +79,14 @@ def _at_size(model: Model, checkpoint: Path, size_hw: tuple[int, int]) -> Model:
 def _exported(checkpoint: Path, name: str, table: Path | None, size_hw: tuple[int, int] | None) -> Model:
     if not checkpoint.is_file():
         raise ModelError(f"there is no checkpoint {checkpoint}: `pspnet-edge models` lists the bundled names")
-    size = f"-{size_hw[0]}x{size_hw[1]}" if size_hw else ""
-    path = cache_folder() / f"{checkpoint.stem}-{sha256_of(checkpoint)[:12]}{size}.onnx"
+    size = f"{size_hw[0]}x{size_hw[1]}" if size_hw else "own-size"
+    path = cache_folder() / f"{checkpoint.stem}-{sha256_of(checkpoint)[:12]}-{size}.onnx"
     if not path.is_file():
         require("torch", f"export {checkpoint}")
-        from ..graph.export import DEFAULT_SIZE_HW, export_checkpoint
+        from ..graph.export import export_checkpoint
 
         ensure_writable(path, sidecar=True)
-        export_checkpoint(checkpoint, path, size_hw=size_hw or DEFAULT_SIZE_HW)
+        export_checkpoint(checkpoint, path, size_hw=size_hw)
     return Model(name, path, table or table_beside(path))
 
 

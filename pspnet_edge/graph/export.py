@@ -112,7 +112,7 @@ def export_checkpoint(
     checkpoint: Path,
     output: Path,
     *,
-    size_hw: tuple[int, int] = DEFAULT_SIZE_HW,
+    size_hw: tuple[int, int] | None = None,
     batch: int = 1,
     min_confidence: float | None = None,
     threshold: float | None = None,
@@ -122,7 +122,8 @@ def export_checkpoint(
     Args:
         checkpoint: a ``.pt`` of `train` or `import`.
         output: where the model goes.
-        size_hw: height and width of the frames in pixels.
+        size_hw: height and width of the frames in pixels; None is the size that training validated at, and 384×480
+            where the checkpoint does not say.
         batch: frames per batch.
         min_confidence: the winning probability below which a pixel is 255, unknown; None keeps every winner.
         threshold: the probability above which a pixel of a binary network is the object; None for the checkpoint's
@@ -139,6 +140,7 @@ def export_checkpoint(
     if min_confidence is not None:
         ensure_probability(min_confidence)
     source = load_checkpoint(checkpoint)
+    size_hw = size_hw or source.size_hw or DEFAULT_SIZE_HW
     if threshold is not None:
         source.model.set_threshold(threshold)
     binary = source.model.shape.binary

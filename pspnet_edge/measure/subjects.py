@@ -22,7 +22,6 @@ from .store import Store
 
 _MODELS = (".onnx", ".pt", ".pspnet")
 Size = tuple[int, int]
-_EXPORT_SIZE: Size = (384, 480)
 
 
 @dataclass(frozen=True)
@@ -75,14 +74,14 @@ def models_at_sizes(
             engines.append(path)
             continue
         if path.suffix == ".pt" and name not in bundled.names():
-            own, checkpoint = None, path
+            own, checkpoint = None, path  # nothing is exported yet
             found = Model(bundled.name_of(path), path, table_beside(path))
         else:
             found = find_model(name)
             own = read_model(found.path).shape_nhw[1:]
             checkpoint = found.path.with_suffix(".pt")
         found = Model(labels.get(name, found.name), found.path, calibration or found.table_path)
-        for size in sizes or [own or _EXPORT_SIZE]:
+        for size in sizes or [own or _validated_size(checkpoint)]:
             model = found if size == own else _exported(found, checkpoint, size, work, store)
             models.append((model, size))
     return models, engines
@@ -233,6 +232,15 @@ def _exported(model: Model, checkpoint: Path, size: Size, work: Path, store: Sto
         export_checkpoint(checkpoint, path, size_hw=size)
         store.put(key, {"sha256": sha256_of(path)})
     return Model(model.name, path, model.table_path or table_beside(path))
+
+
+def _validated_size(checkpoint: Path) -> Size:
+    """The size that ``export`` gives a checkpoint by default."""
+    require("torch", f"export {checkpoint}")
+    from ..graph.export import DEFAULT_SIZE_HW
+    from ..model.checkpoint import load_checkpoint
+
+    return load_checkpoint(checkpoint).size_hw or DEFAULT_SIZE_HW
 
 
 def _checkpoint_of(model: Path) -> str | None:

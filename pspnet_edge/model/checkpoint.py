@@ -46,6 +46,15 @@ class Checkpoint:
     facts: dict[str, Any]
     training: dict[str, Any] | None
 
+    @property
+    def size_hw(self) -> tuple[int, int] | None:
+        """The frame size that training validated at, and so the one to export; None where that is not known."""
+        recipe = self.facts.get("recipe")
+        match recipe.get("size_hw") if isinstance(recipe, dict) else None:
+            case [int(height), int(width)] if height > 0 and width > 0:
+                return height, width
+        return None
+
 
 def save_checkpoint(
     path: Path,

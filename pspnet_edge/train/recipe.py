@@ -74,7 +74,7 @@ class Recipe:
     )
     crop_hw: tuple[int, int] = _option((288, 384), "Size of the training crops.", "Data", "crop", "HEIGHTxWIDTH")
     size_hw: tuple[int, int] = _option(
-        (384, 480), "Frame size at validation; export the network at this size.", "Data", "size", "HEIGHTxWIDTH"
+        (384, 480), "Frame size at validation, and the one that `export` takes.", "Data", "size", "HEIGHTxWIDTH"
     )
     scales: tuple[float, float] = _option((0.7, 2.0), "Range of random scale factors.", "Data", metavar="LOW HIGH")
     rotate: float = _option(

@@ -102,12 +102,13 @@ def test_train_export_calibrate_build_evaluate(command_line, own_data: Path, tmp
 
     assert pspnet_edge("data", "check", "folder", "--root", own_data)["defects"] == []
     trained = pspnet_edge(
-        "train", *data, "--epochs", 2, "--batch", 4, "--crop", "96x96", "-o", run, "--init", bundled.DEFAULT
-    )
+        "train", *data, "--epochs", 2, "--batch", 4, "--crop", "96x96", "--size", "192x288", "-o", run, "--init",
+        bundled.DEFAULT,
+    )  # fmt: skip
     assert trained["epochs"] == 2
     assert 0.2 < trained["miou"] < 1
     model = tmp_path / "model.onnx"
-    exported = pspnet_edge("export", trained["checkpoint"], "-o", model, "--size", "192x288")
+    exported = pspnet_edge("export", trained["checkpoint"], "-o", model)
     assert exported["input_hw"] == [192, 288]
     table = tmp_path / "model.calib.json"
     calibrated = pspnet_edge("calibrate", model, *data, "--images", 8, "-o", table)

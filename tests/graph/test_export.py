@@ -176,3 +176,18 @@ def test_ranges_that_do_not_fit_the_graph_are_refused(network: PSPNet) -> None:
     other.quantiser = Quantiser([1.0, 2.0])
     with pytest.raises(ModelError, match="learned no range for what conv_"):
         learned_table(model, other)
+
+
+def test_the_size_is_that_of_the_training(tmp_path: Path) -> None:
+    source = load_checkpoint(bundled.checkpoint_path(bundled.DEFAULT))
+    save_checkpoint(tmp_path / "own.pt", source.model, source.label_set, {"recipe": {"size_hw": [192, 288]}})
+    exported, _ = export.export_checkpoint(tmp_path / "own.pt", tmp_path / "own.onnx")
+    assert exported["input_hw"] == [192, 288]
+    assert read_model(tmp_path / "own.onnx").shape_nhw[1:] == (192, 288)
+
+
+@pytest.mark.parametrize("recipe", [None, {}, {"size_hw": [192]}, {"size_hw": [0, 288]}, {"size_hw": "192x288"}])
+def test_without_a_usable_size_the_checkpoint_names_none(recipe: object, tmp_path: Path) -> None:
+    source = load_checkpoint(bundled.checkpoint_path(bundled.DEFAULT))
+    save_checkpoint(tmp_path / "own.pt", source.model, source.label_set, {"recipe": recipe})
+    assert load_checkpoint(tmp_path / "own.pt").size_hw is None
