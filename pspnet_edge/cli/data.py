@@ -42,7 +42,8 @@ def import_(
     source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Folder or .zip that the labelling tool exported.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="New folder for the data set.")],
     source_format: Annotated[
-        str, typer.Option("--format", metavar="FORMAT", help="Format of SOURCE; auto recognizes it. See below.")
+        str,
+        typer.Option("--format", metavar="FORMAT", help="Format of SOURCE, one of those above; auto recognizes it."),
     ] = "auto",
     auto: Annotated[bool, typer.Option("--auto", help="Recognize the format: the default.")] = False,
     images: Annotated[
@@ -185,6 +186,7 @@ def check(
         say(f"{finding.severity}: {where}{finding.problem}")
     if html is not None:
         write_page(html, name, place, findings, _label_set(name, place))
+        say(f"the findings with pictures are in {html}")
     facts = {
         "dataset": name,
         "root": str(place),

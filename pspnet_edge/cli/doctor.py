@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ..records import counted
 from .output import JsonFlag, result
 
 
@@ -39,7 +40,7 @@ def doctor(
         if check["command"]:
             lines.append(f"{'':<17}→ {check['command']}")
     count = facts["blocking"]
-    lines.append("nothing blocks" if count == 0 else f"{count} {'trouble blocks' if count == 1 else 'troubles block'}")
+    lines.append("nothing blocks" if count == 0 else f"{counted(count, 'problem')} to fix first: see block above")
     result(facts, as_json, "\n".join(lines))
     if count:
         raise typer.Exit(1)

@@ -34,6 +34,16 @@ def result(facts: Mapping[str, object], as_json: bool, summary: str) -> None:
     print(to_json(facts, indent=2) if as_json else printable(summary), flush=True)
 
 
+def duration(seconds: float) -> str:
+    """``0.4 s``, ``35 s``, ``12 min``, ``2 h 5 min``."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
 @contextmanager
 def progress(what: str, total: int | None) -> Iterator[Advance]:
     """Show how far long work is: a bar with the time left on a terminal, a plain line every few seconds elsewhere."""
@@ -72,7 +82,7 @@ def _plain_lines(what: str, total: int | None, every_s: float = 10.0) -> Advance
         spoken = now
         since, start = first
         share = f"{done}/{total}" if total else str(done)
-        left = f", {(now - start) / (done - since) * (total - done):.0f} s left" if total and done > since else ""
+        left = f", {duration((now - start) / (done - since) * (total - done))} left" if total and done > since else ""
         say(f"{what}: {share}{left}{'  ' + note if note else ''}")
 
     return advance

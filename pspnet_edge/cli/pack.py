@@ -152,6 +152,10 @@ def pack(
     packed = make_pack(source, path, contents, runtime=runtime, key=sign, progress=progress)
     if not packed.has_licence:
         say("no licence is in the pack: add one with --licence FILE")
+    if "int8" not in packed.agreement_with_fp32 and precision == "auto":
+        say(
+            "INT8 is not in the pack, because the model has no calibration table: make one with `pspnet-edge calibrate`"
+        )
     if packed.signed and not packed.release:
         say("it has no --release number: boards cannot tell whether it is older than what they run")
     agreement = ", ".join(f"{each} {share:.2%}" for each, share in packed.agreement_with_fp32.items())

@@ -179,7 +179,7 @@ def run(
         bool,
         typer.Option(
             "--active",
-            help="Run the version that `deploy` made active, as its pack says.",
+            help="Run the version that `deploy` made active, with the settings of its pack.",
             rich_help_panel=_ENGINE,
         ),
     ] = False,
@@ -355,7 +355,8 @@ def run(
             )
             outputs.add_web(served, tells_token=view != "web" and web_token is None)
             if view == "web" and _count_frames(sources, None) is not None:
-                say("the page ends with its input; --loop plays it again, --realtime at its own rate")
+                slower = "" if realtime else ", --realtime at its own rate"
+                say(f"the page ends with its input; --loop plays it again{slower}")
         if stats is not None:
             outputs.add_stats(stats, main_loop)
         if not outputs.sinks and stats is None and not _is_given(context, "view"):
@@ -369,7 +370,7 @@ def run(
             from ..camera.systemd import Watchdog
 
             held.enter_context(Watchdog(main_loop.stuck, lambda: main_loop.summary().to_dict()))
-        summary = main_loop.run(outputs.sinks, _with_rate(main_loop, advance))
+        summary = main_loop.run(outputs.sinks, _with_rate(main_loop, advance, to_the_end=frames is None))
     facts = summary.to_dict()
     facts |= {
         "source": ", ".join(source.name for source in sources),
@@ -535,18 +536,25 @@ def _count_frames(sources: Sequence[Source], limit: int | None) -> int | None:
     return min(total, limit) if limit is not None else total
 
 
-def _with_rate(loop: Loop, advance: Advance) -> Callable[[int], None]:
-    """Progress with the current rate beside it, updated twice a second."""
+def _with_rate(loop: Loop, advance: Advance, *, to_the_end: bool) -> Callable[[int], None]:
+    """Progress with the current rate beside it, updated twice a second.
+
+    Args:
+        loop: whose.
+        advance: of the progress that is shown.
+        to_the_end: whether files are played to their end, to which frames that were dropped bring it nearer too.
+    """
     import time
 
-    asked, note = 0.0, ""
+    asked, note, dropped = 0.0, "", 0
 
     def on_frame(done: int) -> None:
-        nonlocal asked, note
+        nonlocal asked, note, dropped
         now = time.monotonic()
         if now - asked > 0.5:
-            asked, note = now, f"{loop.summary().fps_recent:.1f} FPS"
-        advance(done, note)
+            summary = loop.summary()
+            asked, note, dropped = now, f"{summary.fps_recent:.1f} FPS", summary.dropped if to_the_end else 0
+        advance(done + dropped, note)
 
     return on_frame
 

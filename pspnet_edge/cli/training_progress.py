@@ -7,9 +7,10 @@ import os
 import time
 from contextlib import ExitStack
 
+from ..records import counted
 from ..train.history import EpochResult
 from ..train.listener import Listener, RunHeader
-from .output import Advance, progress, say
+from .output import Advance, duration, progress, say
 
 _TIMED_STEPS = 4
 _TIMED_S = 2.0
@@ -65,6 +66,8 @@ class TrainingProgress(ExitStack, Listener):
         if self._estimated or timed < _TIMED_STEPS or (now - since < _TIMED_S and timed < 20):
             return
         self._estimated = True
+        if step == steps:
+            return
         per_step = (now - since) / timed
         self._say(f"expected time: {duration(per_step * (steps - step))} ({per_step:.2f} s per step) plus validation")
 
@@ -98,12 +101,13 @@ def header_lines(header: RunHeader) -> list[str]:
     scenes = f" and {header.scenes} procedural scenes" if header.scenes else ""
     steps = (header.epochs - header.epochs_done) * header.steps_per_epoch
     resumed = f"from epoch {header.epochs_done + 1}, " if header.epochs_done else ""
+    epochs = counted(header.epochs - header.epochs_done, "epoch")
     processes = f", {header.processes} processes" if header.processes > 1 else ""
     return [
         f"model    {header.model}, {million}",
         f"classes  {len(header.classes)}: {', '.join(header.classes)}",
         f"images   {header.images} to train{scenes}, {validation} to validate",
-        f"steps    {steps}: {resumed}{header.epochs - header.epochs_done} epochs of {header.steps_per_epoch}",
+        f"steps    {steps}: {resumed}{epochs} of {header.steps_per_epoch}",
         f"device   {header.device}{processes}, {header.workers} loader process{'es' * (header.workers != 1)}",
         f"output   {header.folder}",
     ]
@@ -132,13 +136,3 @@ def zero_warnings(classes: tuple[str, ...], iou: tuple[float, ...]) -> list[str]
         f"{', '.join(missed)} {verb} at IoU 0: if that lasts, check the masks with `pspnet-edge data check`, "
         f"train longer, use a larger --crop, or add --lovasz-weight 0.5"
     ]
-
-
-def duration(seconds: float) -> str:
-    """``0.4 s``, ``35 s``, ``12 min``, ``2 h 5 min``."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

@@ -154,10 +154,12 @@ def roll_back(store: Store, *, service: Service | None = None, say: Say = lambda
     with store.locked():
         active, previous = store.active(), store.previous()
         if active is None:
-            raise DeployError(f"no version is active in {store.home}", "deploy one", "pspnet-edge deploy NAME.pspnet")
+            raise store.nothing_active()
         if previous is None:
             raise DeployError(
-                f"there is no version before {active} in {store.home}", "see them", "pspnet-edge deploy --list"
+                f"there is no version before {active} in {store.home}",
+                "see them",
+                store.command("pspnet-edge deploy --list"),
             )
         store.go_back(previous)
         if service is not None:
@@ -177,7 +179,7 @@ def describe(
     """The active version as a record."""
     version = store.active()
     if version is None:
-        raise DeployError(f"no version is active in {store.home}", "deploy one", "pspnet-edge deploy NAME.pspnet")
+        raise store.nothing_active()
     facts = store.facts(version)
     return Deployed(
         socket.gethostname(),

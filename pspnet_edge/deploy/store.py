@@ -16,6 +16,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import shlex
 import shutil
 import stat
 import time
@@ -131,8 +132,17 @@ class Store:
         """
         version = self.active()
         if version is None:
-            raise DeployError(f"no version is active in {self.home}", "deploy one", _REMAKE)
+            raise self.nothing_active()
         return self.engine(version)
+
+    def nothing_active(self) -> DeployError:
+        """That no version is active here, and how to get one."""
+        elsewhere = "" if self.home != default_home().absolute() else ", or set PSPNET_EDGE_HOME to the --home it is in"
+        return DeployError(f"no version is active in {self.home}", f"deploy one{elsewhere}", self.command(_REMAKE))
+
+    def command(self, command: str) -> str:
+        """A ``deploy`` command for this folder."""
+        return command if self.home == default_home().absolute() else f"{command} --home {shlex.quote(str(self.home))}"
 
     def versions(self) -> list[str]:
         """Names of the versions that are whole, the oldest first."""

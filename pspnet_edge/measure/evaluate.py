@@ -63,7 +63,7 @@ def evaluate_engine(
     labels = dataset.label_set
     if engine.info.label_set.classes != labels.classes:
         raise DataError(
-            f"the engine's classes ({_few(engine.info.label_set.classes)}) are not those of {labels.name} "
+            f"the engine's classes ({_few(engine.info.label_set.classes)}) are not those of the data set "
             f"({_few(labels.classes)}): give --root the data set that it was trained for"
         )
     share = processes.share(len(dataset))

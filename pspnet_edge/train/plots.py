@@ -27,7 +27,8 @@ def draw_curves(path: Path, rows: Sequence[EpochResult], label_set: LabelSet, na
         return
     epochs = [row.epoch for row in rows]
     loss, score = figure.subplots(1, 2)
-    loss.plot(epochs, [row.loss for row in rows], color="#1f4e9c", label="training loss")
+    alone = "o" if len(rows) == 1 else None  # a line of one point is not seen
+    loss.plot(epochs, [row.loss for row in rows], color="#1f4e9c", marker=alone, label="training loss")
     loss.set(title=f"{name}: loss", xlabel="epoch", ylabel="loss")
     loss.grid(alpha=0.3)
     loss.xaxis.get_major_locator().set_params(integer=True)
@@ -51,10 +52,11 @@ def _draw_scores(axes: Any, rows: Sequence[EpochResult], label_set: LabelSet) ->
     epochs = [row.epoch for row in rows]
     marker = "o" if len(rows) < 30 else None
     measured = [row for row in rows if row.iou]
+    alone = "o" if len(measured) == 1 else None
     if measured and len(label_set) <= _MOST_CLASSES_DRAWN:
         for index, label in enumerate(label_set.classes):
             values = [row.iou[index] for row in measured]
-            axes.plot([row.epoch for row in measured], values, linewidth=1, alpha=0.7, label=label)
+            axes.plot([row.epoch for row in measured], values, linewidth=1, alpha=0.7, marker=alone, label=label)
     axes.plot(epochs, [row.miou for row in rows], color="black", linewidth=2, marker=marker, label="mIoU")
     axes.grid(alpha=0.3)
     axes.xaxis.get_major_locator().set_params(integer=True)

@@ -8,11 +8,13 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 
+from pspnet_edge.cli.run import _with_rate
 from pspnet_edge.data.png import has_palette
 from pspnet_edge.engine.build import build_engine, find_model
 
@@ -333,3 +335,13 @@ def test_a_csi_camera_runs_on_software_elements(engine: Path, tmp_path: Path) ->
     assert formats[1].startswith("640x480")
     assert formats[2].startswith("480x640")
     assert ids_of(tmp_path / "m" / "00000000.png").shape == (640, 480)
+
+
+@pytest.mark.parametrize(("to_the_end", "position"), [(True, 40), (False, 10)])
+def test_dropped_frames_bring_a_file_nearer_to_its_end_and_not_to_a_number_of_frames(
+    to_the_end: bool, position: int
+) -> None:
+    loop = SimpleNamespace(summary=lambda: SimpleNamespace(fps_recent=5.0, dropped=30))
+    shown: list[int] = []
+    _with_rate(loop, lambda done, note="": shown.append(done), to_the_end=to_the_end)(10)
+    assert shown == [position]

@@ -4,14 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pspnet_edge.cli.training_progress import (
-    TrainingProgress,
-    class_line,
-    duration,
-    epoch_line,
-    header_lines,
-    zero_warnings,
-)
+from pspnet_edge.cli.output import duration, progress
+from pspnet_edge.cli.training_progress import TrainingProgress, class_line, epoch_line, header_lines, zero_warnings
 from pspnet_edge.train.history import EpochResult
 from pspnet_edge.train.listener import RunHeader
 
@@ -59,3 +53,23 @@ def test_only_the_first_process_prints(rank: str, lines: int, monkeypatch, capsy
         shown.start(HEADER)
         shown.epoch(EpochResult(3, 0.5, 0.25, 0.8, 0.01, (0.5, 0.1), 75.0), best=True)
     assert len(capsys.readouterr().err.splitlines()) == lines
+
+
+def test_a_run_that_is_over_has_no_expected_time(monkeypatch, capsys) -> None:
+    clock = iter(range(0, 1000, 10))
+    monkeypatch.setattr("pspnet_edge.cli.training_progress.time.monotonic", lambda: float(next(clock)))
+    for steps, estimates in ((5, 0), (50, 1)):
+        with TrainingProgress() as shown:
+            for step in range(1, 6):
+                shown.step(step, steps, 0.5)
+        assert capsys.readouterr().err.count("expected time") == estimates
+
+
+def test_progress_tells_long_times_in_minutes(monkeypatch, capsys) -> None:
+    clock = iter((0.0, 0.0, 60.0))
+    monkeypatch.setattr("pspnet_edge.cli.output.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("sys.stderr.isatty", lambda: False)
+    with progress("train", 61) as advance:
+        advance(0)
+        advance(1)
+    assert "train: 1/61, 60 min left" in capsys.readouterr().err

@@ -297,3 +297,23 @@ def test_the_page_shows_each_kind_with_a_picture_and_needs_no_other_file(tmp_pat
     assert "Images that cannot be read" in page
     assert page.count("data:image/jpeg;base64,") >= 2
     assert 'src="http' not in page
+
+
+def test_a_picture_whose_edges_are_only_in_colour_is_no_wrong_image(tmp_path: Path) -> None:
+    """Red on green of the same brightness has no edge in grey."""
+    planted.make_clean(tmp_path)
+    mask = planted.read(tmp_path / "masks" / "006.png")
+    colours = np.asarray([(112, 201, 54), (161, 119, 184), (180, 120, 175)], np.float32)  # BGR, equally bright
+    noisy = colours[mask] + np.random.default_rng(0).normal(0, 10, (*mask.shape, 3))
+    planted.write(tmp_path / "images" / "006.jpg", np.clip(noisy, 0, 255).astype(np.uint8))
+    assert check_dataset("folder", tmp_path).found == ()
+
+
+def test_the_page_fits_a_phone_and_counts_in_english(tmp_path: Path) -> None:
+    root = planted.make_clean(tmp_path / "set")
+    (root / "images" / "005.jpg").write_bytes(b"")
+    write_page(tmp_path / "check.html", "folder", root, check_dataset("folder", root), None)
+    page = (tmp_path / "check.html").read_text()
+    assert f"<h1>Check of {root}</h1>" in page
+    assert "1 defect, 0 warnings." in page
+    assert "<div class=wide><table>" in page, "a wide table scrolls by itself and not the page"

@@ -94,7 +94,9 @@ def test_a_damaged_pack_writes_nothing(pack_path: Path, board: Board, refusal: R
 def test_no_rollback_without_a_version_before(pack_path: Path, board: Board, refusal: Refusal) -> None:
     assert "no version is active" in refusal(board.deploy("--rollback"))
     board.facts(pack_path)
-    assert "no version before" in refusal(board.deploy("--rollback"))
+    refused = refusal(board.deploy("--rollback"))
+    assert "no version before" in refused
+    assert f"deploy --list --home {board.home}" in refused, "without --home it lists another folder"
 
 
 def test_usage_errors(pack_path: Path, board: Board) -> None:

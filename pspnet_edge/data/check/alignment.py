@@ -22,10 +22,12 @@ class Alignment:
     Each figure is the mean difference of grey between the two pixels of each mask edge, over that of all pixels of the
     image: about 1 where the mask has nothing to do with the image.
 
-    ``shift`` is the (right, down) move of the mask in pixels at which it fits best.
+    ``shift`` is the (right, down) move of the mask in pixels at which it fits best. ``here_in_colour`` is ``here`` in
+    the channel that shows the edges best, for red on green may have no contrast in grey.
     """
 
     here: float
+    here_in_colour: float
     shift: tuple[int, int]
     shifted: float
     turned: str
@@ -36,9 +38,7 @@ def alignment_of(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> Alignment
     """Compare a mask ``uint8 [H, W]`` with its image ``uint8 [H, W, C]``; None where there are too few edges to
     tell."""
     grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) if image.shape[2] == 3 else image[..., 0], np.float32)
-    steps_x = np.abs(np.diff(grey, axis=1, append=grey[:, -1:]))
-    steps_y = np.abs(np.diff(grey, axis=0, append=grey[-1:]))
-    usual = float((steps_x.mean() + steps_y.mean()) / 2)
+    steps_x, steps_y, usual = _steps(grey)
     if usual < 1e-3 or min(mask.shape) <= 4 * _REACH:
         return None
     edges = _Edges.of(mask)
@@ -52,7 +52,23 @@ def alignment_of(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> Alignment
     best = max(fits, key=lambda place: (fits[place], -abs(place[0]) - abs(place[1])))
     turns = {name: _fit_of(turned, steps_x, steps_y) / usual for name, turned in _turns(mask).items()}
     name = max(turns, key=lambda turn: turns[turn])
-    return Alignment(fits[0, 0], best, fits[best], name, turns[name])
+    return Alignment(fits[0, 0], _fit_in_colour(image, edges, fits[0, 0]), best, fits[best], name, turns[name])
+
+
+def _steps(plane: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32], float]:
+    """Differences to the right and downwards, and their mean."""
+    steps_x = np.abs(np.diff(plane, axis=1, append=plane[:, -1:]))
+    steps_y = np.abs(np.diff(plane, axis=0, append=plane[-1:]))
+    return steps_x, steps_y, float((steps_x.mean() + steps_y.mean()) / 2)
+
+
+def _fit_in_colour(image: NDArray[np.uint8], edges: _Edges, best: float) -> float:
+    """The best fit where the mask is, of grey (``best``) and the channels."""
+    for channel in range(image.shape[2]):
+        steps_x, steps_y, usual = _steps(np.asarray(image[..., channel], np.float32))
+        if usual >= 1e-3:
+            best = max(best, edges.fit(steps_x, steps_y, 0, 0) / usual)
+    return best
 
 
 @dataclass(frozen=True)

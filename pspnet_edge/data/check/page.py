@@ -16,6 +16,7 @@ from ...artifact import write_bytes
 from ...errors import DataError
 from ...labels import IGNORE, LabelSet
 from ...pixels import PixelFormat
+from ...records import counted
 from ..image_file import read_image
 from ..mask_file import read_raw_mask
 from .findings import Finding, Findings
@@ -25,7 +26,8 @@ _SHOWN = 3
 _STYLE = """
 :root { color-scheme: light dark; font: 15px/1.45 system-ui, sans-serif; }
 body { max-width: 1100px; margin: 2rem auto; padding: 0 1rem; }
-table { border-collapse: collapse; } td, th { padding: .2rem .8rem; text-align: right; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; }
+td, th { padding: .2rem clamp(.25rem, 1.5vw, .8rem); text-align: right; }
 td:first-child, th:first-child
 { text-align: left; } tr:nth-child(even) { background: color-mix(in srgb, currentColor 7%, transparent); }
 figure { display: inline-block; margin: .5rem 1rem 1rem 0; max-width: 880px; } figure img { max-width: 100%; }
@@ -64,10 +66,11 @@ def write_page(path: Path, name: str, root: Path, findings: Findings, label_set:
 
 
 def _page(name: str, root: Path, findings: Findings, label_set: LabelSet | None) -> Iterator[str]:
-    title = f"Check of {name} in {root}"
+    title = f"Check of {root}"
     yield f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(title)}</title><style>{_STYLE}</style>"
     yield '<meta name=viewport content="width=device-width, initial-scale=1">'
-    yield f"<h1>{escape(title)}</h1><p>{len(findings.defects)} defects, {len(findings.warnings)} warnings.</p>"
+    yield f"<h1>{escape(title)}</h1><p>Read as {escape(name)}: {counted(len(findings.defects), 'defect')}, "
+    yield f"{counted(len(findings.warnings), 'warning')}.</p>"
     yield from (f"<p>{escape(note)}</p>" for note in findings.notes)
     yield from _counts(findings)
     kinds = dict.fromkeys(finding.kind for finding in (*findings.defects, *findings.warnings))
@@ -89,7 +92,7 @@ def _counts(findings: Findings) -> Iterator[str]:
     if not findings.splits:
         return
     splits = findings.splits
-    yield "<h2>Classes</h2><table><tr><th>class"
+    yield "<h2>Classes</h2><div class=wide><table><tr><th>class"
     yield from (f"<th>{escape(split)}: share<th>images" for split in splits)
     for index, name in enumerate(next(iter(splits.values())).classes):
         yield f"<tr><td>{escape(name)}"
@@ -98,7 +101,7 @@ def _counts(findings: Findings) -> Iterator[str]:
             yield f"<td>{share:.3%}<td>{int(count.occurs[index])}"
     yield "<tr><td>ignored"
     yield from (f"<td>{count.ignored_fraction():.3%}<td>of {count.images}" for count in splits.values())
-    yield "</table>"
+    yield "</table></div>"
 
 
 def _figure(finding: Finding, label_set: LabelSet | None) -> str:

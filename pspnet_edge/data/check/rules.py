@@ -204,7 +204,8 @@ def _foreign(pairs: Sequence[PairFacts]) -> Iterator[Finding]:
         return
     usual = float(np.median([fit.here for _, fit in told]))
     for facts, fit in told:
-        if fit.here < min(_FITS_NOT, 0.45 * usual) and max(fit.shifted, fit.turned_fit) < max(_FIT, 0.4 * usual):
+        fits_here = fit.here_in_colour >= min(_FITS_NOT, 0.45 * usual)
+        if not fits_here and max(fit.shifted, fit.turned_fit) < max(_FIT, 0.4 * usual):
             yield Finding(
                 "wrong-image", "warning", facts.split, facts.mask_path,
                 f"{facts.mask_path} fits its image {facts.image_path.name} nowhere, and the other masks of the set fit "
