@@ -224,7 +224,7 @@ def ensure_writable(path: Path, *, sidecar: bool = False) -> None:
             pass
     except OSError as error:
         raise _not_writable(path, error) from error
-    _remove_leftovers(target.parent)
+    remove_leftovers(target.parent)
 
 
 def ensure_folder_writable(folder: Path) -> None:
@@ -242,7 +242,7 @@ def scratch_folder() -> Iterator[Path]:
     """
     try:
         place = Path(tempfile.gettempdir())
-        _remove_leftovers(place)
+        remove_leftovers(place)
         folder = place / _temporary_name("scratch", "")
         folder.mkdir(mode=0o700)
         descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
@@ -399,7 +399,7 @@ def _replace(temporary: Path, target: Path, path: Path) -> None:
 def _make_temporary(folder: Path, stem: str, suffix: str) -> tuple[Path, int]:
     """A new file that names its owner, and the descriptor that locks it. The kernel applies the umask."""
     folder.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(folder)
+    remove_leftovers(folder)
     place = folder / _temporary_name(stem, suffix)
     descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     _try_lock(descriptor)
@@ -413,8 +413,12 @@ def _temporary_name(stem: str, suffix: str) -> str:
     return "." + os.fsencode(stem)[:room].decode("utf-8", "ignore") + mark
 
 
-def _remove_leftovers(folder: Path) -> None:
-    """Remove temporary files whose owner is gone; once per process and folder."""
+def remove_leftovers(folder: Path) -> None:
+    """Remove temporary files whose owner is gone; once per process and folder.
+
+    Whatever writes into a folder does it; what finds there what an earlier command wrote, and so writes nothing, has to
+    ask for it.
+    """
     with contextlib.suppress(OSError):
         status = folder.stat()
         if (status.st_dev, status.st_ino) in _cleaned:

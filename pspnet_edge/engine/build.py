@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from .. import __version__, bundled
-from ..artifact import atomic_path, ensure_writable, sha256_of, write_sidecar
+from ..artifact import atomic_path, ensure_writable, remove_leftovers, sha256_of, write_sidecar
 from ..data.datasets import Dataset
 from ..data.progress import Advance
 from ..errors import CalibrationError, EngineError, OptionError, OutputError
@@ -166,6 +166,7 @@ def build_cached_engine(model: Model, precision: str, runtime: str, *, scores: b
     path = default_engine_path(model, precision, runtime)
     if scores:
         path = path.with_stem(f"{path.stem}-scores")
+    remove_leftovers(path.parent)
     try:
         info = read_info(path)
         backend_of(runtime).ensure_opens_here(path, info)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import bundled
-from ..artifact import ensure_writable, sha256_of, write_bytes
+from ..artifact import ensure_writable, remove_leftovers, sha256_of, write_bytes
 from ..errors import ModelError, PackError
 from ..lazy import require
 from ..pack_file import MODEL, TABLE, read_pack
@@ -97,6 +97,7 @@ def _unpacked(path: Path) -> Model:
     pack = read_pack(path)
     folder = cache_folder() / "packs" / pack.version
     model, table = folder / f"{pack.name}.onnx", folder / f"{pack.name}.calib.json"
+    remove_leftovers(folder)
     for part, place in ((TABLE, table), (MODEL, model)):
         if pack.has(part) and not (place.is_file() and sha256_of(place) == pack.manifest["parts"][part]["sha256"]):
             write_bytes(place, pack.read(part))

@@ -175,8 +175,11 @@ def parse_proto(content: bytes, name: str, *, foreign: bool = False) -> onnx.Mod
     return proto
 
 
-def ensure_sound(proto: onnx.ModelProto, name: str) -> None:
+def ensure_sound(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
     """Check a parsed graph: opset, types, static shapes within limits, constants, convolutions.
+
+    Returns:
+        A copy with all shapes inferred, whatever the file says of them.
 
     Raises:
         ModelError: naming the node or tensor and what is wrong with it.
@@ -203,6 +206,7 @@ def ensure_sound(proto: onnx.ModelProto, name: str) -> None:
             divisor = view.constant(node.input[1])
             if divisor is not None and not divisor.all():
                 raise ModelError(f"{name}: node {node.name} divides by zero", "export it again")
+    return inferred
 
 
 def infer(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:

@@ -155,9 +155,9 @@ def parse_model(proto: onnx.ModelProto, name: str) -> ModelFile:
         label_set = LabelSet.from_facts(metadata["label_set"])
     except ValueError as error:
         raise ModelError(f"the metadata in {name} is damaged ({error}): {_EXPORT_HINT}") from error
-    ensure_sound(proto, name)
+    inferred = ensure_sound(proto, name)
     _check(proto, name)
-    return ModelFile(proto, metadata["preset"], label_set, metadata["facts"])
+    return ModelFile(inferred, metadata["preset"], label_set, metadata["facts"])
 
 
 def write_model(path: Path, model: ModelFile) -> None:

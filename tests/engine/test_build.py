@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pspnet_edge import artifact
 from pspnet_edge.artifact import sidecar_path
 from pspnet_edge.data.datasets import SceneSet
 from pspnet_edge.data.geometry import frame_at
@@ -46,6 +47,19 @@ def test_the_cache_is_built_once_and_again_when_damaged() -> None:
     assert build_cached_engine(model, "fp32", "onnxruntime") == (path, False)
     sidecar_path(path).write_text("{")
     assert build_cached_engine(model, "fp32", "onnxruntime") == (path, True)
+
+
+def test_what_a_killed_build_left_in_the_cache_is_removed_though_nothing_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    model = find_model(None)
+    path, _ = build_cached_engine(model, "fp32", "onnxruntime")
+    there = sorted(path.parent.iterdir())
+    path.with_name(f".{path.name}~pspnet-edge.lock").touch()  # killed between the rename and the removal of its lock
+    monkeypatch.setattr(artifact, "_cleaned", set())
+    assert build_cached_engine(model, "fp32", "onnxruntime") == (path, False)
+    assert sorted(path.parent.iterdir()) == there
 
 
 def damaged(tmp_path: Path, damage) -> Path:

@@ -20,6 +20,7 @@ from pspnet_edge.graph.onnx_file import ModelFile, read_model
 from pspnet_edge.graph.precision import fp16_model
 from pspnet_edge.graph.quantize import int8_model, pixel_steps, quantised_tensors, with_uint8_activations
 from pspnet_edge.graph.tail import without_tail
+from pspnet_edge.graph.view import GraphView
 
 SIZE = 32
 
@@ -313,3 +314,10 @@ def test_a_graph_without_its_weights_is_judged_as_the_whole_one(
     assert said[0] == said[1]
     assert shapes[0] == shapes[1]
     assert 100 < said[0].count("refused") < 300
+
+
+def test_shapes_are_known_though_the_file_holds_none(small: onnx.ModelProto, tmp_path: Path) -> None:
+    """`benchmark` of such a model failed with "the shape of tensor conv_0 is unknown"."""
+    assert not small.graph.value_info
+    (tmp_path / "m.onnx").write_bytes(small.SerializeToString())
+    assert GraphView(read_model(tmp_path / "m.onnx").proto).shape("conv_0") == (1, 8, SIZE // 2, SIZE // 2)
