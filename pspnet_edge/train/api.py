@@ -20,7 +20,7 @@ from .checkpoints import LAST
 from .distributed import joined
 from .listener import Listener
 from .loggers import ensure_known
-from .opening import TrainingData, open_training_data
+from .opening import TrainingData, open_training_data, shape_note
 from .recipe import Recipe
 from .recipe_file import NAME as RECIPE
 from .run_folder import claimed_folder, ensure_run_writable
@@ -113,7 +113,8 @@ def train(
         if folder != Path(output):
             listener.note(f"{output} holds a run already: this one goes into {folder} (--overwrite replaces it)")
         ensure_run_writable(folder)
-        for line in data.notes:
+        shape = shape_note(data.training_set, recipe.size_hw) if data.name != "scenes" and not resume else ()
+        for line in (*data.notes, *shape):
             listener.note(line)
         if world.first and data.name != "scenes":
             for finding in quick_check(data.training_set, data.validation_set):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from ..pixels import PixelFormat
 _PIXELS = PixelFormat()
 _HELD_OUT = 0.2
 _SPLIT_SEED = 0
+_STRETCHED = 1.15
+"""From which change of shape on it is said; CamVid's 360×480 at the default 384×480 is less."""
+_STEP = 32
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,23 @@ def open_training_data(name: str | None, root: Path | None, split: str, pixels: 
     return TrainingData(name, training_set, open_dataset(name, root, "val", training_set.pixels), notes)
 
 
+def shape_note(images: Dataset, size_hw: tuple[int, int]) -> tuple[str, ...]:
+    """A line for the user where validation stretches the images, and the size of as many pixels that does not."""
+    try:
+        height, width = images.image(0).shape[:2]
+    except DataError:  # whoever reads the images says what is wrong with it
+        return ()
+    stretch = (height / width) / (size_hw[0] / size_hw[1])
+    if max(stretch, 1 / stretch) <= _STRETCHED:
+        return ()
+    kept = round(math.sqrt(size_hw[0] * size_hw[1] * height / width) / _STEP) * _STEP or _STEP
+    size = f"{kept}x{round(kept * width / height / _STEP) * _STEP or _STEP}"
+    return (
+        f"the images are {height}x{width}; validation and export at {size_hw[0]}x{size_hw[1]} stretch them: "
+        f"--size {size} keeps their shape at about the same cost",
+    )
+
+
 def _recognize(root: Path | None) -> tuple[str, tuple[str, ...]]:
     if root is None:
         raise OptionError("no training data", "give --root DIR, or --dataset scenes, which needs no files")
@@ -77,7 +98,8 @@ def _split(whole: Dataset, root: Path, why: str, notes: tuple[str, ...]) -> Trai
     together = "" if grouped_by == "none" else f", grouped by {grouped_by},"
     note = (
         f"{root} has {why}: {len(indices[False])} images train and {len(indices[True])}{together} validate, "
-        f"the same ones every time; `pspnet-edge data split {root}` writes lists that evaluate and benchmark use too"
+        f"the same ones every time; `pspnet-edge data split {root}` writes lists that calibrate, evaluate and "
+        f"benchmark use too"
     )
     return TrainingData("folder", Subset(whole, indices[False]), Subset(whole, indices[True]), (*notes, note))
 

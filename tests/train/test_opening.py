@@ -6,9 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
+from pspnet_edge.data.datasets import open_dataset
 from pspnet_edge.errors import DataError, OptionError
 from pspnet_edge.pixels import PixelFormat
-from pspnet_edge.train.opening import open_training_data
+from pspnet_edge.train.opening import open_training_data, shape_note
 
 
 def draw(root: Path, names: list[str], depth: type = np.uint8) -> Path:
@@ -78,3 +79,22 @@ def test_what_cannot_be_opened_is_one_sentence(tmp_path: Path) -> None:
         open_training_data(None, None, "train")
     with pytest.raises(DataError, match="has 1 image: add images"):
         open_training_data("folder", draw(tmp_path, ["a"]), "train")
+
+
+@pytest.mark.parametrize(
+    ("image_hw", "size_hw", "says"),
+    [
+        ((400, 640), (384, 480), "--size 352x576"),
+        ((720, 1280), (384, 480), "--size 320x576"),
+        ((640, 400), (384, 480), "--size 544x352"),
+        ((360, 480), (384, 480), ""),
+        ((400, 640), (352, 576), ""),
+    ],
+)
+def test_a_size_that_stretches_the_images_is_said(
+    image_hw: tuple[int, int], size_hw: tuple[int, int], says: str, tmp_path: Path
+) -> None:
+    root = draw(tmp_path, ["a", "b"])
+    cv2.imwrite(str(root / "images" / "a.png"), np.zeros((*image_hw, 3), np.uint8))
+    notes = shape_note(open_dataset("folder", root, "all"), size_hw)
+    assert says in notes[0] if says else notes == ()
