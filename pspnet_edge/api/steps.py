@@ -118,6 +118,7 @@ def export(
     *,
     size_hw: Size | None = None,
     batch: int = 1,
+    min_confidence: float | None = None,
     threshold: float | None = None,
 ) -> ExportedModel:
     """Export a checkpoint as a self-contained ONNX model: uint8 BGR frames in, uint8 masks out.
@@ -132,6 +133,7 @@ def export(
         output: the model; None is the checkpoint's name with ``.onnx``.
         size_hw: input height and width in pixels; None is the size that training validated at, else 384×480.
         batch: frames per batch.
+        min_confidence: the winning probability below which a pixel is 255, unknown; None keeps every winner.
         threshold: the probability above which a pixel of a binary network is the object; None is the checkpoint's own.
 
     Raises:
@@ -146,7 +148,9 @@ def export(
     require("torch", "export a checkpoint")
     from ..graph.export import export_checkpoint
 
-    facts, table = export_checkpoint(source, path, size_hw=size_hw, batch=batch, threshold=threshold)
+    facts, table = export_checkpoint(
+        source, path, size_hw=size_hw, batch=batch, min_confidence=min_confidence, threshold=threshold
+    )
     classes, (height, width) = tuple(facts["label_set"]["classes"]), facts["input_hw"]
     return ExportedModel(path, table, facts["network"], (height, width), batch, classes, facts["gmac"])
 

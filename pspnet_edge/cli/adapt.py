@@ -102,6 +102,8 @@ def _tell(adapted: Adapted) -> None:
         f"its output {adapted.output} is taken as {adapted.kind}"
         + (f", upsampled {adapted.upsampled:.3g} times" if adapted.upsampled > 1 else "")
     )
+    for remark in adapted.remarks:
+        say(remark)
     if adapted.agreement is not None:
         say(f"{adapted.agreement:.2%} of the pixels of a test picture get the class that the original gives")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import numpy as np
 import onnx
@@ -28,6 +28,8 @@ from .view import GraphView, attribute
 Colour = Literal["rgb", "bgr"]
 _GREY_LEVELS = 5.0
 """A mean or deviation above this is one of grey levels, 0 to 255, and not of 0 to 1."""
+_NORMALIZING = ("Sub", "Add", "Div", "Mul")
+_SAME_VALUES = ("Cast", "Squeeze", "Unsqueeze", "Reshape", "Transpose", "Identity")
 _INTEGERS = (TensorProto.INT64, TensorProto.INT32, TensorProto.UINT8, TensorProto.INT8, TensorProto.BOOL)
 
 
@@ -74,6 +76,8 @@ class Adapted:
     gmac: float
     agreement: float | None
     """Share of the pixels of a test picture with the mask that the original gives; None without ONNX Runtime."""
+    remarks: tuple[str, ...] = ()
+    """What was seen in the graph and decided the preprocessing, or contradicts what was given."""
 
     def to_dict(self) -> dict[str, object]:
         """As JSON values."""
@@ -122,12 +126,12 @@ def adapt(
     model = Path(model)
     output = model.with_suffix(".adapted.onnx") if output is None else Path(output)
     ensure_writable(output, sidecar=True)
-    wanted = preprocessing or Preprocessing()
     source = read_foreign(model, size_hw=size_hw, output=output_name, layout=layout)
+    wanted, remarks = _beside_its_own(preprocessing or Preprocessing(), source)
     mean, std = _per_channel(wanted, source.shape[3])
     editor = _Editor(source)
     editor.prepend_frame(mean, std, wanted.factor, wanted.colour)
-    scores = editor.append_mask(threshold)
+    scores = editor.append_mask(threshold, classes if isinstance(classes, int) else len(classes))
     label_set = _label_set(classes, scores, editor.kind)
     facts = {
         "mean": mean,
@@ -147,7 +151,8 @@ def adapt(
         upsampled=editor.upsampled,
         opset=source.opset,
         gmac=round(sum(convolution_macs(adapted.proto).values()) / adapted.shape_nhw[0] / 1e9, 4),
-        agreement=_agreement(source, adapted, mean, std, wanted, threshold),
+        agreement=_agreement(source, adapted, mean, std, wanted, threshold, editor.kind),
+        remarks=remarks,
         **facts,  # type: ignore[arg-type]
     )
     write_model(output, adapted)
@@ -206,18 +211,29 @@ class _Editor:
         for node in self.proto.graph.node:
             node.input[:] = [x if name == self.source.input else name for name in node.input]
 
-    def append_mask(self, threshold: float) -> int | None:
-        """The network's output → uint8 masks ``[N, H, W]``; returns how many classes are scored, None if unknown."""
+    def append_mask(self, threshold: float, named: int) -> int | None:
+        """The network's output → uint8 masks ``[N, H, W]``; returns how many classes are scored, None if unknown.
+
+        Args:
+            threshold: for one score.
+            named: how many classes the user names.
+        """
         shape, name = list(self._view.shape(self.source.output)), self.source.output
         if any(not isinstance(side, int) or side < 1 for side in shape):
             raise ModelError(f"the output {name} has shape {shape}", "export the network with a fixed input size")
-        if self._view.dtype(name) in _INTEGERS:
+        if self._holds_ids(name):
             self.kind = "class ids"
             found = self._scores_behind(name)
             if found is not None:
                 return self._append_argmax(*found)
-            self._append_ids(name, shape)
-            return None
+            self._append_ids(name, shape, named)
+            argmax = self._origin(name)
+            return self._view.shape(argmax.input[0])[attribute(argmax, "axis", 0)] if _is(argmax, "ArgMax") else None
+        if _is(self._origin(name), "ReduceMax"):
+            raise ModelError(
+                f"the output {name} is the largest score of each pixel, which does not say of which class",
+                "choose the output of the class ids or of all scores with --output-name",
+            )
         if len(shape) == 3 and self.batch == 1:
             name, shape = self._reshape(name, [1, *shape]), [1, *shape]
         if len(shape) != 4 or shape[0] != self.batch:
@@ -280,9 +296,7 @@ class _Editor:
 
     def _scores_behind(self, name: str) -> tuple[str, int] | None:
         """The full-size scores that class ids are the ArgMax of, and how many; None where they are not."""
-        maker = self._view.producer(name)
-        while maker is not None and maker.op_type in ("Cast", "Squeeze", "Reshape"):
-            maker = self._view.producer(maker.input[0])
+        maker = self._origin(name)
         if maker is None or maker.op_type != "ArgMax" or attribute(maker, "axis", 0) != 1:
             return None
         shape = self._view.shape(maker.input[0])
@@ -291,7 +305,27 @@ class _Editor:
             return None
         return maker.input[0], shape[1]
 
-    def _append_ids(self, name: str, shape: list[int]) -> None:
+    def _origin(self, name: str) -> onnx.NodeProto | None:
+        """What computes a tensor, but for its type and the place of its axes."""
+        maker = self._view.producer(name)
+        while _is(maker, *_SAME_VALUES):
+            maker = self._view.producer(maker.input[0])
+        return maker
+
+    def _holds_ids(self, name: str) -> bool:
+        """Whether an output holds class ids: whole numbers, or such stored as float in one map."""
+        shape = self._view.shape(name)
+        if self._view.dtype(name) not in _INTEGERS and len(shape) == 4 and shape[1] > 1 and shape[3] > 1:
+            return False  # one-hot
+        maker = self._view.producer(name)
+        while self._view.dtype(name) not in _INTEGERS:
+            if maker is None or maker.op_type not in _SAME_VALUES:
+                return False
+            name = maker.input[0]
+            maker = self._view.producer(name)
+        return True
+
+    def _append_ids(self, name: str, shape: list[int], named: int) -> None:
         sizes = [size for size in shape if size != 1] if len(shape) > 3 else shape[-2:]
         height, width = sizes[-2:] if len(sizes) >= 2 else (0, 0)
         if math.prod(shape) != self.batch * height * width:
@@ -307,13 +341,17 @@ class _Editor:
             x = self._reshape(x, [self.batch, 1, height, width])
             x = self._resize(x, [self.batch, 1, self.height, self.width], "nearest")
         x = self._reshape(x, [self.batch, self.height, self.width])
+        if named <= 2:  # the object may be 1, or 255 as in pictures of masks
+            x = self._add("Greater", [x, self._constant(np.float32(0))], self._after)
         self._add("Cast", [x], self._after, output="masks", to=TensorProto.UINT8)
 
     def _channels_last(self, shape: list[int]) -> bool:
-        if self.source.channels_first:
-            return False
-        # A network that takes channels last may give them first: then its map keeps the frame's proportions there.
-        return abs(shape[1] * self.width - shape[2] * self.height) <= max(self.width, self.height)
+        """Whether height and width of a map are its axes 1 and 2, which is where they have the frame's proportions."""
+        first, last = self._like_the_frame(*shape[2:]), self._like_the_frame(*shape[1:3])
+        return last and (not first or not self.source.channels_first)
+
+    def _like_the_frame(self, height: int, width: int) -> bool:
+        return abs(height * self.width - width * self.height) <= max(self.width, self.height)
 
     def _flip_stem(self) -> bool:
         """Turn the colours in the weights of the convolutions that read the picture, if nothing else does."""
@@ -371,6 +409,35 @@ def _use_half_pixel(proto: onnx.ModelProto) -> None:
                 entry.s = b"half_pixel"
 
 
+def _is(node: onnx.NodeProto | None, *kinds: str) -> TypeGuard[onnx.NodeProto]:
+    return node is not None and node.op_type in kinds
+
+
+def _beside_its_own(wanted: Preprocessing, source: ForeignGraph) -> tuple[Preprocessing, tuple[str, ...]]:
+    """The preprocessing in front of a graph that may normalize by itself, and what there is to say of it."""
+    view, name, own = GraphView(source.proto), source.input, []
+    while len(readers := view.readers(name)) == 1 and readers[0].op_type in (*_NORMALIZING, *_SAME_VALUES, "Gather"):
+        node = readers[0]
+        if node.op_type in _NORMALIZING:
+            constants = [values for tensor in node.input if (values := view.constant(tensor)) is not None]
+            if not constants:
+                break
+            largest = float(np.abs(constants[0]).max(initial=0))
+            own.append((node.op_type, largest))
+        name = node.output[0]
+    if not own:
+        return wanted, ()
+    if wanted.mean != (0.0,) or wanted.std != (1.0,):
+        return wanted, (
+            "the network normalizes by itself before anything else: leave out --mean and --std, unless it was trained "
+            "with both",
+        )
+    greys = any(size > _GREY_LEVELS if kind != "Mul" else size < 1 / 50 for kind, size in own)
+    if wanted.scale is None and greys:
+        return replace(wanted, scale=1.0), ("the network normalizes grey levels of 0 to 255 by itself, so gets them",)
+    return wanted, ()
+
+
 def _bgr(channels: Sequence[int]) -> list[int]:
     """The first three channels turned round; a fourth stays."""
     return [*channels[2::-1], *channels[3:]]
@@ -401,7 +468,7 @@ def _label_set(classes: Sequence[str] | LabelSet | int, scores: int | None, kind
             raise OptionError(f"{classes} classes do not fit a mask", "give 1 to 254", parameter="classes")
         names = [f"class {index}" for index in range(classes)] if isinstance(classes, int) else list(classes)
         label_set = LabelSet("adapted", tuple(names), bright_palette(names))
-    if kind == "one score" and len(label_set) == 1:
+    if kind in ("one score", "class ids") and len(label_set) == 1:
         both = ("background", *label_set.classes)
         label_set = LabelSet(label_set.name, both, ((0, 0, 0), *label_set.palette))
     if scores is not None and len(label_set) != scores:
@@ -420,8 +487,13 @@ def _agreement(
     std: tuple[float, ...],
     wanted: Preprocessing,
     threshold: float,
+    kind: str,
 ) -> float | None:
-    """How many pixels of a test picture get the class that the original gives them."""
+    """How many pixels of a test picture get the class that the original gives them.
+
+    Raises:
+        ModelError: they get ids that no class has.
+    """
     if not available("onnxruntime"):
         return None
     batch, height, width, channels = source.shape
@@ -435,22 +507,29 @@ def _agreement(
     x = np.ascontiguousarray(x.transpose(0, 3, 1, 2)) if source.channels_first else x
     (theirs,) = ReferenceSession(source.proto, "compare with the original").run(x)
     (masks,) = ReferenceSession(adapted.proto, "compare with the original").run(frames)
-    expected = _masks_of(theirs, source, (height, width), threshold)
+    if masks.max() >= len(adapted.label_set):
+        raise ModelError(
+            f"the output {source.output} gives the id {masks.max()}, and {len(adapted.label_set)} classes are named",
+            "name a class for every id from 0 on, in their order",
+        )
+    expected = _masks_of(theirs, source, (height, width), threshold, kind)
+    if expected is not None and kind == "class ids" and len(adapted.label_set) == 2:
+        expected = expected > 0
     return None if expected is None else float((masks == expected).mean())
 
 
 def _masks_of(
-    values: NDArray[Any], source: ForeignGraph, size_hw: tuple[int, int], threshold: float
+    values: NDArray[Any], source: ForeignGraph, size_hw: tuple[int, int], threshold: float, kind: str
 ) -> NDArray[Any] | None:
     """The original's masks by NumPy; None where its output is smaller than the picture."""
-    if values.dtype != np.float32:
+    if kind == "class ids":
         flat = values.reshape(
             values.shape[0] if values.ndim > 2 else 1, *[size for size in values.shape if size > 1][-2:]
         )
         return flat if flat.shape[1:] == size_hw else None
     if values.ndim == 3:
         values = values[None]
-    if not source.channels_first and values.shape[1:3] == size_hw:
+    if values.shape[2:] != size_hw and values.shape[1:3] == size_hw:
         values = values.transpose(0, 3, 1, 2)
     if values.shape[2:] != size_hw:
         return None

@@ -106,6 +106,77 @@ def test_logits_probabilities_and_class_ids_give_the_same_masks(tmp_path: Path, 
     assert (masks_of(tmp_path / "a.onnx", frame()) == scores_of(frame()).argmax(1)).mean() > 0.9999
 
 
+HIGH = numpy_helper.from_array(np.array(0, np.float32), "zero")
+WHITE = numpy_helper.from_array(np.array(255, np.int32), "white")
+
+
+@pytest.mark.parametrize(
+    ("cast", "named"),
+    [
+        ([("Cast", ["."], {"to": TensorProto.FLOAT})], 2),
+        ([("Cast", ["."], {"to": TensorProto.FLOAT})], 1),
+        ([("Cast", ["."], {"to": TensorProto.UINT8})], 2),
+        ([("Cast", ["."], {"to": TensorProto.INT32}), ("Mul", [".", "white"], {})], 2),
+    ],
+    ids=["0 and 1 as float", "one class named", "0 and 1", "0 and 255"],
+)
+def test_a_mask_that_is_decided_already_keeps_its_object(tmp_path: Path, cast: list, named: int) -> None:
+    kind = TensorProto.INT32 if len(cast) > 1 else cast[0][2]["to"]
+    tail = [("Slice", [".", "first", "last", "axis"], {}), ("Greater", [".", "zero"], {}), *cast]
+    cuts = [numpy_helper.from_array(np.array([at]), name) for at, name in ((0, "first"), (1, "last"), (1, "axis"))]
+    path = foreign(tmp_path / "f.onnx", tail, (kind, ["n", 1, "h", "w"]), constants=[HIGH, WHITE, *cuts])
+    adapted = adapt(path, tmp_path / "a.onnx", named, preprocessing=IMAGENET, size_hw=SIZE, threshold=0.9)
+    assert (adapted.kind, adapted.agreement, len(adapted.label_set)) == ("class ids", 1.0, 2)
+    masks = masks_of(tmp_path / "a.onnx", frame())
+    assert set(np.unique(masks)) == {0, 1}
+    assert (masks == (scores_of(frame())[:, 0] > 0)).mean() > 0.999
+
+
+@pytest.mark.parametrize("size", [SIZE, (96, 96)])
+def test_scores_with_channels_last_are_found_by_their_proportions(tmp_path: Path, size: tuple[int, int]) -> None:
+    path = foreign(
+        tmp_path / "f.onnx", [("Transpose", ["."], {"perm": [0, 2, 3, 1]})], (TensorProto.FLOAT, ["n", "h", "w", 4])
+    )
+    assert adapt(path, tmp_path / "a.onnx", 4, preprocessing=IMAGENET, size_hw=size).agreement == 1.0
+
+
+def test_ids_that_no_class_has_are_refused(tmp_path: Path) -> None:
+    tail = [("ArgMax", ["."], {"axis": 1, "keepdims": 0}), ("Mul", [".", "ten"], {})]
+    ten = numpy_helper.from_array(np.array(10), "ten")
+    path = foreign(tmp_path / "f.onnx", tail, (TensorProto.INT64, ["n", "h", "w"]), constants=[ten])
+    with pytest.raises(ModelError, match=r"gives the id [123]0, and 4 classes are named"):
+        adapt(path, tmp_path / "a.onnx", 4, preprocessing=IMAGENET, size_hw=SIZE)
+    assert not (tmp_path / "a.onnx").exists()
+
+
+def test_a_confidence_is_no_segmentation(tmp_path: Path) -> None:
+    path = foreign(
+        tmp_path / "f.onnx",
+        [("Softmax", ["."], {"axis": 1}), ("ReduceMax", ["."], {"axes": [1], "keepdims": 0})],
+        (TensorProto.FLOAT, ["n", "h", "w"]),
+    )
+    with pytest.raises(ModelError, match="largest score of each pixel"):
+        adapt(path, tmp_path / "a.onnx", 2, size_hw=SIZE)
+
+
+def test_a_network_that_normalizes_by_itself_gets_what_it_reads(tmp_path: Path) -> None:
+    mean, std = (np.array(v, np.float32).reshape(1, 3, 1, 1) * 255 for v in (IMAGENET.mean, IMAGENET.std))
+    path = foreign(tmp_path / "f.onnx")
+    proto = onnx.load(path)
+    proto.graph.initializer.extend([numpy_helper.from_array(mean, "mean"), numpy_helper.from_array(std, "std")])
+    proto.graph.node[0].input[0] = "normal"
+    nodes = [helper.make_node("Sub", ["x", "mean"], ["less"]), helper.make_node("Div", ["less", "std"], ["normal"])]
+    for node in reversed(nodes):
+        proto.graph.node.insert(0, node)
+    onnx.save(proto, path)
+    alone = adapt(path, tmp_path / "a.onnx", 4, size_hw=SIZE)
+    assert alone.scale == 1
+    assert "by itself" in alone.remarks[0]
+    assert (masks_of(tmp_path / "a.onnx", frame()) == scores_of(frame()).argmax(1)).mean() > 0.999
+    twice = adapt(path, tmp_path / "b.onnx", 4, preprocessing=IMAGENET, size_hw=SIZE)
+    assert "leave out --mean and --std" in twice.remarks[0]
+
+
 @pytest.mark.parametrize("sigmoid", [False, True])
 def test_one_score_is_compared_with_the_threshold(tmp_path: Path, sigmoid: bool) -> None:
     first = numpy_helper.from_array(np.array([0], np.int64), "first")

@@ -79,3 +79,11 @@ def test_evaluate_reports_what_share_is_answered(command_line) -> None:
     assert every["coverage"] == 1
     assert 0.5 < sure["coverage"] < 0.999
     assert sure["pixel_accuracy"] > every["pixel_accuracy"]
+
+
+def test_export_in_python_takes_the_limit(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    import pspnet_edge
+
+    exported = pspnet_edge.export("pspnet_lite0_camvid", tmp_path / "a.onnx", size_hw=(96, 96), min_confidence=LIMIT)
+    assert read_model(exported.model).facts["min_confidence"] == LIMIT
