@@ -17,6 +17,9 @@ IGNORE_NAME = "ignore"
 """A line of this name, in any case, is an id that masks use for pixels without a label."""
 _LIMIT_BYTES = 1 << 20
 _NUMBERED = re.compile(r"(\d+)\s*[:.,;=\s]\s*(\D.*)")
+_MOST_DIGITS = 9
+_HEX = re.compile(r"(.*?\S)[\s,;:]*#([0-9a-fA-F]{6})")
+_BRACKETS = re.compile(r"(.*?\S)[\s,;:]*[\[(]\s*(\d+)[\s,;]+(\d+)[\s,;]+(\d+)\s*[\])]")
 _SPACED = re.compile(r"(.*\S)[\s:;]+(\d+)[\s;]+(\d+)[\s;]+(\d+)")
 
 
@@ -29,6 +32,8 @@ class ClassList:
 
     names: tuple[str, ...]
     colours: tuple[Colour, ...] | None
+    numbers: tuple[int, ...] | None = None
+    """The ids that the file gives, where they are not 0, 1, 2 and so on."""
 
     @property
     def label_set(self) -> LabelSet:
@@ -52,21 +57,32 @@ def is_ignore(name: str) -> bool:
     return name.lower() == IGNORE_NAME
 
 
-def read_class_list(path: Path) -> ClassList:
+def read_class_list(path: Path, *, any_numbers: bool = False) -> ClassList:
     """Read ``classes.txt``, one class per line as ``name`` or ``name, red, green, blue``, or ``classes.json``.
+
+    Args:
+        path: the file.
+        any_numbers: allow ids with gaps, or that begin at 1, which only an import can make into ids from 0 on.
 
     Raises:
         DataError: unreadable, no class, a class twice, colours that are not RGB or given to some classes only.
     """
     text = read_text(path, _LIMIT_BYTES)
     try:
-        names, colours = _from_json(text) if path.suffix.lower() == ".json" else _from_text(text)
+        names, colours, numbers = _from_json(text) if path.suffix.lower() == ".json" else _from_text(text)
         if len(set(names)) != len(names):
             raise ValueError("a class is named twice")
         if colours and len(colours) != len(names):
             raise ValueError(f"it has {len(names)} classes and {len(colours)} colours")
-        classes = ClassList(tuple(names), tuple(colours) if colours else None)
+        classes = ClassList(tuple(names), tuple(colours) if colours else None, tuple(numbers) if numbers else None)
         _ = classes.label_set
+        if numbers and not any_numbers:
+            listed = ", ".join(map(str, numbers[:4])) + (", …" if len(numbers) > 4 else "")
+            raise DataError(
+                f"{path} numbers its classes {listed}, and ids must be 0, 1, 2 and so on",
+                "convert masks and list",
+                f"pspnet-edge data import {path.parent} --format folder -o my_data",
+            )
         return classes
     except (ValueError, RecursionError) as error:
         raise DataError(
@@ -75,26 +91,65 @@ def read_class_list(path: Path) -> ClassList:
         ) from error
 
 
-_Named = tuple[list[str], list[Colour]]
+_Named = tuple[list[str], list[Colour], list[int]]
+_HEADING = {"id", "ids", "index", "class", "classes", "class_id", "classid", "name", "names", "label", "labels",
+            "value", "pixel value", "r", "g", "b", "red", "green", "blue", "color", "colour"}  # fmt: skip
 
 
 def _from_text(text: str) -> _Named:
-    lines = [line.strip() for line in text.splitlines()]
+    lines = [_plain_numbers(line.strip().rstrip(",;").rstrip()) for line in text.splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
+    if len(lines) > 1 and {cell.strip().lower() for cell in re.split("[,;\t]", lines[0])} <= _HEADING:
+        first = [cell.strip() for cell in re.split("[,;\t]", lines[0])]
+        lines = lines[1:] if len(first) > 1 or first[0].lower() in ("name", "names", "classes") else lines
     numbered = [_NUMBERED.fullmatch(line) for line in lines]
-    if lines and all(match and int(match[1]) == index for index, match in enumerate(numbered)):
+    numbers: list[int] = []
+    if all(numbered):
+        numbers = [int(match[1][:_MOST_DIGITS]) for match in numbered if match]
+    if len(set(numbers)) == len(lines):
         lines = [match[2] for match in numbered if match]
-    rows = [[cell.strip() for cell in line.split(",")] for line in lines]
+    else:
+        numbers = []
+    rows = [[_unquoted(cell) for cell in line.split(",")] for line in lines]
     spaced = [_SPACED.fullmatch(line) for line in lines]
     if lines and all(spaced) and all(len(row) == 1 for row in rows):
-        rows = [[match[1].strip(), match[2], match[3], match[4]] for match in spaced if match]
+        rows = [[_unquoted(match[1]), match[2], match[3], match[4]] for match in spaced if match]
+    if len(rows) == 1 and len(rows[0]) > 1 and not any(cell.isdigit() for cell in rows[0]):
+        rows = [[cell] for cell in rows[0]]
     if not {len(row) for row in rows} <= {1, 4} or not all(row[0] for row in rows):
         raise ValueError("a line is neither `name` nor `name, red, green, blue`")
-    return [row[0] for row in rows], [_colour([int(cell) for cell in row[1:]]) for row in rows if len(row) == 4]
+    if numbers == list(range(len(rows))):
+        numbers = []
+    return (
+        [row[0] for row in rows],
+        [_colour([int(cell) for cell in row[1:]]) for row in rows if len(row) == 4],
+        numbers,
+    )
+
+
+def _plain_numbers(line: str) -> str:
+    """A line with its colour as ``name, red, green, blue``, where it is written ``#ff8000`` or in brackets."""
+    if match := _HEX.fullmatch(line):
+        return f"{match[1]}, {int(match[2][:2], 16)}, {int(match[2][2:4], 16)}, {int(match[2][4:], 16)}"
+    if match := _BRACKETS.fullmatch(line):
+        return f"{match[1]}, {match[2]}, {match[3]}, {match[4]}"
+    return line
+
+
+def _unquoted(cell: str) -> str:
+    cell = cell.strip()
+    quoted = len(cell) > 1 and cell[0] == cell[-1] and cell[0] in "\"'"
+    return cell[1:-1].strip() if quoted else cell
 
 
 def _from_json(text: str) -> _Named:
     content: Any = json.loads(text)
+    numbers: list[int] = []
+    if isinstance(content, dict) and content and all(key.isascii() and key.isdigit() for key in content):
+        by_number = sorted((int(key[:_MOST_DIGITS]), name) for key, name in content.items())
+        numbers = [number for number, _ in by_number]
+        numbers = [] if numbers == list(range(len(numbers))) else numbers
+        content = [name for _, name in by_number]
     if isinstance(content, list):
         content = {"classes": content}
     names, colours = (content.get("classes"), content.get("palette", [])) if isinstance(content, dict) else (None, [])
@@ -102,7 +157,7 @@ def _from_json(text: str) -> _Named:
         raise ValueError('it is neither a list of names nor {"classes": […], "palette": […]}')
     if not isinstance(colours, list):
         raise ValueError("its palette is not a list of [red, green, blue]")
-    return names, [_colour(colour) for colour in colours]
+    return names, [_colour(colour) for colour in colours], numbers
 
 
 def _colour(channels: Any) -> Colour:

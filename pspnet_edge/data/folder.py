@@ -24,6 +24,18 @@ from .layout import IMAGE_SUFFIXES, SPLITS, Layout, layout_of
 from .recognize import foreign_layout
 from .split_list import listed_pairs
 
+LIST_FOLDERS = ("", "splits", "split", "lists", "list", "ImageSets", "ImageSets/Segmentation")
+LIST_ENDINGS = (".txt", "_list.txt", ".lst", ".csv")
+_LIKE_CLASSES = (
+    "classes.txt",
+    "labels.txt",
+    "label.txt",
+    "class_names.txt",
+    "class.txt",
+    "classes.csv",
+    "label_names.txt",
+)
+
 
 def folder(root: Path, split: str) -> FileSet:
     """Open a folder data set.
@@ -60,8 +72,17 @@ def masks_without_image(root: Path) -> list[Path]:
 
 
 def list_of(root: Path, split: str) -> Path | None:
-    """The list of a split, ``train.txt`` or ``valid.txt`` among others; None where there is none."""
-    return next((path for name in SPLITS[split] if (path := root / f"{name}.txt").is_file()), None)
+    """The list of a split, ``train.txt``, ``val_list.txt`` or ``splits/valid.csv`` among others; None without one."""
+    return next(
+        (
+            path
+            for folder in LIST_FOLDERS
+            for name in SPLITS[split]
+            for ending in LIST_ENDINGS
+            if (path := root / folder / f"{name}{ending}").is_file()
+        ),
+        None,
+    )
 
 
 def opened_layout(root: Path) -> Layout:
@@ -92,6 +113,9 @@ def classes_of(root: Path) -> ClassList:
         other = foreign_layout(root)
         if other is not None:
             raise DataError(f"{root} is {other.title}", "convert it", other.command(root))
+        like = [entry.name for entry in sorted(root.iterdir()) if entry.name.lower() in _LIKE_CLASSES]
+        if like:
+            raise DataError(f"{root} has no classes.txt, but {like[0]}", f"rename {like[0]} to classes.txt")
         raise DataError(f"{root} has no classes.txt", "write one class per line, in the order of the ids in the masks")
     return read_class_list(text if text.exists() else structured)
 

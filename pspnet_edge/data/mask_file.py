@@ -6,6 +6,7 @@ colours.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from .png import SIGNATURE, grey_values, has_palette, indexed_image
 Mask = NDArray[np.uint8]
 Colour = tuple[int, int, int]
 Colours = Sequence[Colour]
+_NUMPY = b"\x93NUMPY"
 VOC_OUTLINE: Colour = (224, 224, 192)
 """The colour that tools with VOC's colour map give to pixels without a label."""
 
@@ -80,6 +82,8 @@ def read_raw_mask(path: Path) -> RawMask:
         DataError: unreadable, damaged, with transparent pixels, or of a kind that cannot hold ids.
     """
     encoded = read_encoded(path)
+    if encoded.startswith(_NUMPY):
+        return RawMask(_integers(path, _array(path, encoded)))
     try:
         if has_palette(encoded):
             image = indexed_image(encoded)
@@ -157,6 +161,21 @@ def ids_by_colour(path: Path, rgb: NDArray[np.uint8], palette: Colours) -> Mask:
     return np.asarray(ids[places], np.uint8)
 
 
+def _array(path: Path, encoded: bytes) -> NDArray[Any]:
+    """The array of a .npy file; nothing that it may hold beside numbers is read."""
+    try:
+        values = np.load(io.BytesIO(encoded), allow_pickle=False)
+    except (ValueError, EOFError, OSError, MemoryError, SyntaxError, TypeError) as error:
+        raise DataError(
+            f"{path} is not an array of numbers ({str(error).splitlines()[0][:80]})", "save it again"
+        ) from error
+    if values.ndim == 3 and 1 in (values.shape[0], values.shape[2]):
+        values = values.squeeze(0 if values.shape[0] == 1 else 2)
+    if values.ndim != 2 or 0 in values.shape or values.dtype.kind not in "buif":
+        raise DataError(f"{path} holds {values.dtype} {list(values.shape)}, not ids [H, W]", "save one id for a pixel")
+    return np.asarray(values.astype(np.uint8) if values.dtype.kind == "b" else values)
+
+
 def _without_alpha(path: Path, decoded: NDArray[Any]) -> NDArray[Any]:
     if decoded.shape[2] != 4:
         return decoded
@@ -196,7 +215,8 @@ def _known_ids(path: Path, values: NDArray[Any], classes: int, void_id: int | No
         raise DataError(
             f"{path} holds id {ids}, first at pixel x={x}, y={y}, and the label set has ids 0 to {classes - 1}, and "
             f"255 for ignore{lossy}",
-            "correct the mask or the list of classes",
+            "correct the mask or the list of classes; `pspnet-edge data import` takes other ids: --map 50=thing, or "
+            "--ignore-id 0 where ids begin at 1",
         )
     return np.asarray(values, np.uint8)
 

@@ -16,6 +16,8 @@ from ..errors import DataError
 from .files import read_lines
 from .layout import IMAGE_SUFFIXES, Layout, key_of
 
+_HEADING = {"", "id", "image", "images", "image_path", "img", "file", "filename", "file_name", "path", "name", "mask",
+            "masks", "mask_path", "label", "label_path", "annotation"}  # fmt: skip
 _SEPARATORS = re.compile(r"\t|\||;|,")
 
 
@@ -33,7 +35,10 @@ def listed_pairs(listing: Path, layout: Layout) -> list[tuple[Path, Path]]:
     Raises:
         DataError: the list cannot be read, or an entry leads out of the root.
     """
-    return [pair for line in read_lines(listing) for pair in _pairs(line, listing, layout)]
+    lines = read_lines(listing)
+    if _SEPARATORS.search(lines[0]) and {cell.strip().lower() for cell in _SEPARATORS.split(lines[0])} <= _HEADING:
+        lines = lines[1:]
+    return [pair for line in lines for pair in _pairs(line, listing, layout)]
 
 
 def _pairs(line: str, listing: Path, layout: Layout) -> Iterator[tuple[Path, Path]]:

@@ -12,6 +12,7 @@ import numpy as np
 from ...labels import IGNORE
 from ..exif import UPRIGHT
 from ..files import FileSet, size_problem
+from ..layout import MASK_SUFFIXES
 from .duplicates import duplicates
 from .findings import Finding, Severity, SplitCount
 from .pair_facts import PairFacts
@@ -37,7 +38,7 @@ def judge_pair(dataset: FileSet, facts: PairFacts) -> Iterator[Finding]:
         yield defect("unreadable", image, facts.image_error)
     if facts.mask_error:
         missing = not mask.exists()
-        yield defect("missing-mask" if missing else "bad-mask", mask, facts.mask_error)
+        yield defect("missing-mask" if missing else "bad-mask", mask, facts.mask_error + _instead(image, mask))
     if facts.image_hw and facts.mask_hw and facts.image_hw != facts.mask_hw:
         yield defect("size", mask, size_problem(image, mask, facts.image_hw, facts.mask_hw))
     if facts.blank:
@@ -46,8 +47,11 @@ def judge_pair(dataset: FileSet, facts: PairFacts) -> Iterator[Finding]:
         problem = f"{mask} is 255 (ignore) all over, so it teaches nothing: label or remove it"
         yield defect("nothing-labelled", mask, problem)
     blurred = facts.slivers >= _SLIVER_PIXELS and facts.sliver_share >= _SLIVER_SHARE
+    is_jpeg = mask.suffix.lower() in (".jpg", ".jpeg")
+    if is_jpeg and not blurred and not facts.mask_error:
+        problem = f"{mask} is a JPEG, which moves the edges of classes by single pixels: export masks as PNG"
+        yield Finding("jpeg-mask", "warning", facts.split, mask, problem, image, mask)
     if blurred:
-        is_jpeg = mask.suffix.lower() in (".jpg", ".jpeg")
         how = "a JPEG changes values" if is_jpeg else "resizing with interpolation makes them"
         yield defect(
             "slivers", mask,
@@ -60,6 +64,14 @@ def judge_pair(dataset: FileSet, facts: PairFacts) -> Iterator[Finding]:
     if facts.pages > 1:
         problem = f"{image} has {facts.pages} pages, and only the first is read: save the pages as separate images"
         yield Finding("pages", "warning", facts.split, image, problem, image, mask)
+
+
+def _instead(image: Path, mask: Path) -> str:
+    """A file that is there in place of a missing mask."""
+    if mask.exists() or not mask.parent.is_dir():
+        return ""
+    beside = sorted(path.name for path in mask.parent.iterdir() if path.name.startswith(image.stem) and path != image)
+    return f" ({beside[0]} is there; masks end in {', '.join(MASK_SUFFIXES)})" if beside else ""
 
 
 def judge_set(

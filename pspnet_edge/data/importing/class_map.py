@@ -35,7 +35,11 @@ class ClassMap:
         mask = lookup[ids]
         if (mask < 0).any():
             y, x = (int(axis[0]) for axis in np.nonzero(mask < 0))
-            raise DataError(f"it holds id {int(ids[y, x])} at pixel x={x}, y={y}, which no class has")
+            number = int(ids[y, x])
+            raise DataError(
+                f"it holds id {number} at pixel x={x}, y={y}, which no class has",
+                f"map it to a class with --map {number}=NAME, or ignore it with --map {number}=ignore",
+            )
         return np.asarray(mask, np.uint8)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -42,7 +43,7 @@ from .mask_formats import (
     read_voc,
 )  # fmt: skip
 from .place import REPORT, STATE, leave_nothing, prepare_output, recognize_format, unpacked_source
-from .source import Dropped, Item, ReadOptions, Source
+from .source import BACKGROUND, Dropped, Item, ReadOptions, Source
 from .supervisely import read_supervisely
 from .yolo import read_yolo
 
@@ -219,6 +220,9 @@ def _class_list(path: Path) -> ClassList:
 def _write_pairs(source: Source, mapped: ClassMap, output: Path, progress: Progress) -> list[Item]:
     palette = np.ascontiguousarray(mapped.label_set.bgr_table()[:, ::-1])
     written: list[Item] = []
+    background = next((number for number, name in source.names.items() if name == BACKGROUND), None)
+    first = None if background is None else mapped.table.get(background)
+    something = False
     taken: dict[str, Item] = {}
     with progress(f"Importing {source.format}", len(source.items)) as advance:
         for done, item in enumerate(source.items, 1):
@@ -237,8 +241,15 @@ def _write_pairs(source: Source, mapped: ClassMap, output: Path, progress: Progr
                     continue
                 write_bytes(image, content)
                 write_bytes(mask, indexed_png(pixels, palette, level=6))
+                something = something or bool((pixels != pixels.flat[0]).any()) or pixels.flat[0] != first
+            else:
+                something = True  # of an import that was interrupted
             written.append(item)
             advance(done, f"{len(source.dropped)} dropped" if source.dropped else "")
+    if written and source.dropped and first is not None and not something:
+        for folder in (output / "images", output / "masks"):
+            shutil.rmtree(folder, ignore_errors=True)
+        raise DataError(f"no object could be drawn, so every pixel would be {BACKGROUND}" + _first(source.dropped))
     return written
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -134,15 +135,18 @@ def read_folder(root: Path, options: ReadOptions) -> Source:
     if options.classes is None and listing is not None:
         from ..class_list import read_class_list
 
-        options = replace(options, classes=read_class_list(listing))
+        options = replace(options, classes=read_class_list(listing, any_numbers=True))
     names = options.classes.names if options.classes else ()
     source = _with_colours(Source("folder", dict(enumerate(names))), options)
-    source.ignored = {index for index, name in enumerate(names) if is_ignore(name)}
+    if options.classes and options.classes.numbers:
+        source.names = dict(zip(options.classes.numbers, names))
+        source.colours = {}
+    source.ignored = {number for number, name in source.names.items() if is_ignore(name)}
     layout = layout_of(root)
     if options.ignore_id == 0 and not source.colours and _highest_id(layout) == len(names):
         # The list names the ids from 1 on.
         source.names = dict(enumerate(names, 1))
-    splits = _folder_splits(root)
+    splits = _folder_splits(root, layout)
     by_mask = {layout.mask_of(key): key for key in layout.images}
     for mask, key in sorted(by_mask.items(), key=lambda entry: entry[1]):
         image = layout.images[key][0]
@@ -239,6 +243,7 @@ def _paired(
             "export the images too, or give their folder with --images DIR",
         )
     used: set[Path] = set()
+    splits = _listed_splits(root) if splits is None else splits
     for mask in masks:
         image = image_of_mask(mask, images)
         if image is None:
@@ -248,7 +253,8 @@ def _paired(
             source.drop(mask, f"{image} has another mask already")
             continue
         used.add(image)
-        split = _listed_split(mask, splits or {}) or split_of_path(mask, root) or split_of_path(image, root)
+        split = _listed_split(mask, splits) or _listed_split(image, splits)
+        split = split or split_of_path(mask, root) or split_of_path(image, root)
         source.items.append(
             Item(item_name(image, root, options.images), image, image.suffix, _drawn(mask, source), split)
         )
@@ -345,14 +351,22 @@ def _names(root: Path, options: ReadOptions, listings: Sequence[str]) -> list[st
 
 
 def _listed_splits(root: Path) -> dict[str, str]:
-    """Entry → split, from ``ImageSets/Segmentation``: an image's path without suffix."""
+    """Entry → split, from ``ImageSets/Segmentation`` or lists in the root: an image's path without suffix."""
+    from ..folder import list_of
+
     splits: dict[str, str] = {}
     folder = root / "ImageSets" / "Segmentation"
-    for listing in sorted(folder.glob("*.txt")) if folder.is_dir() else []:
-        split = split_of(listing.stem)
+    listings = {
+        listing: split_of(listing.stem) for listing in (sorted(folder.glob("*.txt")) if folder.is_dir() else [])
+    }
+    if not any(listings.values()):
+        listings = {listing: split for split in ("train", "val", "test") if (listing := list_of(root, split))}
+    for listing, split in listings.items():
         if split is not None:
             for line in read_text(listing).splitlines():
-                entry = PurePosixPath(line.strip().replace("\\", "/").lstrip("/"))
+                # Of two columns the first is the image.
+                first = re.split(r"[\t,;|]|(?<=\.[A-Za-z]{3}) |(?<=\.[A-Za-z]{4}) ", line.strip().replace("\\", "/"))[0]
+                entry = PurePosixPath(first.strip().lstrip("/"))
                 if entry.suffix.lower() in IMAGE_SUFFIXES:
                     entry = entry.with_suffix("")
                 if entry.name:
@@ -367,14 +381,13 @@ def _listed_split(mask: Path, splits: dict[str, str]) -> str | None:
     return next((splits[entry] for entry in entries if entry in splits), None)
 
 
-def _folder_splits(root: Path) -> dict[Path, str]:
-    from ..folder import folder, list_of
+def _folder_splits(root: Path, layout: Layout) -> dict[Path, str]:
+    from ..folder import list_of
+    from ..split_list import listed_pairs
 
     splits: dict[Path, str] = {}
     for split in ("test", "val", "train"):
-        if list_of(root, split) is not None:
-            try:
-                splits |= {image: split for image, _ in folder(root, split).pairs}
-            except DataError:
-                continue
+        listing = list_of(root, split)
+        if listing is not None:
+            splits |= {image: split for image, _ in listed_pairs(listing, layout)}
     return splits
