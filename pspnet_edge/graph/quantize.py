@@ -27,6 +27,8 @@ from .view import GraphView, attribute
 
 INT8_MAX = 127
 _UINT8_MAX = 255
+_LARGEST_BIAS = 2**29
+"""In steps of a convolution's sums: twice as many with uint8 activations, which leaves half of int32 to the sums."""
 _KEEP_SIGN = ("AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool", "Reshape", "Slice", "Split", "Transpose")
 
 
@@ -139,7 +141,7 @@ def int8_model(model: ModelFile, table: CalibrationTable, *, keep: Iterable[str]
     for place in stretches(proto):
         placer.stretch(place)
     for node in convolutions:
-        node.input[1] = placer.weight_pair(node.input[1])
+        node.input[1] = placer.weight_pair(node)
         node.input[0] = placer.activation_pair(node.input[0])
     view = GraphView(proto)
     for tensor in shortcuts.values():
@@ -229,14 +231,28 @@ class _Placer:
             if tensor.name in self._scales:
                 self._scales[tensor.name] = (self._scales[tensor.name] * by).astype(np.float32)
 
-    def weight_pair(self, name: str) -> str:
-        """The dequantised form of a convolution's weights, a scale an output channel."""
+    def weight_pair(self, node: onnx.NodeProto) -> str:
+        """The dequantised form of a convolution's weights, one scale per output channel."""
+        name = node.input[1]
         if name not in self.pairs:
             scales = self._scales.get(name)
             if scales is None:
                 scales = weight_scales(numpy_helper.to_array(self._initializers[name]))
+            scales = np.maximum(scales, self._least_scales(node)).astype(np.float32)
             self._first += self._pair(name, scales, np.zeros(len(scales), np.int8), 0)
         return self.pairs[name]
+
+    def _least_scales(self, node: onnx.NodeProto) -> NDArray[np.float32] | float:
+        """What the scales of a convolution's weights must not be below, for its bias to fit into int32.
+
+        Runtimes round the bias to multiples of (input scale · weight scale) in int32. A channel whose weights training
+        has brought to almost nothing would overflow there, differently on x86 and ARM. Its weights become zeros, each
+        of which changes its output by less than a millionth of the bias.
+        """
+        if len(node.input) < 3 or not node.input[2] or node.input[0] not in self._amax:
+            return 0.0
+        bias = np.abs(numpy_helper.to_array(self._initializers[node.input[2]]))
+        return np.asarray(bias / (self._amax[node.input[0]] / INT8_MAX * _LARGEST_BIAS), np.float32)
 
     def insert(self) -> None:
         """Put the pairs into the graph: those of weights first, those of activations behind what computes them."""

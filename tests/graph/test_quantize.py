@@ -15,7 +15,13 @@ from pspnet_edge.errors import CalibrationError
 from pspnet_edge.graph.calibration_table import CalibrationTable, weights_fingerprint
 from pspnet_edge.graph.onnx_file import ModelFile, model_file
 from pspnet_edge.graph.precision import fp16_model
-from pspnet_edge.graph.quantize import convolution_macs, int8_mac_fraction, int8_model, quantised_tensors
+from pspnet_edge.graph.quantize import (
+    convolution_macs,
+    int8_mac_fraction,
+    int8_model,
+    quantised_tensors,
+    with_uint8_activations,
+)
 from pspnet_edge.labels import LabelSet
 
 
@@ -105,6 +111,27 @@ def residual_block(branch: str) -> ModelFile:
     )
     proto = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
     return model_file(proto, "block", LabelSet("four", ("a", "b", "c", "d"), ((0, 0, 0),) * 4), {})
+
+
+@pytest.mark.parametrize("flavour", ["symmetric", "uint8"])
+def test_a_channel_of_almost_no_weights_keeps_its_bias(flavour: str) -> None:
+    """Its bias does not fit into int32 in steps of (input scale · weight scale): runtimes would wrap it around."""
+    block = residual_block("down")
+    tensors = {tensor.name: tensor for tensor in block.proto.graph.initializer}
+    for name, channel in (("w1", 1e-9), ("b1", 2.0)):
+        values = numpy_helper.to_array(tensors[name]).copy()
+        values[0] = channel
+        tensors[name].CopyFrom(numpy_helper.from_array(values, name))
+    ranges = dict.fromkeys(quantised_tensors(block.proto), 4.0)
+    model = int8_model(block, CalibrationTable(weights_fingerprint(block.proto), "none", "none", 1, "", ranges))
+    if flavour == "uint8":
+        model = with_uint8_activations(model)
+    proto = model.copy_proto()
+    proto.graph.output.append(onnx.helper.make_tensor_value_info("between.dq", onnx.TensorProto.FLOAT, (1, 4, 16, 16)))
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    frames = np.random.default_rng(0).integers(0, 256, (1, 16, 16, 3), np.uint8)
+    between = session.run(["between.dq"], {"frames": frames})[0]
+    np.testing.assert_allclose(between[0, 0], 2.0, atol=4.0 / 127)
 
 
 def test_the_add_of_a_block_that_changes_its_identity_gets_a_pair_there() -> None:

@@ -138,17 +138,23 @@ def test_damaged_rounding_is_refused(change: dict, message: str) -> None:
 
 
 def test_the_graph_holds_the_codes_chosen(model: ModelFile, table: CalibrationTable) -> None:
-    """Weights in the Q/DQ graph are multiples of their scales, and the scales are those of the model's own weights."""
+    """Weights in the Q/DQ graph are multiples of their scales, and the scales are those of the model's own weights.
+
+    A channel of almost no weights has a larger scale, so that its bias fits into int32.
+    """
     graph = int8_model(model, replace(table, stretch={})).graph
     own = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.proto.graph.initializer}
     tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.graph.initializer}
     changed = 0
     for name in table.rounding:
         scales, weights = tensors[f"{name}.weight.scale"], tensors[f"{name}.weight"]
-        np.testing.assert_array_equal(scales, weight_scales(own[f"{name}.weight"]))
-        codes = weights / scales[:, None, None, None]
+        of_weights = weight_scales(own[f"{name}.weight"])
+        usual = of_weights > 1e-6
+        np.testing.assert_array_equal(scales[usual], of_weights[usual])
+        assert (scales >= of_weights).all()
+        codes = (weights / scales[:, None, None, None])[usual]
         np.testing.assert_allclose(codes, np.rint(codes), atol=1e-3)
-        changed += int((np.rint(codes) != np.rint(own[f"{name}.weight"] / scales[:, None, None, None])).sum())
+        changed += int((np.rint(codes) != np.rint(own[f"{name}.weight"] / scales[:, None, None, None])[usual]).sum())
     assert changed > 10_000
 
 
