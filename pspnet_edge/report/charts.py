@@ -93,15 +93,20 @@ def tradeoff(report: Report, narrow: bool) -> Any:
         _measured_panel(figure.subplots(), rows, report["pareto"])
         _legend(figure, rows, report, narrow)
         return figure
-    if narrow:
-        measured, context, devices = figure.subplots(3, 1, height_ratios=(1.15, 1.25, 0.6))
+    if not _speeds_alone(report):
+        measured, context = figure.subplots(2, 1) if narrow else figure.subplots(1, 2, width_ratios=(1, 1.15))
+        _speed_axis(context, report, narrow)
     else:
-        axes = figure.subplot_mosaic("MC;MD", width_ratios=(1, 1.15), height_ratios=(2.4, 1))
-        measured, context, devices = axes["M"], axes["C"], axes["D"]
-    devices.sharex(context)
+        if narrow:
+            measured, context, devices = figure.subplots(3, 1, height_ratios=(1.15, 1.25, 0.6))
+        else:
+            axes = figure.subplot_mosaic("MC;MD", width_ratios=(1, 1.15), height_ratios=(2.4, 1))
+            measured, context, devices = axes["M"], axes["C"], axes["D"]
+        devices.sharex(context)
+        _devices_panel(devices, report)
+        _speed_axis(devices, report, narrow)
     _measured_panel(measured, rows, report["pareto"])
     _context_panel(context, rows, report)
-    _devices_panel(devices, report, narrow)
     _legend(figure, rows, report, narrow)
     return figure
 
@@ -209,20 +214,27 @@ def _context_panel(axes: Axes, rows: Sequence[Row], report: Report) -> None:
         _write(axes, text, (1.025, height), (0, -2.5), edge)
 
 
-def _devices_panel(axes: Axes, report: Report, narrow: bool) -> None:
-    """What was published with only a speed, one line per device; and the axis of speed of the panel above."""
-    speeds = [entry for entry in report["published"] if entry.get("fps") and not entry.get("miou")]
-    devices = _by_device(speeds)
+def _speeds_alone(report: Report) -> list[Published]:
+    """What was published with a speed and no mIoU."""
+    return [entry for entry in report["published"] if entry.get("fps") and not entry.get("miou")]
+
+
+def _devices_panel(axes: Axes, report: Report) -> None:
+    """What was published with only a speed, one line per device."""
+    devices = _by_device(_speeds_alone(report))
     for place, (_, entries) in enumerate(devices):
         for entry in entries:
             axes.scatter(entry["fps"], place, 24, marker="D", c="none", edgecolors=_GREY, zorder=2)
             _write(axes, str(entry["number"]), (entry["fps"], place), (4, 2))
     axes.set_yticks(range(len(devices)), [device.removeprefix("Jetson ") for device, _ in devices], fontsize="small")
     axes.set_ylim(len(devices) - 0.4, -0.7)
-    if devices:
-        axes.set_title("Published FPS of other networks", fontsize="medium", fontweight="normal")
+    axes.set_title("Published FPS of other networks", fontsize="medium", fontweight="normal")
+
+
+def _speed_axis(axes: Axes, report: Report, narrow: bool) -> None:
+    """The logarithmic axis of speed that the panels beside the measured one share."""
     axes.set_xscale("log")
-    known = [*speeds, *report["rows"], *report["estimates"]]
+    known = [*_speeds_alone(report), *report["rows"], *report["estimates"]]
     known += [entry for entry in report["published"] if entry.get("miou") and entry.get("fps")]
     axes.set_xlim(min(entry["fps"] for entry in known) / 1.5, 1.6 * max(entry["fps"] for entry in known))
     axes.set_xlabel("FPS, logarithmic" + ("" if narrow or not report["published"] else "; grey: published"))

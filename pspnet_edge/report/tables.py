@@ -18,7 +18,8 @@ Columns = list[tuple[str, Callable[[_Entry], str]]]
 def findings(report: Report) -> list[dict[str, str]]:
     """The three or four figures that a reader wants first."""
     fastest = max(report["rows"], key=lambda row: row["fps"])
-    found = [{"figure": f"{fastest['fps']:.0f} FPS", "text": f"fastest: {_name(fastest, report)}"}]
+    digits = 1 if fastest["fps"] < 10 else 0
+    found = [{"figure": f"{fastest['fps']:.{digits}f} FPS", "text": f"fastest: {_name(fastest, report)}"}]
     rated = [(round(row["miou"], 4), row["fps"], row) for row in report["rows"] if row["miou"] is not None]
     if rated:
         best = max(rated, key=lambda entry: entry[:2])[-1]

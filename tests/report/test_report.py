@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from pspnet_edge.errors import ModelError
-from pspnet_edge.report import render
+from pspnet_edge.report import charts, render
 from pspnet_edge.report.published import comparable
 from pspnet_edge.report.render import html, json_text, markdown, read_report
-from pspnet_edge.report.tables import points
+from pspnet_edge.report.tables import findings, points
 
 Small = tuple[Path, dict[str, Any]]
 
@@ -190,3 +190,18 @@ def test_no_column_of_the_results_is_cut_on_a_desktop(small_report: Small, chrom
         box = page.locator(f"#{section} .scroll")
         assert box.evaluate("box => box.scrollWidth <= box.clientWidth"), section
     page.close()
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+def test_no_panel_of_the_chart_is_empty(small_report: Small, narrow: bool) -> None:
+    """A data set of one's own has no published figures to fill the panel of other networks."""
+    report = {**small_report[1], "published": []}
+    figure = charts.tradeoff(report, narrow)
+    assert figure.axes
+    assert all(axes.collections for axes in figure.axes)
+
+
+@pytest.mark.parametrize(("fps", "shown"), [(5.54, "5.5 FPS"), (39.6, "40 FPS")])
+def test_a_slow_engine_keeps_its_decimal(small_report: Small, fps: float, shown: str) -> None:
+    rows = [{**row, "fps": fps} for row in small_report[1]["rows"]]
+    assert findings({**small_report[1], "rows": rows})[0]["figure"] == shown
