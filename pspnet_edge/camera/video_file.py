@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..data.geometry import turned
 from ..errors import SourceError
 from ..records import counted
-from .video_probe import check_video
+from .video_probe import check_video, video_stream
 
 _log = logging.getLogger(__name__)
 _DEFAULT_FPS = 30.0
@@ -79,7 +79,7 @@ class VideoSource:
             )
         except (av.error.FFmpegError, OSError) as error:
             raise SourceError(f"{self._path} cannot be opened ({error.strerror})", "check the file") from error
-        self._stream = self._container.streams.video[0]
+        self._stream = video_stream(self._container)
         self._stream.thread_type = "AUTO" if threads else "NONE"
         self._packets = self._errors = 0
 

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from ..errors import SourceError
 
@@ -76,6 +77,7 @@ CONTAINERS = frozenset(
         "r3d",
     ]
 )
+_HEIC = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 _TIMEOUT_S = 30.0
 _MEMORY_BYTES = 8 << 30
 _NO_VIDEO, _NOT_A_VIDEO, _UNDECODABLE = 3, 4, 5
@@ -123,6 +125,8 @@ def _raise_for_what_it_is(path: Path) -> None:
         raise SourceError(f"{path} is a web page, not a video", "download the video itself")
     if head.startswith((b"\x89PNG", b"\xff\xd8\xff", b"BM")) or head[8:12] == b"WEBP":
         raise SourceError(f"{path} is an image, not a video", "rename it to end in .png, .jpg, .bmp or .webp")
+    if head[4:8] == b"ftyp" and head[8:12] in _HEIC:
+        raise SourceError(f"{path} is a HEIC picture of a phone, which OpenCV does not read", "convert it to JPEG")
     if head[4:8] == b"ftyp":
         raise SourceError(
             f"{path} has no index, which a recorder writes last: it was cut short",
@@ -155,7 +159,7 @@ def main(path: str) -> int:
         kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
         print(f", only {kinds}")
         return _NO_VIDEO
-    stream = container.streams.video[0]
+    stream = video_stream(container)
     codec = stream.codec_context
     if codec is None:
         print(" (its codec is unknown)")
@@ -169,6 +173,13 @@ def main(path: str) -> int:
             last = _reason(error)
     print(f" ({codec.name}: {last})")
     return _UNDECODABLE
+
+
+def video_stream(container: Any) -> Any:
+    """The video of a file: its first stream, or the moving one of an animated picture, which has a still one first."""
+    streams = container.streams.video
+    still = streams[0].frames == 1 and container.name.lower().endswith((".avif", ".heif", ".heic"))
+    return max(streams, key=lambda stream: int(stream.frames)) if still else streams[0]
 
 
 def _reason(error: BaseException) -> str:

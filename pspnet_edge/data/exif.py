@@ -17,6 +17,8 @@ UPRIGHT = 1
 SWAPS_SIDES = (5, 6, 7, 8)
 _PNG = b"\x89PNG\r\n\x1a\n"
 _TAG = 0x0112
+_SUBFILE_TAG, _SMALLER_COPY, _TRANSPARENCY = 254, 1, 4
+_MOST_PAGES = 10_000
 
 
 def orientation_of(encoded: bytes) -> int:
@@ -40,6 +42,26 @@ def orientation_of(encoded: bytes) -> int:
 def is_tiff(encoded: bytes) -> bool:
     """Whether a file is a TIFF, whose orientation OpenCV applies itself."""
     return encoded[:4] in (b"II*\0", b"MM\0*")
+
+
+def pages_of_tiff(encoded: bytes) -> int:
+    """How many pictures a TIFF holds, without smaller copies and transparency masks of them; 1 where it is damaged."""
+    order = "<" if encoded.startswith(b"II") else ">"
+    pages, seen = 0, set[int]()
+    try:
+        (directory,) = struct.unpack_from(f"{order}I", encoded, 4)
+        while directory and directory not in seen and len(seen) < _MOST_PAGES:
+            seen.add(directory)
+            (entries,) = struct.unpack_from(f"{order}H", encoded, directory)
+            kind = 0
+            for entry in range(entries):
+                tag, _, _, value = struct.unpack_from(f"{order}HHII", encoded, directory + 2 + 12 * entry)
+                kind = value if tag == _SUBFILE_TAG else kind
+            pages += not kind & (_SMALLER_COPY | _TRANSPARENCY)
+            (directory,) = struct.unpack_from(f"{order}I", encoded, directory + 2 + 12 * entries)
+    except struct.error:
+        pass
+    return max(pages, 1)
 
 
 def turned(picture: NDArray[Any], orientation: int) -> NDArray[Any]:

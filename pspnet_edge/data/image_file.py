@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..pixels import PixelFormat, measured_range
-from .exif import is_tiff, orientation_of, turned
+from .exif import is_tiff, orientation_of, pages_of_tiff, turned
 from .png import SIGNATURE, ensure_checksums
 from .reading import read_file
 
@@ -60,6 +60,8 @@ def read_encoded(path: Path) -> bytes:
     encoded = read_file(path)
     if not encoded or is_cut_short(encoded):
         raise DataError(f"{path} is cut short after {len(encoded)} bytes", "restore it from the data set's archive")
+    if is_tiff(encoded) and (pages := pages_of_tiff(encoded)) > 1:
+        raise DataError(f"{path} has {pages} pages, and an image is one", "save the pages as separate images")
     if encoded.startswith(SIGNATURE):
         try:
             ensure_checksums(encoded)

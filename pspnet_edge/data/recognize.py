@@ -203,6 +203,13 @@ def _is_cvat_masks(root: Path) -> bool:
     return (root / "labelmap.txt").is_file() and (root / "SegmentationClass").is_dir()
 
 
+def _is_cvat_images(root: Path) -> bool:
+    files = [path for path in entries_below(root, 1) if path.suffix.lower() == ".xml"][:20]
+    return any(
+        "<annotations>" in (head := json_head(path)) and ("<image " in head or "<meta>" in head) for path in files
+    )
+
+
 def _is_camvid_export(root: Path) -> bool:
     if not any((root / name).is_file() for name in ("label_colors.txt", "class_dict.csv")):
         return False
@@ -316,6 +323,7 @@ def _is_flat_pairs(root: Path) -> bool:
 _FOREIGN: dict[str, tuple[str, Callable[[Path], bool]]] = {
     "roboflow": ("a Roboflow export of semantic masks", _is_roboflow),
     "cvat": ("a CVAT export of segmentation masks", _is_cvat_masks),
+    "cvat-images": ("CVAT's XML of images", _is_cvat_images),
     "cvat-cityscapes": ("a CVAT export in Cityscapes' layout", _is_cvat_cityscapes),
     "ade20k": ("ADE20K of the scene parsing benchmark", _is_ade20k),
     "supervisely": ("a Supervisely project", _is_supervisely),

@@ -234,3 +234,19 @@ def test_an_animation_is_not_taken_for_one_picture(tmp_path: Path) -> None:
             open_source(None, str(path))
         pictures[0].save(path)
         assert open_source(None, str(path)).length == 1
+
+
+def test_an_animated_avif_gives_all_of_its_pictures(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    if not pytest.importorskip("PIL.features").check("avif"):
+        pytest.skip("this Pillow writes no AVIF")
+    pictures = [image.fromarray(np.full((96, 128, 3), 40 * index, np.uint8)) for index in range(5)]
+    pictures[0].save(tmp_path / "a.avif", save_all=True, append_images=pictures[1:])
+    _, frames = read_all(tmp_path / "a.avif")
+    assert [round(float(frame.mean()) / 40) for frame in frames] == [0, 1, 2, 3, 4]
+
+
+def test_a_picture_of_a_phone_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
+    with pytest.raises(SourceError, match="HEIC picture"):
+        VideoSource(tmp_path / "a.heic")

@@ -233,3 +233,89 @@ def test_boxes_alone_are_refused_and_leave_nothing(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no object could be drawn.*a box and no segmentation"):
         import_dataset(root, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+CVAT_XML = """<?xml version="1.0" encoding="utf-8"?>
+<annotations><version>1.1</version><meta><task><labels>
+<label><name>car</name><color>#c80032</color></label><label><name>road</name><color>#0a78f0</color></label>
+</labels></task></meta>
+<image id="0" name="a.png" subset="Train" width="64" height="48">
+<mask label="car" source="manual" rle="1, 2, 3, 2" left="40" top="5" width="4" height="2" z_order="1"></mask>
+<polygon label="road" occluded="0" points="8.00,10.00;40.00,10.00;40.00,30.00;8.00,30.00" z_order="0"></polygon>
+<box label="car" occluded="0" xtl="10" ytl="12" xbr="20" ybr="16" z_order="2"></box>
+<polyline label="road" points="1,1;5,5" z_order="0"></polyline><tag label="car"></tag>
+</image></annotations>"""
+
+
+def test_cvats_xml_of_images_is_read_with_its_masks(tmp_path: Path) -> None:
+    root = tmp_path / "cvat"
+    (root / "images" / "Train").mkdir(parents=True)
+    assert cv2.imwrite(str(root / "images" / "Train" / "a.png"), np.zeros((HEIGHT, WIDTH, 3), np.uint8))
+    (root / "annotations.xml").write_text(CVAT_XML)
+    imported = import_dataset(root, tmp_path / "out")
+    assert (imported.format, imported.classes, imported.splits) == (
+        "cvat-images",
+        ("background", "car", "road"),
+        {"train": 1},
+    )
+    assert [entry.reason for entry in imported.dropped] == ["a polyline is not an area"]
+    expected = np.zeros((HEIGHT, WIDTH), np.uint8)
+    expected[THING] = 2
+    expected[12:16, 10:20] = 1
+    expected[5, 41:43], expected[6, 42:44] = 1, 1
+    assert (masks_below(tmp_path / "out")[0] == expected).all()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("<image ", "<track ", "XML of a video"),
+        ("<annotations>", "<!DOCTYPE x [<!ENTITY a 'b'>]><annotations>", "declares entities"),
+        ("</annotations>", "", "not whole XML"),
+    ],
+)
+def test_cvats_other_xml_is_one_sentence(old: str, new: str, problem: str, tmp_path: Path) -> None:
+    root = tmp_path / "cvat"
+    root.mkdir()
+    (root / "annotations.xml").write_text(CVAT_XML.replace(old, new).replace("</image>", f"</{new[1:6] or 'image'}>"
+                                          if "track" in new else "</image>"))  # fmt: skip
+    with pytest.raises(DataError, match=problem):
+        import_dataset(root, tmp_path / "out", format="cvat-images")
+
+
+def test_semantic_sets_of_ultralytics_keep_their_ids(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    for split in ("train", "val"):
+        for folder in ("images", "masks"):
+            (root / folder / split).mkdir(parents=True)
+        assert cv2.imwrite(str(root / "images" / split / f"{split}.png"), np.zeros((HEIGHT, WIDTH, 3), np.uint8))
+        assert cv2.imwrite(str(root / "masks" / split / f"{split}.png"), mask())
+    (root / "data.yaml").write_text(
+        "train: images/train\nval: images/val\nmasks_dir: masks\nnames:\n  0: road\n  1: car\n"
+    )
+    imported = import_dataset(root, tmp_path / "out")
+    assert (imported.classes, imported.splits) == (("road", "car"), {"train": 1, "val": 1})
+    assert (masks_below(tmp_path / "out")[0] == mask()).all()
+
+
+@pytest.mark.parametrize("copies", [False, True])
+def test_a_tiff_of_several_pages_is_refused_and_one_with_smaller_copies_is_read(copies: bool, tmp_path: Path) -> None:
+    from pspnet_edge.data.exif import pages_of_tiff
+    from pspnet_edge.data.image_file import read_image
+
+    pages = [np.full((HEIGHT, WIDTH, 3), value, np.uint8) for value in (10, 20, 30)]
+    path = tmp_path / "a.tif"
+    assert cv2.imwritemulti(str(path), pages)
+    if not copies:
+        with pytest.raises(DataError, match="has 3 pages"):
+            read_image(path)
+        return
+    content = bytearray(path.read_bytes())
+    places, directory = [], int.from_bytes(content[4:8], "little")
+    while directory:
+        places.append(directory)
+        count = int.from_bytes(content[directory : directory + 2], "little")
+        directory = int.from_bytes(content[directory + 2 + 12 * count :][:4], "little")
+    for place in places[1:]:  # the first tag becomes NewSubfileType: a reduced copy
+        content[place + 2 : place + 14] = (254).to_bytes(2, "little") + b"\4\0\1\0\0\0\1\0\0\0"
+    assert pages_of_tiff(bytes(content)) == 1

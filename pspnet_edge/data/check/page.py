@@ -45,7 +45,7 @@ _TITLES = {
     "class-not-in-val": "Classes missing in val", "class-not-in-train": "Classes missing in train",
     "duplicate": "Same picture in two splits", "leak": "Same file in two splits", "repeated": "Files listed twice",
     "exif": "EXIF orientation", "mixed-depth": "Mixed bit depths", "small-objects": "Objects too small",
-    "mask-without-image": "Masks without image", "pages": "Images of several pages",
+    "mask-without-image": "Masks without image",
 }  # fmt: skip
 
 

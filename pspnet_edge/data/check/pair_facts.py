@@ -35,7 +35,6 @@ class PairFacts:
     mask_error: str | None = None
     orientation: int = UPRIGHT
     deep: bool = False
-    pages: int = 1
     image_hw: tuple[int, int] | None = None
     mask_hw: tuple[int, int] | None = None
     blank: bool = False
@@ -85,22 +84,12 @@ def _measure_image(dataset: FileSet, facts: PairFacts) -> NDArray[np.uint8]:
     facts.orientation = orientation_of(encoded)
     decoded = decode(facts.image_path, encoded, dataset.wanted_pixels.channels)
     facts.deep = decoded.dtype != np.uint8
-    if encoded[:2] in (b"II", b"MM"):
-        facts.pages = _pages(encoded)
     image = as_frame(facts.image_path, decoded, dataset.pixels if facts.deep else dataset.wanted_pixels)
     facts.image_hw = (image.shape[0], image.shape[1])
     facts.blank = int(image.max()) - int(image.min()) <= 2
     grey = np.asarray(image[..., 0] if image.shape[2] == 1 else image[..., :3].mean(axis=2), np.uint8)
     facts.thumb = np.asarray(cv2.resize(grey, (THUMB, THUMB), interpolation=cv2.INTER_AREA), np.uint8)
     return image
-
-
-def _pages(encoded: bytes) -> int:
-    try:
-        found, pages = cv2.imdecodemulti(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED)
-    except (cv2.error, AttributeError):
-        return 1
-    return len(pages) if found else 1
 
 
 def _measure_mask(mask: NDArray[np.uint8], facts: PairFacts, engine_hw: tuple[int, int]) -> None:

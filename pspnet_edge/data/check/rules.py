@@ -61,9 +61,6 @@ def judge_pair(dataset: FileSet, facts: PairFacts) -> Iterator[Finding]:
         )  # fmt: skip
     else:
         yield from _misaligned(facts)
-    if facts.pages > 1:
-        problem = f"{image} has {facts.pages} pages, and only the first is read: save the pages as separate images"
-        yield Finding("pages", "warning", facts.split, image, problem, image, mask)
 
 
 def _instead(image: Path, mask: Path) -> str:

@@ -28,6 +28,7 @@ from ..split import assign, group_names
 from .class_map import ClassMap, class_map, parse_map
 from .coco import read_coco
 from .colour_list import read_colour_list, read_names
+from .cvat_xml import read_cvat_images
 from .label_studio import read_label_studio
 from .labelme import read_labelme
 from .mask_formats import (
@@ -49,6 +50,7 @@ from .yolo import read_yolo
 
 READERS: dict[str, Callable[[Path, ReadOptions], Source]] = {
     "cvat": read_cvat,
+    "cvat-images": read_cvat_images,
     "cvat-cityscapes": read_cvat_cityscapes,
     "camvid": read_camvid,
     "coco": read_coco,

@@ -46,7 +46,7 @@ def read_cvat(root: Path, options: ReadOptions) -> Source:
         entries = [(BACKGROUND, (0, 0, 0)), *entries]
     source = _source("cvat", entries)
     masks = [path for path in files_below(root / "SegmentationClass") if path.suffix.lower() == ".png"]
-    return _paired(source, root, masks, options, _listed_splits(root))
+    return paired(source, root, masks, options, _listed_splits(root))
 
 
 def read_voc(root: Path, options: ReadOptions) -> Source:
@@ -68,7 +68,7 @@ def read_voc(root: Path, options: ReadOptions) -> Source:
     ]
     if not masks:
         raise DataError(f"{root} holds no PNG masks in SegmentationClass or SegmentationClassPNG", "export them as PNG")
-    return _paired(source, root, masks, options, _listed_splits(root))
+    return paired(source, root, masks, options, _listed_splits(root))
 
 
 def read_camvid(root: Path, options: ReadOptions) -> Source:
@@ -84,14 +84,14 @@ def read_camvid(root: Path, options: ReadOptions) -> Source:
         for path in files_below(folder)
         if path.suffix.lower() in IMAGE_SUFFIXES
     ]
-    return _paired(source, root, masks, options)
+    return paired(source, root, masks, options)
 
 
 def read_colours(root: Path, options: ReadOptions) -> Source:
     """Images and colour masks in separate folders, with a list of colours."""
     source = _source("colours", _colours(root, options))
     layout = layout_of(root)
-    return _paired(source, root, [path for paths in layout.masks.values() for path in paths], options)
+    return paired(source, root, [path for paths in layout.masks.values() for path in paths], options)
 
 
 def read_roboflow(root: Path, options: ReadOptions) -> Source:
@@ -117,7 +117,7 @@ def read_roboflow(root: Path, options: ReadOptions) -> Source:
     masks = [
         path for path in files_below(root) if path.stem.endswith("_mask") and path.suffix.lower() in IMAGE_SUFFIXES
     ]
-    return _paired(Source("roboflow", names), root, masks, options)
+    return paired(Source("roboflow", names), root, masks, options)
 
 
 def read_pairs(root: Path, options: ReadOptions) -> Source:
@@ -126,7 +126,7 @@ def read_pairs(root: Path, options: ReadOptions) -> Source:
     masks = [
         path for path in files_below(root) if path.stem.endswith("_mask") and path.suffix.lower() in IMAGE_SUFFIXES
     ]
-    return _paired(_with_colours(Source("pairs", dict(enumerate(names))), options), root, masks, options)
+    return paired(_with_colours(Source("pairs", dict(enumerate(names))), options), root, masks, options)
 
 
 def read_folder(root: Path, options: ReadOptions) -> Source:
@@ -217,7 +217,7 @@ def read_ade20k(root: Path, options: ReadOptions) -> Source:
         seen.add(name)
     source = Source("ade20k", names, ignored={0})
     masks = files_below(root / "annotations")
-    return _paired(source, root, [path for path in masks if path.suffix.lower() == ".png"], options)
+    return paired(source, root, [path for path in masks if path.suffix.lower() == ".png"], options)
 
 
 def _source(format_name: str, entries: Sequence[tuple[str, Colour]]) -> Source:
@@ -231,7 +231,7 @@ def _with_colours(source: Source, options: ReadOptions) -> Source:
     return source
 
 
-def _paired(
+def paired(
     source: Source, root: Path, masks: Sequence[Path], options: ReadOptions, splits: dict[str, str] | None = None
 ) -> Source:
     """Add an item for every mask whose image is found."""

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 from ...errors import DataError
 from ..files import files_below
+from ..layout import layout_of
 from ..reading import is_whole_number, read_text
 from .colour_list import read_names
 from .entries import attempt
+from .mask_formats import paired
 from .shapes import as_points, fill_inclusive
 from .source import (
     NOT_THERE,
@@ -46,6 +48,15 @@ def read_yolo(root: Path, options: ReadOptions) -> Source:
         names = []
     if not names:
         raise DataError(f"{root} does not name its classes", "restore data.yaml, or give --classes FILE")
+    layout = layout_of(root)
+    if layout.masks and not any((root / name / "labels").is_dir() for name in ("", "train", "val", "valid")):
+        # Ultralytics' semantic sets: PNGs of ids in place of polygons.
+        return paired(
+            Source("yolo", dict(enumerate(names))),
+            root,
+            sorted(path for paths in layout.masks.values() for path in paths),
+            options,
+        )
     source = Source("yolo", with_background(names))
     images = source.index_images(root, options)
     not_labels = {

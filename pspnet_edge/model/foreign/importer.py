@@ -326,6 +326,11 @@ def _recognized(path: Path, stored: StoredCheckpoint, wanted: str | None) -> str
         raise ModelError(
             f"{path} is {other}, not a PSPNet: export it to ONNX where it was trained, and use `pspnet-edge adapt`"
         )
+    if {"fc.weight", "classifier.weight", "head.fc.weight"} & set(stored.tensors):
+        raise ModelError(
+            f"{path} classifies whole images and has no segmentation head (its first key is {first}): "
+            "train one on it with `pspnet-edge train --backbone-weights FILE`"
+        )
     raise ModelError(
         f"{path} holds no pyramid pooling module of {wanted or ', '.join(FORMATS)} (its first key is {first}): "
         "give the checkpoint of a PSPNet"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import zipfile
 from pathlib import Path
 from typing import Literal
@@ -15,6 +16,9 @@ Kind = Literal["torch zip", "old torch", "safetensors", "pickle"]
 _ZIP = b"PK\x03\x04"
 # The first thing in PyTorch's files from before 1.6: the pickle of a magic number.
 _OLD_TORCH = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
+# Its version, and then its producer, graph or operator set.
+_ONNX = re.compile(rb"\x08[\x01-\x20][\x12\x1a\x22\x3a\x42]")
+_SHARD = re.compile(r"-\d{5}-of-\d{5}\.")
 _LARGEST_HEADER = 100 << 20
 SAVE_PLAINLY = "where it was trained, save the weights alone with `torch.save(model.state_dict(), FILE)`"
 
@@ -28,6 +32,7 @@ _OTHERS = (
     (b"\x89HDF", "an HDF5 file of Keras", "give a PyTorch or PaddlePaddle checkpoint"),
     (b"\x93NUMPY", "a single numpy array", "give a PyTorch or PaddlePaddle checkpoint"),
     (b"\x7fELF", "a program", "give a PyTorch or PaddlePaddle checkpoint"),
+    (b"ftrt", "an engine of TensorRT", "give the checkpoint that it was made from; an engine gives no weights back"),
     (b"GGUF", "a GGUF file", "give a PyTorch or PaddlePaddle checkpoint"),
 )
 
@@ -51,6 +56,16 @@ def kind_of(path: Path) -> Kind:
     for beginning, what, fix in _OTHERS:
         if start.startswith(beginning):
             raise ModelError(f"{path} is {what}: {fix}")
+    if start[4:8] == b"TFL3":
+        raise ModelError(f"{path} is a TensorFlow Lite model: give a PyTorch or PaddlePaddle checkpoint")
+    if _ONNX.match(start):
+        raise ModelError(
+            f"{path} is an ONNX model, not a checkpoint: rename it to end in .onnx and use `pspnet-edge adapt`"
+        )
+    if _SHARD.search(path.name):
+        raise ModelError(
+            f"{path} is one of several parts of a checkpoint: save it as one, with `max_shard_size` raised"
+        )
     if start.startswith(_ZIP):
         return _kind_of_zip(path)
     if start.startswith(_OLD_TORCH):
@@ -63,6 +78,10 @@ def kind_of(path: Path) -> Kind:
             f"{path} is a web page, not the weights themselves: download the file behind it, e.g. the address with raw"
         )
     if text.startswith((b'{"', b"{\n", b"{ ", b"{\r")) and b"\x00" not in start:
+        if path.name.endswith(".index.json"):
+            raise ModelError(
+                f"{path} lists the parts of a checkpoint: save it as one file, with `max_shard_size` raised"
+            )
         raise ModelError(f"{path} is a JSON text, not the weights themselves: give the checkpoint file")
     if start[257:262] == b"ustar":
         raise ModelError(f"{path} is a tar archive: unpack it and give the checkpoint inside")

@@ -131,7 +131,8 @@ def _ensure_known_decoder(weights: ForeignWeights) -> None:
             f"the decoder in {weights.path} was built with decoder_use_norm other than batchnorm or identity "
             "(LayerNorm, or an InstanceNorm with weights), which cannot be imported: train it with batchnorm"
         )
-    if f"{norm}weight" not in weights and "decoder.conv.0.bias" not in weights:
+    others = any(key.startswith("decoder.psp.blocks.") and key.endswith(".running_mean") for key in weights)
+    if not others and f"{norm}weight" not in weights and "decoder.conv.0.bias" not in weights:
         raise ModelError(
             f"the decoder in {weights.path} was built with decoder_use_norm='instancenorm', which cannot be imported: "
             "train it with batchnorm"

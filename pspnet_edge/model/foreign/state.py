@@ -63,6 +63,9 @@ def choose_state(path: Path, content: Mapping[Any, Any], weights: WeightsChoice 
     models, averages = _states(content, _MODEL_KEYS), _states(content, _EMA_KEYS)
     if not models and not averages and _tensors(content):
         models = {"": content}
+    held = [content, *(value for value in content.values() if isinstance(value, Mapping))]
+    if not models and not averages and any("param_groups" in state and "state" in state for state in held):
+        raise ModelError(f"{path} holds the state of an optimizer and no weights: give the file of model.state_dict()")
     remarks: list[str] = []
     key, chosen = _pick(path, models, averages, weights, remarks)
     beside = {str(name): "training state" for name in content if name != key} if key else {}
@@ -70,6 +73,8 @@ def choose_state(path: Path, content: Mapping[Any, Any], weights: WeightsChoice 
         if other != key and other in beside:
             beside[other] = "another copy of the weights"
     tensors = _tensors(chosen)
+    if quantized := [str(name) for name, value in chosen.items() if isinstance(value, Tensor) and value.is_quantized]:
+        raise ModelError(f"{path} holds quantized weights ({quantized[0]}): give the checkpoint from before quantizing")
     if not tensors:
         raise ModelError(f"{path} holds no tensors: give a checkpoint of a trained network")
     return _within(path, tensors, beside, remarks, None if key in averages else weights)

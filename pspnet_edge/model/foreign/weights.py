@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ...errors import ModelError
+
+_NAMED = 3
 
 
 class ForeignWeights:
@@ -38,7 +41,10 @@ class ForeignWeights:
             ModelError: it is missing, or not of four dimensions.
         """
         if key not in self._tensors:
-            raise ModelError(f"{self.path} has no {key}, which every PSPNet of its kind has: it is another network")
+            raise ModelError(
+                f"{self.path} has no {key}, which every PSPNet of its kind has ({self._beside(key)}): "
+                "it is another network, or a part of one"
+            )
         shape = tuple(self._tensors[key].shape)
         if len(shape) != 4:
             raise ModelError(
@@ -62,7 +68,10 @@ class ForeignWeights:
         """
         shape = shapes[0]
         if key not in self._tensors:
-            raise ModelError(f"{self.path} has no {key}, expected with shape {list(shape)}: the file is incomplete")
+            raise ModelError(
+                f"{self.path} has no {key}, expected with shape {list(shape)} ({self._beside(key)}): "
+                "the file is incomplete"
+            )
         tensor = self._tensors[key]
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise ModelError(
@@ -91,9 +100,20 @@ class ForeignWeights:
         """
         unknown = [key for key in self._tensors if key not in self._taken and key not in self.left_out]
         if unknown:
-            key = unknown[0]
-            shape = list(self._tensors[key].shape)
+            named = ", ".join(f"{key} with shape {list(self._tensors[key].shape)}" for key in unknown[:_NAMED])
+            more = f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else ""
             raise ModelError(
-                f"{self.path} holds {len(unknown)} tensors that a PSPNet of its kind does not have, the first of them "
-                f"{key} with shape {shape}: the network was changed in a way that this import does not know"
+                f"{self.path} holds {len(unknown)} tensors that a PSPNet of its kind does not have, {named}{more}: "
+                "the network was changed in a way that this import does not know"
             )
+
+    def _beside(self, key: str) -> str:
+        """What there is of the part of the network that a missing tensor belongs to."""
+        part = key.partition(".")[0]
+        there = [other for other in self._tensors if other.startswith(f"{part}.")]
+        # Those that share most of the name say most.
+        there.sort(key=lambda other: -sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(other, key))))
+        if not there:
+            return f"nor any other tensor of {part}; its first is {next(iter(self._tensors))}"
+        more = f" and {len(there) - _NAMED} more" if len(there) > _NAMED else ""
+        return f"of {part} it has {', '.join(there[:_NAMED])}{more}"

@@ -71,6 +71,22 @@ def test_an_unknown_tensor_stops(mmseg_r18: State, tmp_path: Path) -> None:
         import_checkpoint(saved(state, tmp_path))
 
 
+def test_missing_and_unknown_tensors_are_named_with_their_neighbours(mmseg_r18: State, tmp_path: Path) -> None:
+    state = {key: value for key, value in mmseg_r18.items() if not key.startswith("decode_head.conv_seg")}
+    with pytest.raises(ModelError, match=r"no decode_head\.conv_seg\.\w+.*it has decode_head\.c?\w*.* and \d+ more"):
+        import_checkpoint(saved(state, tmp_path))
+    more = {f"mine.{index}.weight": torch.zeros(3) for index in range(5)}
+    with pytest.raises(
+        ModelError, match=r"5 tensors .*mine\.0\.weight with shape \[3\], mine\.1.*mine\.2.* and 2 more"
+    ):
+        import_checkpoint(saved(mmseg_r18 | more, tmp_path))
+
+
+def test_a_backbone_alone_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="classifies whole images"):
+        import_checkpoint(saved({"conv1.weight": torch.zeros(64, 3, 7, 7), "fc.weight": torch.zeros(9, 9)}, tmp_path))
+
+
 def test_another_backbone_stops(mmseg_r18: State, tmp_path: Path) -> None:
     state = {key: value for key, value in mmseg_r18.items() if not key.startswith("backbone.layer4.1")}
     with pytest.raises(ModelError, match=r"backbone of \[2, 2, 2, 1\] basic blocks"):

@@ -117,12 +117,33 @@ def test_harmless_objects_beside_weights_are_passed_over(new_format: bool, tmp_p
         (b'{"message": "Not Found"}', "JSON text"),
         (b"\x1f\x8b\x08\x00", "gzip archive"),
         (b"\x89HDF\r\n", "HDF5"),
+        (b"\x08\x08\x12\x07pytorch", "ONNX model"),
+        (b"\x1c\0\0\0TFL3", "TensorFlow Lite"),
+        (b"ftrt\0\0", "engine of TensorRT"),
     ],
 )
 def test_what_is_no_checkpoint_is_named(content: bytes, what: str, tmp_path: Path) -> None:
     (tmp_path / "a.pth").write_bytes(content)
     with pytest.raises(ModelError, match=what):
         read_stored(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("name", ["model-00001-of-00002.safetensors", "model.safetensors.index.json"])
+def test_parts_of_a_checkpoint_are_named(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text('{"weight_map": {}}')
+    with pytest.raises(ModelError, match=r"parts of a checkpoint.*max_shard_size"):
+        read_stored(tmp_path / name)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_optimizer_and_quantized_weights_are_named(tmp_path: Path) -> None:
+    state = torch.optim.Adam([torch.zeros(2, requires_grad=True)]).state_dict()
+    for content in (state, {"optimizer": state, "epoch": 3}):
+        with pytest.raises(ModelError, match="state of an optimizer and no weights"):
+            read_stored(written(content, tmp_path))
+    quantized = torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8)
+    with pytest.raises(ModelError, match=r"quantized weights \(encoder\.conv1\.weight\)"):
+        read_stored(written(NETWORK | {"encoder.conv1.weight": quantized}, tmp_path))
 
 
 def test_programs_are_named(tmp_path: Path) -> None:
