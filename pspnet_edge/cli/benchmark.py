@@ -46,7 +46,9 @@ def benchmark(
             help="Its folder. Without --dataset: what it holds; bare images measure the agreement with FP32.",
         ),
     ] = None,
-    split: Annotated[str, typer.Option(help="Of the data set.")] = "test",
+    split: Annotated[
+        str, typer.Option(help="Split to measure mIoU on; where the set has none of that name, val.")
+    ] = "test",
     video: Annotated[
         Path | None, typer.Option("--input", metavar="FILE", help="Video for the loop. Default: the demo drive.")
     ] = None,

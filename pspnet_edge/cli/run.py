@@ -163,7 +163,7 @@ def run(
         str,
         typer.Option(
             metavar="auto|fp32|fp16|int8",
-            help="Precision of an engine that is built: auto takes int8 with a calibration table, else fp16 on a GPU.",
+            help="Of an engine that is built. auto: int8 with a calibration table, else fp16 on a GPU, else fp32.",
             rich_help_panel=_ENGINE,
         ),
     ] = "auto",

@@ -119,7 +119,7 @@ def train(
             "--log",
             "--logger",  # torchrun takes --log for a shortened --log-dir
             metavar="NAME[,NAME]",
-            help="Also log to tensorboard, wandb or mlflow; --logger under torchrun.",
+            help="Also log to tensorboard, wandb or mlflow. torchrun takes --log for its own: write --logger.",
             rich_help_panel="Output",
         ),
     ] = "",
@@ -131,7 +131,13 @@ def train(
     """Train a network. Leaves last.pt, best.pt (final.pt without validation), metrics.csv, results.png,
     confusion_matrix.png, recipe.json and samples/ in the output folder.
 
-    With few images start from the bundled model: --init pspnet_lite0_camvid (docs/finetune.md).
+    Examples:
+
+      pspnet-edge train --root my_data --init pspnet_lite0_camvid -o runs/mine
+
+      pspnet-edge train --resume --epochs 90 -o runs/mine
+
+    With few images start from the bundled model, as the first does (docs/finetune.md).
 
     On several GPUs or machines: torchrun --nproc-per-node N -m pspnet_edge train …
     """

@@ -510,7 +510,7 @@ def _agreement(
     if masks.max() >= len(adapted.label_set):
         raise ModelError(
             f"the output {source.output} gives the id {masks.max()}, and {len(adapted.label_set)} classes are named",
-            "name a class for every id from 0 on, in their order",
+            "give every id from 0 on a class, in their order",
         )
     expected = _masks_of(theirs, source, (height, width), threshold, kind)
     if expected is not None and kind == "class ids" and len(adapted.label_set) == 2:
