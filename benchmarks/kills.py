@@ -92,6 +92,8 @@ class Job:
     words: tuple[str, ...]
     again: tuple[str, ...] | None = None
     """What is given after a kill where that is not the same, such as ``--resume``."""
+    again_with: str = ""
+    """The file that ``again`` takes up; where it is missing the same command is given."""
     over: bool = True
     """Whether it may be given over what it made before."""
     refusal: str = ""
@@ -152,7 +154,7 @@ def jobs_of(seeds: Path, server: str) -> dict[str, Job]:
         "adapt -o": Job(("adapt", f"{seeds}/foreign.onnx", "--classes", "4", "-o", "x.onnx")),
         "pack -o": Job(("pack", small, "--golden", "1", "--precision", "fp32", "-o", "x.pspnet")),
         "deploy --home": Job(("deploy", f"{seeds}/small.pspnet", *board, *fast)),
-        "train -o": Job(train, again=(*train, "--resume"), over=False, share=1),
+        "train -o": Job(train, again=(*train, "--resume"), again_with="run/last.pt", over=False, keeps="run", share=1),
         "data import -o": Job(
             ("data", "import", f"{seeds}/exports/coco", "-o", "set"), over=False, refusal="holds an import already"
         ),
@@ -239,6 +241,8 @@ def values_of(root: Path) -> dict[str, Any]:
             found[name] = str(path.readlink())
         elif path.is_dir():
             found[f"{name}/"] = ""
+        elif not path.is_file():
+            found[name] = "(node)"  # or gone meanwhile
         else:
             found[name] = _content(path)
     found["(printed)"] = _content(root.parent / "out")
@@ -360,7 +364,8 @@ def kill(job: Job, reference: Reference, seeds: Path, place: Path, rng: random.R
     tally.at_step += at_step
     tally.group += group
     faults = half_written(job, reference, before, values_of(root))
-    status, said = finish(job.again or job.words, root)
+    resumed = job.again if job.again and (root / "work" / job.again_with).is_file() else job.words
+    status, said = finish(resumed, root)
     found = values_of(root)
     if job.keeps:
         found = without_kept(found, job.keeps, root)

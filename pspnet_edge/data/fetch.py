@@ -22,6 +22,7 @@ from typing import Any
 from ..artifact import ensure_folder_writable, write_json
 from ..document import SHA256, Number, Record, Text, Unfit, check_value
 from ..errors import DataError, MissingPackage, OptionError, OutputError
+from ..inputs import is_there, read_text
 from .download import download
 from .progress import Progress, silent
 from .unpack import scratch_of, unpack
@@ -184,11 +185,11 @@ def _killed_at_the_end(archive: Path, folder: str) -> Fetched | None:
 
 def _record(root: Path) -> dict[str, Any]:
     path = root / _RECORD
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not is_there(path):
         return {}
-    except (OSError, ValueError) as error:
+    try:
+        record = json.loads(read_text(path, "record", DataError, "remove it to fetch without it"))
+    except ValueError as error:
         raise DataError(f"the record {path} cannot be read ({error})", "remove it to fetch without it") from error
     return record if isinstance(record, dict) else {}
 

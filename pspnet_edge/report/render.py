@@ -62,6 +62,7 @@ def read_report(path: Path) -> Report:
         kind=KIND,
         version=FORMAT_VERSION,
     )
+    report.setdefault("against", None)
     return report
 
 

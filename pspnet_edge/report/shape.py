@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..document import LABEL_SET, Flag, List, Map, Number, Optional, Record, Shape, Text
+from ..document import LABEL_SET, SHA256, Flag, List, Map, Number, Optional, Record, Shape, Text
 
 _FIGURE = Number(0, 1e15)
 _SHARE = Number(0, 1)
@@ -47,7 +47,8 @@ _ROW = Record(
     {
         "confusion_matrix": Optional(List(List(Number(0, whole=True), 1, 254), 1, 254)),
         "flavour": Optional(Text(50)),
-        "runtime_version": Text(200),
+        "runtime_version": _WORDS,
+        **dict.fromkeys(("engine_sha256", "model_sha256", "calibration_sha256"), Optional(SHA256)),
     },
 )
 _ESTIMATE = Record(

@@ -85,7 +85,7 @@ def _begin(folder: Path, teacher: Path, dataset: Dataset, scale: float) -> None:
         "images_sha256": hashlib.sha256(names.encode()).hexdigest(),
     }
     manifest = folder / "made_from.json"
-    if not manifest.exists() or json.loads(manifest.read_text()) != made_from:
+    if not manifest.is_file() or json.loads(manifest.read_text()) != made_from:
         for old in folder.glob("*.npy"):
             old.unlink()
         write_json(manifest, made_from)

@@ -117,7 +117,7 @@ def test_no_file_that_a_command_writes_takes_the_place_of_a_fifo(
             before = ordinary_files(root)
             assert kills.finish(job.words, root)[0] == 0, name
             written = sorted(ordinary_files(root) - before)
-            for path in dict.fromkeys((*written[:2], *written[-2:])):
+            for path in dict.fromkeys((written[0], written[-1])):
                 shutil.rmtree(root)
                 kills.make_place(root, inputs)
                 (root / path.parent).mkdir(parents=True, exist_ok=True)

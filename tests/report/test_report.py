@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import json
 import re
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pspnet_edge.errors import ModelError
+from pspnet_edge.errors import ModelError, PspnetEdgeError
 from pspnet_edge.report import charts, render
 from pspnet_edge.report.published import comparable
 from pspnet_edge.report.render import html, json_text, markdown, read_report
@@ -205,3 +207,29 @@ def test_no_panel_of_the_chart_is_empty(small_report: Small, narrow: bool) -> No
 def test_a_slow_engine_keeps_its_decimal(small_report: Small, fps: float, shown: str) -> None:
     rows = [{**row, "fps": fps} for row in small_report[1]["rows"]]
     assert findings({**small_report[1], "rows": rows})[0]["figure"] == shown
+
+
+def test_what_a_report_may_lack_is_missed_by_no_page(tmp_path: Path) -> None:
+    """Reports of older versions, and edited ones: what the shape does not demand, nothing that is drawn may need."""
+    published = Path(__file__).resolve().parents[2] / "benchmarks/results/report.json"
+    told = json.loads(published.read_text()) | {"samples": []}
+    parts: tuple[Any, ...] = (told["rows"], told["estimates"], [told["environment"]], [told["options"]], [told])
+    spared = []
+    for name in sorted({name for part in parts for entry in part for name in entry}):
+        (tmp_path / "report.json").write_text(json.dumps(_without(told, [name])))
+        with contextlib.suppress(PspnetEdgeError):
+            read_report(tmp_path / "report.json")
+            spared.append(name)
+    assert {"runtime_version", "engine_sha256", "model_sha256", "flavour", "against"} <= set(spared)
+    (tmp_path / "report.json").write_text(json.dumps(_without(told, spared)))
+    report = read_report(tmp_path / "report.json")
+    markdown(report)
+    html(report, tmp_path)
+
+
+def _without(told: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    changed = copy.deepcopy(told)
+    for entry in (*changed["rows"], *changed["estimates"], changed["environment"], changed["options"], changed):
+        for name in names:
+            entry.pop(name, None)
+    return changed
