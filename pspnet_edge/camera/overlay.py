@@ -66,7 +66,7 @@ class Overlay:
         Any thread may call it.
 
         Args:
-            frame: ``uint8 [H, W, 3]`` BGR.
+            frame: ``uint8 [H, W, 3]`` BGR; a fourth channel is not shown.
             mask: ``uint8 [h, w]`` of any size; it is stretched over the frame.
             caption: one line, drawn at the top left; empty for none.
             banner: an alarm, drawn across the middle in as many lines as it needs; empty for none.
@@ -75,6 +75,8 @@ class Overlay:
             ``uint8 [H, W, 3]`` BGR, or ``[H, 2 W, 3]`` side by side.
         """
         size_hw = (frame.shape[0], frame.shape[1])
+        if frame.shape[2] == 4:
+            frame = np.ascontiguousarray(frame[..., :3])
         picture = self._blend(frame, mask_at(mask, size_hw))
         if self._show == "side-by-side":
             picture = np.concatenate([frame, picture], axis=1)

@@ -307,8 +307,8 @@ class ImageSource:
         self._position += 1
         try:
             if self._pixels is None:
-                # Frames are BGR for everything that shows them; the engine makes them grey where it wants that.
-                wanted = PixelFormat(3, self._known.pixels.pixel_range)
+                # What shows frames needs BGR, from which the engine makes grey; only a fourth channel must be read.
+                wanted = PixelFormat(max(3, self._known.pixels.channels), self._known.pixels.pixel_range)
                 self._pixels = pixels_of_files(self.paths, wanted)
             return read_image(self.paths[self._position - 1], self._pixels)
         except DataError as error:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..data.geometry import turned
 from ..errors import SourceError
 from ..records import counted
-from .video_probe import check_video, video_stream
+from .video_probe import check_video, open_container, video_stream
 
 _log = logging.getLogger(__name__)
 _DEFAULT_FPS = 30.0
@@ -74,9 +74,7 @@ class VideoSource:
 
     def _open(self, threads: bool) -> None:
         try:
-            self._container = av.open(
-                str(self._path), options={"protocol_whitelist": "file"}, metadata_errors="replace"
-            )
+            self._container = open_container(str(self._path))
         except (av.error.FFmpegError, OSError) as error:
             raise SourceError(f"{self._path} cannot be opened ({error.strerror})", "check the file") from error
         self._stream = video_stream(self._container)

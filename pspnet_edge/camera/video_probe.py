@@ -138,6 +138,16 @@ def _command(path: Path) -> str:
     return f"ffmpeg -i {path.name} out.mp4"
 
 
+def open_container(path: str) -> Any:
+    """Open a local video with PyAV. Text in it that is not UTF-8 is replaced; PyAV does so by itself from version 19."""
+    import av
+
+    options = {"protocol_whitelist": "file"}
+    if int(av.__version__.partition(".")[0]) >= 19:
+        return av.open(path, options=options)
+    return av.open(path, options=options, metadata_errors="replace")
+
+
 def main(path: str) -> int:
     """Print the reason, if any, and return the exit status."""
     import av
@@ -147,7 +157,7 @@ def main(path: str) -> int:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
     try:
-        container = av.open(path, options={"protocol_whitelist": "file"}, metadata_errors="replace")
+        container = open_container(path)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         print(f" ({_reason(error)})")
         return _NOT_A_VIDEO

@@ -250,3 +250,19 @@ def test_a_picture_of_a_phone_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
     with pytest.raises(SourceError, match="HEIC picture"):
         VideoSource(tmp_path / "a.heic")
+
+
+def test_a_title_that_is_not_utf8_does_not_matter(tmp_path: Path) -> None:
+    """PyAV raised at it unless told otherwise, by an argument that version 19 no longer has."""
+    path = tmp_path / "v.mkv"
+    with av.open(str(path), "w") as file:
+        file.metadata["title"] = "cafXYZ"
+        stream = file.add_stream("libx264", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+        for _ in range(5):
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((240, 320, 3), np.uint8), "bgr24")))
+        file.mux(stream.encode(None))
+    content = path.read_bytes()
+    assert content.count(b"cafXYZ") == 1
+    path.write_bytes(content.replace(b"cafXYZ", b"caf\xe9\xff\xfe"))
+    assert len(read_all(path)[1]) == 5
