@@ -5,7 +5,7 @@ CAMVID ?= ../shared/data/camvid
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: install demo test fuzz check zoo speed report release deploy-demo arm64 clean docs
+.PHONY: install demo test fuzz check zoo speed report release extras deploy-demo arm64 clean docs
 
 install: $(VENV)/.installed
 
@@ -84,6 +84,10 @@ report: $(VENV)/.installed
 release: $(VENV)/.python
 	$(PIP) install 'build>=1.2' 'twine>=5' 'cyclonedx-bom>=4.6'
 	packaging/release.sh $(BIN)/python
+
+# Tries the wheel with each extra on other Pythons: make extras PYTHONS="python3.10 python3.13".
+extras:
+	packaging/try_extras.sh dist/*.whl $(PYTHONS)
 
 # From a clean clone to a deployed pack of the bundled model, with a folder of this machine as the board.
 deploy-demo: $(VENV)/.runtime

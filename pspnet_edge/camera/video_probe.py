@@ -139,7 +139,7 @@ def _command(path: Path) -> str:
 
 
 def open_container(path: str) -> Any:
-    """Open a local video with PyAV. Text in it that is not UTF-8 is replaced; PyAV does so by itself from version 19."""
+    """Open a local video with PyAV. Text that is not UTF-8 is replaced, by PyAV itself from version 19."""
     import av
 
     options = {"protocol_whitelist": "file"}

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..artifact import write_json
 from ..errors import OutputError
+from ..inputs import is_file
 
 Key = Mapping[str, object]
 """What a result depends on, as JSON values."""
@@ -31,8 +32,9 @@ class Store:
 
     def get(self, key: Key) -> Any:
         """The result of a unit, as it was put; None unless it was finished."""
+        place = self._place(key)
         try:
-            content = json.loads(self._place(key).read_text(encoding="utf-8"))
+            content = json.loads(place.read_text(encoding="utf-8")) if is_file(place) else None
         except (OSError, ValueError):
             return None
         if not isinstance(content, dict) or content.get("key") != key or not isinstance(content.get("value"), dict):

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..data.reading import is_whole_number
 from ..errors import OptionError
+from ..inputs import read_text
 from .recipe import Recipe, RecipeOption
 
 NAME = "recipe.json"
@@ -26,15 +27,13 @@ def read_recipe_file(path: Path) -> dict[str, Any]:
     Raises:
         OptionError: the file cannot be read, names an unknown option, or a value has the wrong type.
     """
+    fix = "give a TOML file or a run's recipe.json"
+    text = read_text(path, "recipe", OptionError, fix)
     try:
-        text = path.read_text(encoding="utf-8-sig")
         content = json.loads(text) if path.suffix.lower() == ".json" else _parse_toml(text)
-    except (OSError, ValueError, RecursionError) as error:
-        deep = isinstance(error, RecursionError)
-        reason = "nested too deep" if deep else getattr(error, "strerror", None) or str(error)
-        raise OptionError(
-            f"the recipe {path} cannot be read ({reason})", "give a TOML file or a run's recipe.json"
-        ) from error
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
+        raise OptionError(f"the recipe {path} cannot be read ({reason})", fix) from error
     if isinstance(content, dict) and isinstance(content.get("recipe"), dict):
         saved = Recipe.from_facts(content["recipe"]).facts()
         return {key: _value(path, key, value) for key, value in saved.items()}

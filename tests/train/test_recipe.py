@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,8 +72,14 @@ def test_a_mistake_in_a_recipe_file_is_one_sentence(tmp_path: Path, text: str, s
 
 
 def test_a_missing_recipe_file_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match=r"none\.toml cannot be read \(No such file"):
+    with pytest.raises(OptionError, match=r"none\.toml.*: give a TOML file"):
         read_recipe_file(tmp_path / "none.toml")
+
+
+def test_a_recipe_that_is_a_fifo_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "recipe.toml")
+    with pytest.raises(OptionError, match="is a device, FIFO or socket, not a recipe"):
+        read_recipe_file(tmp_path / "recipe.toml")
 
 
 @pytest.mark.parametrize(
