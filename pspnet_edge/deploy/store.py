@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..artifact import make_folder, write_json
+from ..artifact import find_target, make_folder, write_json
 from ..document import List, Number, Optional, Record, Text, read_document
 from ..errors import DeployError, OutputError
 
@@ -175,10 +175,16 @@ class Store:
             shutil.rmtree(folder, ignore_errors=True)
 
     def add(self, staged: Path, version: str) -> None:
-        """Rename a staged folder, now whole, to the version that it is."""
+        """Rename a staged folder, now whole, to the version that it is.
+
+        Raises:
+            OutputError: an unfinished version of this name holds what no version does, such as a FIFO.
+        """
         for path in staged.iterdir():
             _flush(path)
         _flush(staged)
+        for path in (self.versions_folder / version).glob("*"):
+            find_target(path)
         self.remove(version)
         staged.rename(self.versions_folder / version)
         _flush(self.versions_folder)

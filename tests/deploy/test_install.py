@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -94,9 +95,10 @@ def test_a_damaged_pack_writes_nothing(pack_path: Path, board: Board, refusal: R
 def test_no_rollback_without_a_version_before(pack_path: Path, board: Board, refusal: Refusal) -> None:
     assert "no version is active" in refusal(board.deploy("--rollback"))
     board.facts(pack_path)
-    refused = refusal(board.deploy("--rollback"))
-    assert "no version before" in refused
-    assert f"deploy --list --home {board.home}" in refused, "without --home it lists another folder"
+    refused = board.deploy("--rollback")
+    assert "no version before" in refusal(refused)
+    command = json.loads(refused.stdout)["error"]["command"]
+    assert command == f"pspnet-edge deploy --list --home {board.home}", "without --home it lists another folder"
 
 
 def test_usage_errors(pack_path: Path, board: Board) -> None:
