@@ -37,8 +37,9 @@ class OnnxRuntime:
         if request.options is not None:
             raise OptionError(f"{self.title} has no options beside the precision: leave them out")
         from ..graph.precision import fp16_model
+        from ..graph.quantize import with_unsigned_activations
 
-        model = fp16_model(request.model) if request.precision == "fp16" else request.model
+        model = fp16_model(request.model) if request.precision == "fp16" else with_unsigned_activations(request.model)
         content = model.proto.SerializeToString()
         ensure_runs(lambda: OnnxRuntimeSession(content, "the model"), model)
         return Built(content)

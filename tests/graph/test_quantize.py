@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -21,7 +22,9 @@ from pspnet_edge.graph.quantize import (
     int8_model,
     quantised_tensors,
     with_uint8_activations,
+    with_unsigned_activations,
 )
+from pspnet_edge.graph.view import GraphView
 from pspnet_edge.labels import LabelSet
 
 
@@ -132,6 +135,49 @@ def test_a_channel_of_almost_no_weights_keeps_its_bias(flavour: str) -> None:
     frames = np.random.default_rng(0).integers(0, 256, (1, 16, 16, 3), np.uint8)
     between = session.run(["between.dq"], {"frames": frames})[0]
     np.testing.assert_allclose(between[0, 0], 2.0, atol=4.0 / 127)
+
+
+def test_onnx_runtime_computes_in_integers_what_is_quantized_on_both_sides(
+    model: ModelFile, table: CalibrationTable, tmp_path: Path
+) -> None:
+    """With everything unsigned; the masks are the same where it fuses nothing, and so computes what is said."""
+    uint8 = with_uint8_activations(int8_model(model, table))
+    unsigned = with_unsigned_activations(uint8)
+    frames = np.stack([frame_at(SceneSet("test")[0][0], model.shape_nhw[1:])])
+    masks, fused = [], []
+    for each in (uint8, unsigned):
+        content = each.proto.SerializeToString()
+        plain = onnxruntime.SessionOptions()
+        plain.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        session = onnxruntime.InferenceSession(content, plain, providers=["CPUExecutionProvider"])
+        masks.append(session.run(None, {session.get_inputs()[0].name: frames})[0])
+        optimized = onnxruntime.SessionOptions()
+        optimized.log_severity_level = 3
+        optimized.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+        onnxruntime.InferenceSession(content, optimized, providers=["CPUExecutionProvider"])
+        nodes = onnx.load(tmp_path / "optimized.onnx").graph.node
+        fused.append(sum(node.op_type == "QLinearConv" for node in nodes))
+    np.testing.assert_array_equal(*masks)
+    both_sides = _quantized_on_both_sides(unsigned.proto)
+    assert fused[0] < fused[1] == both_sides
+
+
+def _quantized_on_both_sides(proto: onnx.ModelProto) -> int:
+    view = GraphView(proto)
+    dequantized = {node.output[0] for node in view.of_kind("DequantizeLinear")}
+
+    def is_quantized(name: str) -> bool:
+        readers = view.readers(name)
+        if [reader.op_type for reader in readers] == ["Clip"]:
+            readers = view.readers(readers[0].output[0])
+        return {reader.op_type for reader in readers} == {"QuantizeLinear"}
+
+    return sum(node.input[0] in dequantized and is_quantized(node.output[0]) for node in view.of_kind("Conv"))
+
+
+def test_the_symmetric_flavour_stays_signed(model: ModelFile, table: CalibrationTable) -> None:
+    symmetric = int8_model(model, table)
+    assert with_unsigned_activations(symmetric) is symmetric
 
 
 def test_the_add_of_a_block_that_changes_its_identity_gets_a_pair_there() -> None:
