@@ -28,7 +28,7 @@ from .view import GraphView, attribute
 INT8_MAX = 127
 _UINT8_MAX = 255
 _SIGNED_ZERO = 128
-"""The uint8 code of 0 where uint8 stands for int8."""
+"""The uint8 code of 0 where uint8 has the steps of int8."""
 _LARGEST_BIAS = 2**29
 """In steps of a convolution's sums: twice as many with uint8 activations, which leaves half of int32 to the sums."""
 _KEEP_SIGN = ("AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool", "Reshape", "Slice", "Split", "Transpose")
