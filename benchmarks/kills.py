@@ -395,7 +395,7 @@ def without_kept(found: dict[str, Any], name: str, root: Path) -> dict[str, Any]
         return found
     kept = (f"work/{name}", f"work/{name}/")
     own = {place: value for place, value in found.items() if place not in kept and not place.startswith(kept[1])}
-    text = json.dumps(own).replace(f"{root}/work/{second}", name).replace(second, name)
+    text = json.dumps(own).replace(str(root / "work" / second), name).replace(second, name)
     renamed: dict[str, Any] = json.loads(text)
     return renamed
 
