@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 
 from pspnet_edge import Segmenter, bundled
 from pspnet_edge.artifact import write_bytes
+from pspnet_edge.cli.options import parse_size
 from pspnet_edge.data.datasets import Dataset, open_dataset
+from pspnet_edge.data.geometry import mask_at
 from pspnet_edge.engine.model import prepare_model
 from pspnet_edge.labels import IGNORE
 from pspnet_edge.metrics import ConfusionMatrix
@@ -103,10 +105,7 @@ def predictions(model: str, size_hw: tuple[int, int], dataset: Dataset) -> Itera
     with Segmenter(prepare_model(model, size_hw).path) as segmenter:
         for index in range(len(dataset)):
             image, label = dataset[index]
-            predicted = segmenter(image)
-            if predicted.shape != label.shape:
-                predicted = cv2.resize(predicted, label.shape[::-1], interpolation=cv2.INTER_NEAREST)
-            yield label, predicted
+            yield label, mask_at(segmenter(image), (label.shape[0], label.shape[1]))
 
 
 def main() -> None:
@@ -119,7 +118,7 @@ def main() -> None:
     options = parser.parse_args()
     dataset = open_dataset("camvid", options.root, options.split)
     classes = dataset.label_set.classes
-    sizes = [tuple(int(side) for side in size.split("x")) for size in options.size or ["384x480", "576x720"]]
+    sizes = [parse_size(size) for size in options.size or ["384x480", "576x720"]]
     ceiling = ConfusionMatrix(len(classes))
     for index in range(len(dataset)):
         label = dataset.mask(index)
@@ -142,7 +141,7 @@ def main() -> None:
 def table(
     model: str,
     classes: tuple[str, ...],
-    sizes: list[tuple[int, ...]],
+    sizes: list[tuple[int, int]],
     analyses: list[Analysis],
     ceiling: ConfusionMatrix,
 ) -> str:

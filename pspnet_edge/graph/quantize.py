@@ -321,15 +321,19 @@ def with_unsigned_activations(model: ModelFile) -> ModelFile:
     of one type; the others it leaves in floating point, which is slower and differs from one processor to another. A
     graph without uint8, the symmetric flavour, stays as it is.
     """
-    proto = model.copy_proto()
-    view = GraphView(proto)
-    zeros = [view.initializers[node.input[2]] for node in view.of_kind("QuantizeLinear") if not node.attribute]
-    if all(zero.data_type == onnx.TensorProto.INT8 for zero in zeros):
+    if all(zero.data_type == onnx.TensorProto.INT8 for zero in _zero_points(model.proto)):
         return model
-    for zero in zeros:
+    proto = model.copy_proto()
+    for zero in _zero_points(proto):
         if zero.data_type == onnx.TensorProto.INT8:
             zero.CopyFrom(numpy_helper.from_array(np.array(_SIGNED_ZERO, np.uint8), zero.name))
     return model.with_proto(proto)
+
+
+def _zero_points(graph: onnx.ModelProto) -> list[onnx.TensorProto]:
+    """Those of activations; weights are quantized along an axis."""
+    view = GraphView(graph)
+    return [view.initializers[node.input[2]] for node in view.of_kind("QuantizeLinear") if not node.attribute]
 
 
 def _is_never_negative(name: str, view: GraphView) -> bool:

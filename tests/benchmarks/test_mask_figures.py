@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+import importlib
 from pathlib import Path
 from types import ModuleType
 
@@ -13,17 +12,16 @@ import pytest
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
-def script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their annotations up there
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def errors(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module("error_analysis")
 
 
-errors, temporal = script("error_analysis"), script("temporal_consistency")
+@pytest.fixture
+def temporal(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module("temporal_consistency")
 
 
 def square(left: int, size: int = 20) -> np.ndarray:
@@ -32,7 +30,7 @@ def square(left: int, size: int = 20) -> np.ndarray:
     return mask
 
 
-def test_boundary_iou_is_one_for_equal_masks_and_falls_faster_than_iou() -> None:
+def test_boundary_iou_is_one_for_equal_masks_and_falls_faster_than_iou(errors: ModuleType) -> None:
     equal, shifted = errors.Analysis.of(2), errors.Analysis.of(2)
     equal.add(square(20), square(20))
     shifted.add(square(20), square(21))
@@ -42,7 +40,7 @@ def test_boundary_iou_is_one_for_equal_masks_and_falls_faster_than_iou() -> None
     assert shifted.boundary_iou()[1] < shifted.confusion.iou()[1]
 
 
-def test_errors_are_told_apart_by_their_distance_from_a_boundary() -> None:
+def test_errors_are_told_apart_by_their_distance_from_a_boundary(errors: ModuleType) -> None:
     analysis = errors.Analysis.of(2)
     wrong = square(20)
     wrong[0, 0] = 1
@@ -52,7 +50,7 @@ def test_errors_are_told_apart_by_their_distance_from_a_boundary() -> None:
     assert analysis.confusions(0, 1) == [(1, pytest.approx(2 / 3200))]
 
 
-def test_ignored_pixels_count_nowhere() -> None:
+def test_ignored_pixels_count_nowhere(errors: ModuleType) -> None:
     analysis = errors.Analysis.of(2)
     label = np.full((60, 60), 255, np.uint8)
     analysis.add(label, square(20))
@@ -60,7 +58,7 @@ def test_ignored_pixels_count_nowhere() -> None:
     assert np.isnan(analysis.boundary_iou()).all()
 
 
-def test_a_stride_keeps_what_is_large_and_loses_what_is_thin() -> None:
+def test_a_stride_keeps_what_is_large_and_loses_what_is_thin(errors: ModuleType) -> None:
     thin = np.zeros((64, 64), np.uint8)
     thin[:, 33] = 1
     assert (errors.through_stride(thin, 2, 4) == 1).sum() == 0
@@ -68,7 +66,7 @@ def test_a_stride_keeps_what_is_large_and_loses_what_is_thin() -> None:
     assert (errors.through_stride(large, 2, 4) != large).mean() < 0.01
 
 
-def test_a_pixel_that_is_back_within_three_frames_flickers_and_a_moving_edge_does_not() -> None:
+def test_a_pixel_that_is_back_within_three_frames_flickers_and_a_moving_edge_does_not(temporal: ModuleType) -> None:
     still = np.ones((1, 4), np.bool_)
     rows = [[0, 0, 0, 0], [1, 1, 1, 0], [0, 1, 1, 0], [0, 0, 1, 0], [0, 0, 1, 0]]
     flicker = temporal.Flicker()
@@ -79,7 +77,7 @@ def test_a_pixel_that_is_back_within_three_frames_flickers_and_a_moving_edge_doe
     assert (flicker.still_flickering, flicker.still_pixels) == (2, 8)
 
 
-def test_what_moves_is_not_still() -> None:
+def test_what_moves_is_not_still(temporal: ModuleType) -> None:
     stillness = temporal.Stillness()
     frame = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     frame = np.repeat(np.repeat(frame[::8, ::8], 8, 0), 8, 1)
