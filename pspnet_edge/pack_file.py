@@ -144,6 +144,10 @@ class PackFile:
         """The name of the folder that it is installed in."""
         return f"{self.name}-{self.sha256[:12]}"
 
+    def made(self, version: str | None) -> bool:
+        """Whether a version that is installed on a board was built from it."""
+        return version is not None and version.startswith(f"{self.version}-")
+
     @property
     def label_set(self) -> LabelSet:
         """The model's classes."""

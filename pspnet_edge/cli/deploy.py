@@ -24,7 +24,9 @@ Examples:
 
   pspnet-edge deploy mine.pspnet --to me@board1 --to me@board2:2222 --canary 1
 
-  pspnet-edge deploy --rollback
+  pspnet-edge deploy --list --fleet fleet.toml
+
+  pspnet-edge deploy mine.pspnet --rollback --fleet fleet.toml
 """
 
 
@@ -94,8 +96,13 @@ def deploy(
     ssh_config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Instead of ~/.ssh/config.", rich_help_panel=_BOARDS)
     ] = None,
-    list_versions: Annotated[bool, typer.Option("--list", help="Show the versions that are here.")] = False,
-    rollback: Annotated[bool, typer.Option("--rollback", help="Make the version before active again.")] = False,
+    list_versions: Annotated[
+        bool, typer.Option("--list", help="Show the versions that are here, or the active one of each board.")
+    ] = False,
+    rollback: Annotated[
+        bool,
+        typer.Option("--rollback", help="Make the version before active again; with PACK, only where it runs PACK."),
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Build, check and switch to a pack; go back by itself where it is worse.
@@ -111,18 +118,25 @@ def deploy(
 
     _check_usage(pack, source, list_versions, rollback)
     if to or fleet is not None:
-        if list_versions or source is not None:
-            raise typer.BadParameter("it is for this board: leave out --to and --fleet", param_hint="--list, --from")
+        if source is not None:
+            raise typer.BadParameter("it is for this board: leave out --to and --fleet", param_hint="--from")
         if install != (wheelhouse is not None):
             raise typer.BadParameter("--install and --wheelhouse DIR go together", param_hint="--install")
-        arguments = ["--rollback"] if rollback else _remote_demands(precision, runtime, min_fps, measure, keep, watch)
+        arguments = [] if rollback else _remote_demands(precision, runtime, min_fps, measure, keep, watch)
         arguments += ["--service", service] + (["--health", health] if health else [])
         arguments += ["--allow-new-classes"] if allow_new_classes and not rollback else []
         arguments += ["--allow-older"] if allow_older and not rollback else []
         if key is not None and pack is not None:
             check_signature(read_pack(pack), key)
         orders = Orders(
-            tuple(arguments), pack, canary, continue_on_error, wheelhouse, ssh_config, str(home) if home else None
+            tuple(arguments),
+            pack,
+            "rollback" if rollback else "list" if list_versions else "deploy",
+            canary,
+            continue_on_error or list_versions,
+            wheelhouse,
+            ssh_config,
+            str(home) if home else None,
         )
         _deploy_to_boards(to or [], fleet, orders, as_json)
         return
@@ -134,7 +148,8 @@ def deploy(
         return
     runs = _service(service, health)
     if rollback:
-        _show(roll_back(store, service=runs, say=say), as_json)
+        leave = None if pack is None else read_pack(pack)
+        _show(roll_back(store, leave, service=runs, say=say), as_json)
         return
     demands = Demands(
         precision=precision,
@@ -154,8 +169,11 @@ def deploy(
 
 
 def _check_usage(pack: Path | None, source: str | None, list_versions: bool, rollback: bool) -> None:
-    if (pack is not None) + (source is not None) + list_versions + rollback != 1:
-        raise typer.BadParameter("give one of PACK, --from, --list and --rollback", param_hint="PACK")
+    if (pack is not None and not rollback) + (source is not None) + list_versions + rollback != 1:
+        raise typer.BadParameter(
+            "give one of PACK, --from, --list and --rollback; PACK and --rollback where PACK is active",
+            param_hint="PACK",
+        )
 
 
 def _update(source: str, store: Store, demands: Demands, runs: Service | None, as_json: bool) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from ..document import List, Map, Number, Record, Text, Unfit, check_value
+from ..document import List, Map, Number, Optional, Record, Text, Unfit, check_value
 from ..errors import DeployError, PspnetEdgeError
 from ..inputs import read_text
 from ..lazy import available, require
@@ -31,14 +31,10 @@ _BOARD = Record(
 )
 _FLEET = Record({"board": List(_BOARD, 1, MOST_BOARDS)}, {"defaults": Map(Text(1000), 10)}, closed=True)
 _ANSWER = Record(
-    {
-        "version": Text(200),
-        "state": Text(50),
-        "agreement": Number(0, 1),
-        "fps": Number(0),
-        "watts": Number(0),
-    }
+    {"version": Text(200), "state": Text(50), "agreement": Number(0, 1), "fps": Number(0)},
+    {"watts": Optional(Number(0))},
 )
+_LISTED = Record({"active": Optional(Text(200)), "versions": List(Record({"version": Text(200)}), 0, 10_000)})
 
 
 @dataclass(frozen=True)
@@ -47,7 +43,8 @@ class BoardResult:
 
     board: str
     state: str
-    """``active`` or ``rolled_back``; ``failed``; ``skipped`` where another board's failure stopped the roll-out."""
+    """``active`` or ``rolled_back``; ``empty`` where no version is active; ``failed``; ``skipped`` where the failure of
+    another board stopped the roll-out."""
     version: str | None = None
     """The active one, of a board that failed too; None where the board does not say."""
     agreement: float | None = None
@@ -65,9 +62,11 @@ class Orders:
     """What every board is told."""
 
     arguments: tuple[str, ...]
-    """Options of ``deploy``, or ``--rollback``; without ``--json`` and the pack."""
+    """Options of ``deploy``; without ``--json``, the action and the pack."""
     pack: Path | None
-    """None where nothing is copied."""
+    """What is deployed. To roll back, the version to leave: a board that does not run it keeps what it runs; None rolls
+    every board back."""
+    action: Literal["deploy", "rollback", "list"] = "deploy"
     canary: int = 0
     continue_on_error: bool = False
     wheelhouse: Path | None = None
@@ -133,7 +132,11 @@ def summary_of(results: Sequence[BoardResult]) -> dict[str, object]:
     """``version``, ``state``, ``agreement`` and ``fps`` (the least of all boards) and ``boards``."""
     good = [result for result in results if result.state in ("active", "rolled_back")]
     versions = sorted({result.version for result in good if result.version})
-    state = good[0].state if len(good) == len(results) else "partial" if good else "failed"
+    states = {result.state for result in results}
+    if states <= {"active", "rolled_back"}:
+        state = "rolled_back" if "rolled_back" in states else "active"
+    else:
+        state = "partial" if good else "empty" if states == {"empty"} else "failed"
     return {
         "version": versions[0] if len(versions) == 1 else None,
         "state": state,
@@ -179,9 +182,16 @@ def _on_board(
             remote.install(*wheels)
         place_of_versions = target.home or orders.home
         home = ["--home", place_of_versions] if place_of_versions else []
+        if orders.action == "list":
+            return _listed(target, remote, home)
         arguments = ["deploy", *orders.arguments, "--json", *home]
         place = name = ""
-        if pack is not None:
+        if orders.action == "rollback":
+            if pack is not None and not pack.made((found := _listed(target, remote, home)).version):
+                on_line(f"it does not run {pack.path.name}")
+                return found
+            arguments.append("--rollback")
+        elif pack is not None:
             place, name = remote.send(pack.path, pack.sha256), pack.path.name
             on_line(f"{name} is there")
             arguments.append(place)
@@ -191,12 +201,7 @@ def _on_board(
 
         result = _result(target, remote.call(arguments, lambda line: on_line(named(line))))
         if result.state == "failed":
-            active = remote.call(["deploy", "--list", "--json", *home], lambda line: None).get("active")
-            return replace(
-                result,
-                version=active[:200] if isinstance(active, str) else None,
-                problem=named(result.problem or ""),
-            )
+            return replace(result, version=_listed(target, remote, home).version, problem=named(result.problem or ""))
         if place:
             remote.keep_only(place)
         return result
@@ -210,14 +215,30 @@ def _result(target: Target, facts: dict[str, Any]) -> BoardResult:
     error = facts.get("error")
     if isinstance(error, dict):
         return BoardResult(target.title, "failed", problem=str(error.get("problem"))[:2000])
-    watts = facts.get("watts")
     try:
-        check_value({**facts, "watts": watts if watts is not None else 0.0}, _ANSWER, "its answer")
+        check_value(facts, _ANSWER, "its answer")
     except Unfit as reason:
         return BoardResult(target.title, "failed", problem=f"its answer is not understood ({reason})")
     return BoardResult(
         target.title, facts["state"], facts["version"], facts["agreement"], facts["fps"], facts.get("watts")
     )
+
+
+def _listed(target: Target, remote: Remote, home: Sequence[str]) -> BoardResult:
+    """The active version of a board."""
+    facts = remote.call(["deploy", "--list", "--json", *home], lambda line: None)
+    try:
+        if isinstance(facts.get("error"), dict):
+            return _result(target, facts)
+        check_value(facts, _LISTED, "its answer")
+        if facts["active"] is None:
+            return BoardResult(target.title, "empty")
+        row: dict[str, Any] = next((row for row in facts["versions"] if row["version"] == facts["active"]), {})
+        if "problem" in row:
+            return BoardResult(target.title, "failed", facts["active"], problem=str(row["problem"])[:2000])
+        return _result(target, {**row, "state": "active"})
+    except Unfit as reason:
+        return BoardResult(target.title, "failed", problem=f"its answer is not understood ({reason})")
 
 
 def _target(board: dict[str, Any], folder: Path) -> Target:

@@ -145,8 +145,16 @@ def deploy_pack(
         return describe(store, before=before, service=service, removed=removed)
 
 
-def roll_back(store: Store, *, service: Service | None = None, say: Say = lambda text: None) -> Deployed:
+def roll_back(
+    store: Store, pack: PackFile | None = None, *, service: Service | None = None, say: Say = lambda text: None
+) -> Deployed:
     """Make the version before the active one active again.
+
+    Args:
+        store: the versions of this board.
+        pack: what must be active for that; None goes back from any version.
+        service: what runs the active version.
+        say: told each step.
 
     Raises:
         DeployError: there is none, or the service does not start with it.
@@ -155,6 +163,9 @@ def roll_back(store: Store, *, service: Service | None = None, say: Say = lambda
         active, previous = store.active(), store.previous()
         if active is None:
             raise store.nothing_active()
+        if pack is not None and not pack.made(active):
+            say(f"{active} is active, which is not {pack.path.name}: nothing is rolled back")
+            return describe(store)
         if previous is None:
             raise DeployError(
                 f"there is no version before {active} in {store.home}",

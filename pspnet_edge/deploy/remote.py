@@ -169,14 +169,13 @@ class Remote:
             process.stdout.close()
             status = process.wait()
             reader.join()
-        said = next((line for line in reversed(lines) if line), f"status {status}")
         try:
             facts = parse_json(content)
             check_value(facts, AnyShape(), "it")
         except (ValueError, Unfit):
             facts = None
         if not isinstance(facts, dict):
-            raise self._unreachable(status, said)
+            raise self._unreachable(status, lines)
         return facts
 
     def install(self, wheels: Sequence[tuple[Path, str]], requirement: str) -> None:
@@ -209,9 +208,8 @@ class Remote:
                 process.stdin.write(chunk)
                 on_bytes(stream.tell())
         _, errors = process.communicate()
-        said = errors.decode(errors="replace").strip().splitlines()
         if process.returncode != 0:
-            raise self._unreachable(process.returncode, said[-1] if said else "the connection broke")
+            raise self._unreachable(process.returncode, errors.decode(errors="replace").splitlines())
 
     def _run(self, script: str, *arguments: str) -> str:
         process = self._start(script, *arguments)
@@ -222,8 +220,7 @@ class Remote:
             process.communicate()
             raise DeployError(f"{self.target.title} does not answer", "see whether ssh reaches it") from None
         if process.returncode != 0:
-            said = errors.decode(errors="replace").strip().splitlines()
-            raise self._unreachable(process.returncode, said[-1] if said else f"status {process.returncode}")
+            raise self._unreachable(process.returncode, errors.decode(errors="replace").splitlines())
         return output.decode(errors="replace")
 
     def _start(self, script: str, *arguments: str) -> subprocess.Popen[bytes]:
@@ -235,8 +232,14 @@ class Remote:
         pipe = subprocess.PIPE
         return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe)
 
-    def _unreachable(self, status: int, said: str) -> DeployError:
+    def _unreachable(self, status: int, lines: Sequence[str]) -> DeployError:
+        said = next((line.strip() for line in reversed(lines) if line.strip()), f"status {status}").rstrip(".")
         fix = "see whether ssh reaches it without a question" if status == 255 else "see what it says above"
+        if any("IDENTIFICATION HAS CHANGED" in line for line in lines):
+            said = "its host key is not the one that this machine knows: another machine may answer in its place"
+            fix = "find out why it changed; after a new installation, remove the old key with ssh-keygen -R"
+        elif status == 255 and "ermission denied" in said:
+            fix = "install your key there with ssh-copy-id; passwords are never asked for"
         return DeployError(f"{self.target.title}: {said[:300]}", fix)
 
 

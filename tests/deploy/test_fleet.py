@@ -178,11 +178,39 @@ def test_canary_roll_out_one_failure_and_rollback_of_all(
     assert new.startswith("next-")
     assert boards.boards[2].store.active() == new
 
+    # The board that failed has something before the old version too, and must not go back to it with the others.
     boards.write_fleet()
-    back = boards.deploy("--rollback", "--continue-on-error")
+    add_older_version(boards.boards[1].store, old)
+    back = boards.deploy(next_pack_path, "--rollback")
+    assert back.returncode == 0, back.stderr
     facts = json.loads(back.stdout)
-    assert [board["state"] for board in facts["boards"]] == ["rolled_back", "failed", "rolled_back"]
+    assert (facts["state"], facts["version"]) == ("rolled_back", old)
+    assert [board["state"] for board in facts["boards"]] == ["rolled_back", "active", "rolled_back"]
     assert {board.store.active() for board in boards.boards} == {old}
+    listed = json.loads(boards.deploy("--list").stdout)
+    assert [board["version"] for board in listed["boards"]] == [old, old, old]
+    assert (listed["state"], listed["agreement"]) == ("active", facts["agreement"])
+    every = boards.deploy("--rollback")
+    assert [board["version"] for board in json.loads(every.stdout)["boards"]] == [None, "older", None]
+    assert boards.boards[1].store.active() == "older"
+
+
+def add_older_version(store: Store, version: str) -> None:
+    """As if ``older`` had been active before ``version``."""
+    shutil.copytree(store.versions_folder / version, store.versions_folder / "older")
+    with store.locked():
+        store.activate("older", watched=False)
+        store.activate(version, watched=False)
+
+
+def test_boards_without_a_version_are_listed_as_empty(boards: Boards) -> None:
+    done = boards.deploy("--list")
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert (facts["state"], facts["version"]) == ("empty", None)
+    assert [(board["board"], board["state"], board["problem"]) for board in facts["boards"]] == [
+        (name, "empty", None) for name in "abc"
+    ]
 
 
 def test_a_canary_that_fails_stops_the_roll_out(boards: Boards, pack_path: Path, ruined_pack_path: Path) -> None:
@@ -221,14 +249,28 @@ def test_a_part_of_another_file_is_replaced(boards: Boards, pack_path: Path) -> 
     assert (board.home / place).read_bytes() == pack_path.read_bytes()
 
 
-def test_an_unknown_host_key_is_refused(boards: Boards, pack_path: Path) -> None:
-    known = boards.ssh_config.with_name("known")
-    lines = known.read_text().splitlines()
-    known.write_text("\n".join([lines[0].rpartition(" ")[0].rpartition(" ")[0] + " " + " ".join(lines[1].split()[1:])]))
-    results = run_fleet([boards.boards[0].target], Orders((), pack_path, ssh_config=boards.ssh_config), print_nothing)
+@pytest.mark.parametrize(
+    ("known_key", "sentence"), [("host-b", "another machine may answer"), (None, "verification failed")]
+)
+def test_another_host_key_or_an_unknown_one_is_refused(
+    boards: Boards, pack_path: Path, known_key: str | None, sentence: str
+) -> None:
+    board, folder = boards.boards[0], boards.ssh_config.parent
+    key = f"[127.0.0.1]:{board.port} {(folder / f'{known_key}.pub').read_text()}" if known_key else ""
+    (folder / "known").write_text(key)
+    results = run_fleet([board.target], Orders((), pack_path, ssh_config=boards.ssh_config), print_nothing)
     assert [result.state for result in results] == ["failed"]
-    assert "verification failed" in str(results[0].problem)
-    assert boards.boards[0].incoming() == []
+    assert sentence in str(results[0].problem)
+    assert board.incoming() == []
+
+
+def test_a_board_that_asks_for_a_password_is_refused_with_what_to_do(boards: Boards) -> None:
+    boards.ssh_config.with_name("authorized").write_text("")
+    results = run_fleet(
+        [boards.boards[0].target], Orders((), None, "list", ssh_config=boards.ssh_config), print_nothing
+    )
+    assert results[0].state == "failed"
+    assert "ssh-copy-id" in str(results[0].problem)
 
 
 def test_a_word_that_a_shell_would_run_reaches_the_board_as_it_is(boards: Boards) -> None:
@@ -255,7 +297,7 @@ def test_the_toolkit_is_installed_from_wheels_without_a_network(
             (needs / path.name).symlink_to(path)
     (site / "needs.pth").write_text(str(needs))
     target = replace(board.target, command="pspnet-edge/bin/pspnet-edge")
-    orders = Orders(("--list",), None, wheelhouse=wheels, ssh_config=boards.ssh_config)
+    orders = Orders((), None, "list", wheelhouse=wheels, ssh_config=boards.ssh_config)
     run_fleet([target], orders, print_nothing)
     assert (venv / "bin/pspnet-edge").is_file()
     assert (site / "pspnet_edge/deploy/remote.py").is_file()
