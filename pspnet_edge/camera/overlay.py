@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from ..data.geometry import mask_at
 from ..errors import OptionError
 from ..labels import LabelSet
+from ..lettering import FONT, drawable
 
 Show = Literal["overlay", "mask", "side-by-side"]
 SHOWS: tuple[Show, ...] = ("overlay", "mask", "side-by-side")
 
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
 _INK, _PAPER, _ALARM = (255, 255, 255), (24, 24, 24), (32, 32, 192)
 _TALLEST_LEGEND = 4
 """The legend takes at most this part of the picture's height: a quarter."""
@@ -49,6 +49,7 @@ class Overlay:
         clear = {*label_set.background_ids, *hide}
         self._shown = [index for index in range(len(label_set)) if index not in clear]
         self._label_set = label_set
+        self._names = [drawable(name) for name in label_set.classes]
         self._opacity = opacity if show != "mask" else 1.0
         self._show = show
         # applyColorMap wants a table of shape [256, 1, 3] and runs in one pass over the mask.
@@ -122,7 +123,7 @@ class Overlay:
                 red, green, blue = self._label_set.palette[index]
                 cv2.rectangle(legend, (left, top + 1), (left + row - 4, top + row - 3), (blue, green, red), -1)
                 at = (left + row, top + row - row // 3)
-                cv2.putText(legend, self._label_set.classes[index], at, _FONT, row / 34, _INK, 1, cv2.LINE_AA)
+                cv2.putText(legend, self._names[index], at, FONT, row / 34, _INK, 1, cv2.LINE_AA)
         return legend
 
     def _rows(self, width: int, row: int) -> list[list[tuple[int, int]]]:
@@ -130,7 +131,7 @@ class Overlay:
         rows: list[list[tuple[int, int]]] = [[]]
         left = 4
         for index in self._shown:
-            wide = cv2.getTextSize(self._label_set.classes[index], _FONT, row / 34, 1)[0][0] + 2 * row
+            wide = cv2.getTextSize(self._names[index], FONT, row / 34, 1)[0][0] + 2 * row
             if left + wide > width and rows[-1]:
                 rows.append([])
                 left = 4
@@ -172,11 +173,11 @@ def class_ids(label_set: LabelSet, names: Collection[str]) -> frozenset[int]:
 def _write(picture: NDArray[np.uint8], lines: list[str], top: int, paper: tuple[int, int, int]) -> int:
     """Write lines on paper; returns where they end."""
     scale = _text_scale(picture.shape[0])
-    for line in lines:
-        (width, height), descent = cv2.getTextSize(line, _FONT, scale, 1)
+    for line in map(drawable, lines):
+        (width, height), descent = cv2.getTextSize(line, FONT, scale, 1)
         bottom = top + height + descent + 10
         cv2.rectangle(picture, (0, top), (width + 12, bottom), paper, -1)
-        cv2.putText(picture, line, (6, top + height + 5), _FONT, scale, _INK, 1, cv2.LINE_AA)
+        cv2.putText(picture, line, (6, top + height + 5), FONT, scale, _INK, 1, cv2.LINE_AA)
         top = bottom
     return min(top, int(picture.shape[0]))
 
@@ -187,5 +188,5 @@ def _text_scale(height: int) -> float:
 
 def _wrapped(text: str, size_hw: tuple[int, int]) -> list[str]:
     """``text`` in lines that fit the picture's width."""
-    letter = cv2.getTextSize("n" * 20, _FONT, _text_scale(size_hw[0]), 1)[0][0] / 20
-    return textwrap.wrap(text, max(8, int((size_hw[1] - 12) / letter)))
+    letter = cv2.getTextSize("n" * 20, FONT, _text_scale(size_hw[0]), 1)[0][0] / 20
+    return textwrap.wrap(drawable(text), max(8, int((size_hw[1] - 12) / letter)))

@@ -10,15 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..artifact import write_bytes
+from ..camera.overlay import Overlay
 from ..data.datasets import ImageSet, is_labelled
 from ..data.geometry import frame_at, mask_at
 from ..engine.engine import Engine
-from ..labels import IGNORE, LabelSet
+from ..labels import IGNORE
 from .facts import SampleFacts
 
 _LOOKED_AT = 24
 _WIDTH = 480
 _QUALITY = 82
+_OPACITY = 0.65
 _DIFFERENT = (168, 0, 230)  # BGR; a magenta that stays apart from grey for every kind of colour blindness
 
 
@@ -99,17 +101,14 @@ def _pictures(exact: Engine, other: Engine, images: ImageSet, index: int) -> dic
     labels = exact.info.label_set
     # The set's label is drawn only where its classes are the engine's: other ids would get the wrong colours.
     known = is_labelled(images) and images.label_set.classes == labels.classes
+    overlay = Overlay(labels, _OPACITY, legend=False)
     pictures = {"image": image}
     if label is not None and known and label.shape == image.shape[:2]:
-        pictures["label"] = _coloured(image, label, labels)
-    pictures["fp32"] = _coloured(image, first, labels)
-    pictures[other.info.precision] = _coloured(image, second, labels)
+        pictures["label"] = overlay.draw(image, label, "")
+    pictures["fp32"] = overlay.draw(image, first, "")
+    pictures[other.info.precision] = overlay.draw(image, second, "")
     pictures["differ"] = _difference(image, first != second)
     return pictures
-
-
-def _coloured(image: NDArray[np.uint8], mask: NDArray[np.uint8], labels: LabelSet) -> NDArray[np.uint8]:
-    return np.asarray(cv2.addWeighted(image, 0.35, labels.bgr_table()[mask], 0.65, 0), np.uint8)
 
 
 def _difference(image: NDArray[np.uint8], different: NDArray[np.bool_]) -> NDArray[np.uint8]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..lazy import require
+from ..lettering import plottable
 from .facts import EstimateRow, Published, Report, Row
 from .published import comparable
 
@@ -49,7 +51,11 @@ def svg(draw: Callable[[Report, bool], Any], report: Report, *, narrow: bool) ->
     """
     matplotlib = require("matplotlib", "draw a report")
     name = f"{draw.__name__}-{'narrow' if narrow else 'wide'}"
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, **_style(narrow)}):
+    with (
+        matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, **_style(narrow)}),
+        warnings.catch_warnings(),
+    ):
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # the page's own font writes it
         figure = draw(report, narrow)
         stream = io.StringIO()
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
@@ -66,6 +72,7 @@ def svg(draw: Callable[[Report, bool], Any], report: Report, *, narrow: bool) ->
 def png(report: Report) -> bytes:
     """The wide trade-off chart on white."""
     matplotlib = require("matplotlib", "draw a report")
+    report = {**report, "rows": [{**row, "model": plottable(row["model"])} for row in report["rows"]]}
     with matplotlib.rc_context(_style(narrow=False)):
         figure = tradeoff(report, narrow=False)
         stream = io.BytesIO()

@@ -12,6 +12,7 @@ import numpy as np
 from ..artifact import atomic_path
 from ..labels import LabelSet
 from ..lazy import available, install_command, require
+from ..lettering import plottable
 from ..metrics import ConfusionMatrix
 from .history import EpochResult, best_result
 
@@ -29,7 +30,7 @@ def draw_curves(path: Path, rows: Sequence[EpochResult], label_set: LabelSet, na
     loss, score = figure.subplots(1, 2)
     alone = "o" if len(rows) == 1 else None  # a line of one point is not seen
     loss.plot(epochs, [row.loss for row in rows], color="#1f4e9c", marker=alone, label="training loss")
-    loss.set(title=f"{name}: loss", xlabel="epoch", ylabel="loss")
+    loss.set(title=plottable(f"{name}: loss"), xlabel="epoch", ylabel="loss")
     loss.grid(alpha=0.3)
     loss.xaxis.get_major_locator().set_params(integer=True)
     rate = loss.twinx()
@@ -54,7 +55,7 @@ def _draw_scores(axes: Any, rows: Sequence[EpochResult], label_set: LabelSet) ->
     measured = [row for row in rows if row.iou]
     alone = "o" if len(measured) == 1 else None
     if measured and len(label_set) <= _MOST_CLASSES_DRAWN:
-        for index, label in enumerate(label_set.classes):
+        for index, label in enumerate(map(plottable, label_set.classes)):
             values = [row.iou[index] for row in measured]
             axes.plot([row.epoch for row in measured], values, linewidth=1, alpha=0.7, marker=alone, label=label)
     axes.plot(epochs, [row.miou for row in rows], color="black", linewidth=2, marker=marker, label="mIoU")
@@ -73,10 +74,10 @@ def draw_confusion_matrix(path: Path, matrix: ConfusionMatrix, classes: Sequence
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     axes = figure.subplots()
     drawn = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    ticks = range(len(classes))
-    axes.set_xticks(ticks, classes, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
-    axes.set_yticks(ticks, classes, fontsize=8)
-    axes.set(xlabel="predicted", ylabel="label", title=f"val mIoU {matrix.miou():.4f}, {title}")
+    ticks, names = range(len(classes)), [plottable(name) for name in classes]
+    axes.set_xticks(ticks, names, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
+    axes.set_yticks(ticks, names, fontsize=8)
+    axes.set(xlabel="predicted", ylabel="label", title=plottable(f"val mIoU {matrix.miou():.4f}, {title}"))
     if len(classes) <= _MOST_CLASSES_WRITTEN:
         for row, column in np.argwhere(shares >= 0.005):
             share = shares[row, column]

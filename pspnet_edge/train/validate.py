@@ -15,6 +15,7 @@ from ..data.datasets import Dataset, Image, Mask
 from ..data.geometry import frame_at
 from ..errors import OutputError
 from ..labels import LabelSet
+from ..lettering import FONT, drawable
 from ..metrics import ConfusionMatrix
 from ..model.pspnet import PSPNet
 from .batches import normalised
@@ -95,8 +96,7 @@ def side_by_side(
     shown = image if image.shape[2] == 3 else np.repeat(image, 3, 2) if image.shape[2] == 1 else image[..., :3]
     for picture, caption in zip((shown, colours[label], colours[predicted]), captions):
         strip = np.full((CAPTION_HEIGHT, width, 3), 255, np.uint8)
-        # OpenCV's font has ASCII only.
-        text = caption.encode("ascii", "replace").decode()
-        cv2.putText(strip, text, (4, CAPTION_HEIGHT - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (30, 30, 30), 1, cv2.LINE_AA)
+        place = (4, CAPTION_HEIGHT - 6)
+        cv2.putText(strip, drawable(caption), place, FONT, 0.42, (30, 30, 30), 1, cv2.LINE_AA)
         panels.append(np.vstack([strip, picture]))
     return np.hstack([panels[0], gap, panels[1], gap, panels[2]])
