@@ -52,11 +52,13 @@ def _spelling(letter: str) -> str:
 
 @lru_cache(4096)
 def _opencv_has(letter: str) -> bool:
-    return letter.isascii() or not np.array_equal(_drawn(letter), _drawn("?"))
+    # OpenCV 4 draws a question mark per byte, OpenCV 5 one.
+    marks = ("?", "?" * len(letter.encode()))
+    return letter.isascii() or not any(np.array_equal(_drawn(letter), _drawn(mark)) for mark in marks)
 
 
 def _drawn(letter: str) -> NDArray[np.uint8]:
-    picture = np.zeros((48, 64), np.uint8)
+    picture = np.zeros((48, 128), np.uint8)
     cv2.putText(picture, letter, (8, 32), FONT, 1, 255)
     return picture
 
