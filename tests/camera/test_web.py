@@ -500,6 +500,30 @@ def test_it_ends_with_watchers_connected_and_leaves_no_thread() -> None:
     assert web.show(shot(1)), "a loop that shows after the end is not disturbed"
 
 
+def test_the_last_picture_and_figures_come_before_the_end() -> None:
+    facts = {**SUMMARY, "frames": 108}
+    said: list[Any] = []
+    with WebView(LABELS, lambda: dict(facts), port=0) as web:
+
+        async def body(watcher: Watcher) -> None:
+            web.show(shot(0))
+            await watcher.ask("next")
+            await watcher.frame()
+            # Both come faster than the next tick, and the watcher has not asked for more.
+            web.show(shot(1))
+            facts["frames"] = 110
+            leaving = asyncio.get_running_loop().run_in_executor(None, web.__exit__)
+            while (got := await watcher.stream.receive()).type is not aiohttp.WSMsgType.CLOSE:
+                said.append(got)
+            await leaving
+
+        watching(web, body)
+    figures = [json.loads(one.data) for one in said if one.type is aiohttp.WSMsgType.TEXT]
+    assert figures[-1]["summary"]["frames"] == 110
+    pictures = [one.data for one in said if one.type is aiohttp.WSMsgType.BINARY]
+    assert [json.loads(one[4 : 4 + struct.unpack_from("<I", one)[0]])["index"] for one in pictures] == [1]
+
+
 def test_a_slow_watcher_is_told_that_the_run_has_ended() -> None:
     """Its socket is full when the run ends. Were what is under way cut off, its page would say "Connection lost"."""
     noise = np.random.default_rng(0).integers(0, 256, (540, 960, 3), np.uint8)

@@ -284,6 +284,19 @@ def test_several_cameras_are_shown_together_and_one_alone_when_chosen(open_page:
         assert page.locator("#picture").is_hidden()
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+def test_at_the_end_of_a_run_every_name_in_the_grid_can_be_read(open_page: Callable[..., Page], width: int) -> None:
+    with view() as web, running(web, cameras=2):
+        page = open_page(web.url, viewport={"width": width, "height": 844})
+        until(page, "document.querySelectorAll('.tile-state')[1]?.textContent === 'live'")
+    until(page, "document.querySelector('#banner').textContent.includes('The run has ended')")
+    assert page.evaluate(
+        """[...document.querySelectorAll('.tile-name')].map(name => {
+        const { x, y, width, height } = name.getBoundingClientRect();
+        return name.contains(document.elementFromPoint(x + width / 2, y + height / 2)); })"""
+    ) == [True, True]
+
+
 def test_a_camera_that_comes_later_joins_without_a_reload(open_page: Callable[..., Page]) -> None:
     with view() as web, running(web) as _:
         page = open_page(web.url)

@@ -102,12 +102,28 @@ class Server:
             listener.close()
             for task in (ticking, *self._encoders.values()):
                 task.cancel()
-            await asyncio.gather(*(viewer.close() for viewer in list(self._viewers)), return_exceptions=True)
+            await self._take_leave()
             await runner.cleanup()
 
     def end(self) -> None:
         """Stop serving."""
         self._ended.set()
+
+    async def _take_leave(self) -> None:
+        """Give every viewer the last pictures and figures, some of which came after the last tick, and close."""
+        status: dict[str, object] | None = None
+        try:
+            for channel in self._channels.values():
+                channel.tick()
+                watched = any(viewer.watches(channel.camera) for viewer in self._viewers)
+                if watched and channel.newest is not None and channel.newest is not channel.encoded:
+                    channel.publish(channel.newest, message_of(channel.newest))
+            self._summary_kept = (-math.inf, {})
+            status = {"type": "status", **self._status()}
+        except Exception:  # a run that ends because something failed may have no more to tell
+            _LOGGER.exception("the last pictures and figures of the run are unavailable")
+        leaving = (viewer.close(status, self._channels) for viewer in list(self._viewers))
+        await asyncio.gather(*leaving, return_exceptions=True)
 
     def notify_frame(self, camera: int) -> None:
         """There is a new frame of ``camera``, or a viewer is ready for one."""

@@ -92,10 +92,15 @@ class Viewer:
             # Not a polite close: that would wait for a browser which does not answer.
             self._transport.abort()
 
-    async def close(self) -> None:
-        """Say that the run has ended, and wait a little for a browser that is slow to read it."""
+    async def close(self, status: dict[str, object] | None, channels: dict[int, Channel]) -> None:
+        """Send what is last, say that the run has ended, and wait a little for a browser that is slow to read it."""
         self._ending = True
+        self.credits = len(channels)
         try:
+            if status is not None:
+                await asyncio.wait_for(self._stream.send_str(json.dumps(status)), CLOSE_S)
+            while (message := self._take_owed(channels)) is not None:
+                await asyncio.wait_for(self._stream.send_bytes(message), CLOSE_S)
             await asyncio.wait_for(self._stream.close(code=1001, message=b"the run has ended"), 2 * CLOSE_S)
         except (asyncio.TimeoutError, ConnectionError):
             if self._transport is not None:
