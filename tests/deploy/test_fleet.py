@@ -191,7 +191,7 @@ def test_canary_roll_out_one_failure_and_rollback_of_all(
     assert [board["version"] for board in listed["boards"]] == [old, old, old]
     assert (listed["state"], listed["agreement"]) == ("active", facts["agreement"])
     every = boards.deploy("--rollback")
-    assert [board["version"] for board in json.loads(every.stdout)["boards"]] == [None, "older", None]
+    assert [board["version"] for board in json.loads(every.stdout)["boards"]] == [old, "older", old]
     assert boards.boards[1].store.active() == "older"
 
 
