@@ -34,6 +34,7 @@ _EXTRA = {
     "pycocotools.mask": "data",
     "PIL.Image": "data",
     "PIL.ImageDraw": "data",
+    "pyarrow.parquet": "parquet",
     "tensorrt_rtx": "tensorrt-rtx",
 }
 

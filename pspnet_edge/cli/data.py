@@ -71,7 +71,8 @@ def import_(
     """Convert a labelling tool's export into images/, masks/, classes.txt and splits. Nothing changes in SOURCE.
 
     Formats: cvat, cvat-cityscapes, camvid, coco, labelme, voc (also labelme2voc), label-studio, roboflow, supervisely,
-    cityscapes, ade20k, colours, pairs, yolo, folder. An interrupted import is resumed by the same command.
+    via, datumaro, darwin, cityscapes, ade20k, colours, pairs, yolo, folder; Parquet is unpacked first. An interrupted
+    import is resumed by the same command.
 
     Examples:
 

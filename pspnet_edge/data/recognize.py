@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +12,16 @@ from ..errors import DataError
 from ..inputs import check_folder, is_file, is_folder
 from .files import is_litter
 from .layout import IMAGE_FOLDERS, IMAGE_SUFFIXES, MASK_FOLDERS, layout_of
+from .peek import entries_below, head_of
+from .unread import ensure_readable
 
-_LOOKED_AT = 2000
-"""Most entries that are looked at to recognize a folder."""
-_HEAD_BYTES = 1 << 16
+_DOCUMENTS = 20
+"""Most files of annotations that are looked at for a format with one file per image."""
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 """Of the archives that ``data import`` unpacks."""
+PARQUET_SUFFIX = ".parquet"
+DOCUMENT_SUFFIXES = (".json", ".csv")
+"""Of single files of annotations that ``data import`` takes; the images are looked for beside them."""
 _BRUSH_PNG = re.compile(r"task-\d+-annotation-\d+.*\.png")
 
 
@@ -57,6 +60,7 @@ def recognized(root: Path) -> str:
         layout = layout_of(root)
         if layout.image_folders and layout.mask_folders:
             return "folder"
+        ensure_readable(root)
         there = ", ".join(sorted(entry.name for entry in root.iterdir() if not is_litter(entry.name))[:8])
     except OSError as error:
         raise DataError(
@@ -82,9 +86,12 @@ def ensure_data_folder(root: Path) -> None:
                 "unpack it, or import it if a labelling tool made it",
                 f"pspnet-edge data import {shown} -o my_data",
             )
-        if root.suffix.lower() == ".json":
+        ensure_readable(root)
+        if root.suffix.lower() in (*DOCUMENT_SUFFIXES, PARQUET_SUFFIX):
             raise DataError(
-                f"{root} is a JSON file, not a folder", "import it", f"pspnet-edge data import {shown} -o my_data"
+                f"{root} is a {root.suffix[1:].upper()} file, not a folder",
+                "import it",
+                f"pspnet-edge data import {shown} -o my_data",
             )
         raise DataError(f"{root} is a file, not a folder", "give the folder of the data set")
     check_folder(root, "data set", DataError, f"check its name ({_what_is_beside(root)})")
@@ -151,39 +158,6 @@ def ensure_names_images(root: Path) -> None:
         )
 
 
-def entries_below(root: Path, depth: int = 3) -> Iterator[Path]:
-    """Files at most ``depth`` folders down, at most 2000 entries in all, in no order that matters."""
-
-    def walk(folder: Path, left: int) -> Iterator[Path]:
-        try:
-            entries = sorted(folder.iterdir())
-        except OSError:
-            return
-        for entry in entries:
-            if is_litter(entry.name):
-                continue
-            if entry.is_dir():
-                if left:
-                    yield from walk(entry, left - 1)
-            else:
-                yield entry
-
-    return itertools.islice(walk(root, depth), _LOOKED_AT)
-
-
-def json_head(path: Path) -> str:
-    """The beginning of a file as text; empty where it cannot be read."""
-    try:
-        if not path.is_file():
-            return ""
-        with path.open("rb") as stream:
-            head = stream.read(_HEAD_BYTES)
-        wide = head.startswith((b"\xff\xfe", b"\xfe\xff"))
-        return head.decode("utf-16" if wide else "utf-8-sig", "replace")
-    except OSError:
-        return ""
-
-
 def _is_cityscapes(root: Path) -> bool:
     return (root / "leftImg8bit").is_dir() and (root / "gtFine").is_dir() and not (root / "label_colors.txt").is_file()
 
@@ -205,9 +179,7 @@ def _is_cvat_masks(root: Path) -> bool:
 
 def _is_cvat_images(root: Path) -> bool:
     files = [path for path in entries_below(root, 1) if path.suffix.lower() == ".xml"][:20]
-    return any(
-        "<annotations>" in (head := json_head(path)) and ("<image " in head or "<meta>" in head) for path in files
-    )
+    return any("<annotations>" in (head := head_of(path)) and ("<image " in head or "<meta>" in head) for path in files)
 
 
 def _is_camvid_export(root: Path) -> bool:
@@ -239,7 +211,7 @@ def _is_voc_tree(root: Path) -> bool:
 
 
 def _is_supervisely(root: Path) -> bool:
-    head = json_head(root / "meta.json").replace(" ", "")
+    head = head_of(root / "meta.json").replace(" ", "")
     return '"classes"' in head and any((entry / "ann").is_dir() for entry in (root, *root.iterdir()) if entry.is_dir())
 
 
@@ -261,9 +233,12 @@ def _is_yolo(root: Path) -> bool:
     return bool(files) and all(path.suffix.lower() in (".txt", ".cache") for path in files)
 
 
-def json_format(path: Path) -> str | None:
-    """The format of one JSON file of annotations: ``coco``, ``labelme`` or ``label-studio``; None for others."""
-    return next((name for name, test in _JSON_FORMATS.items() if test(path, json_head(path))), None)
+def document_format(path: Path) -> str | None:
+    """The format of one file of annotations, such as ``coco``; None for others."""
+    head = head_of(path)
+    if path.suffix.lower() == ".csv":
+        return "via" if is_via_file(path, head) else None
+    return next((name for name, test in _JSON_FORMATS.items() if test(path, head)), None)
 
 
 def _is_coco_file(path: Path, head: str) -> bool:
@@ -285,24 +260,45 @@ def _is_label_studio_file(path: Path, head: str) -> bool:
     return full or any(f'"{mark}"' in head for mark in ("brushlabels", "polygonlabels"))
 
 
-_JSON_FORMATS = {"label-studio": _is_label_studio_file, "coco": _is_coco_file, "labelme": _is_labelme_file}
+def is_via_file(path: Path, head: str) -> bool:
+    """Whether a file is a project of VIA, or annotations that it exported as JSON or CSV."""
+    if path.suffix.lower() == ".csv":
+        return "region_shape_attributes" in head.split("\n")[0]
+    third = '"project"' in head and '"config"' in head and '"attribute"' in head
+    second = '"filename"' in head and '"regions"' in head and '"size"' in head
+    return third or second or "_via_img_metadata" in head or "_via_settings" in head
 
 
-def _is_coco(root: Path) -> bool:
-    files = (path for path in entries_below(root, 2) if path.suffix.lower() == ".json")
-    return any(_is_coco_file(path, json_head(path)) for path in files)
+def _is_datumaro_file(path: Path, head: str) -> bool:
+    return bool(re.search(r'"categories":\s*\{', head)) or ('"dm_format_version"' in head and '"items"' in head)
 
 
-def _is_labelme(root: Path) -> bool:
-    return any(_is_labelme_file(path, json_head(path)) for path in _some_json(root))
+def _is_darwin_file(path: Path, head: str) -> bool:
+    first = '"original_filename"' in head and '"annotations"' in head
+    return first or ('"slots"' in head and '"slot_name"' in head)
 
 
-def _is_label_studio(root: Path) -> bool:
-    return any(_is_label_studio_file(path, json_head(path)) for path in _some_json(root))
+_JSON_FORMATS = {
+    "label-studio": _is_label_studio_file,
+    "via": is_via_file,
+    "datumaro": _is_datumaro_file,
+    "darwin": _is_darwin_file,
+    "coco": _is_coco_file,
+    "labelme": _is_labelme_file,
+}
 
 
-def _some_json(root: Path) -> list[Path]:
-    return [path for path in entries_below(root, 2) if path.suffix.lower() == ".json"][:20]
+def _holds(format_name: str) -> Callable[[Path], bool]:
+    """A test for folders with a file of a format, at most two folders down."""
+
+    def holds(root: Path) -> bool:
+        found = [path for path in entries_below(root, 2) if path.suffix.lower() in DOCUMENT_SUFFIXES]
+        # One JSON per image needs no look at all of them, and COCO's file may lie behind others.
+        return any(
+            document_format(path) == format_name for path in (found if format_name == "coco" else found[:_DOCUMENTS])
+        )
+
+    return holds
 
 
 def _has_colour_list(root: Path) -> bool:
@@ -330,9 +326,12 @@ _FOREIGN: dict[str, tuple[str, Callable[[Path], bool]]] = {
     "voc": ("a tree in PASCAL VOC's layout with its own classes", _is_voc_tree),
     "colours": ("a data set of colour masks with a list of colours", _has_colour_list),
     "camvid": ("a CamVid export with colour masks", _is_camvid_export),
-    "coco": ("a COCO data set", _is_coco),
-    "labelme": ("a folder of labelme annotations", _is_labelme),
-    "label-studio": ("a Label Studio export", _is_label_studio),
+    "via": ("annotations of VIA, the VGG Image Annotator", _holds("via")),
+    "datumaro": ("a Datumaro export", _holds("datumaro")),
+    "darwin": ("a Darwin export of V7", _holds("darwin")),
+    "coco": ("a COCO data set", _holds("coco")),
+    "labelme": ("a folder of labelme annotations", _holds("labelme")),
+    "label-studio": ("a Label Studio export", _holds("label-studio")),
     "yolo": ("a data set of YOLO polygons", _is_yolo),
     "pairs": ("a folder with images and masks side by side", _is_flat_pairs),
 }

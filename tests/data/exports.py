@@ -6,6 +6,7 @@ Things are rectangles on whole pixels, so a mask must come back identical from s
 from __future__ import annotations
 
 import base64
+import csv
 import json
 import zlib
 from collections.abc import Callable
@@ -251,6 +252,135 @@ def yolo(root: Path) -> None:
     (root / "data.yaml").write_text("train: images/train\nval: images/val\nnc: 2\nnames:\n  0: car\n  1: road\n")
 
 
+def corners_of(box: tuple[int, int, int, int, int]) -> list[tuple[int, int]]:
+    """Corners that lie between pixels."""
+    _, x0, y0, x1, y1 = box
+    return [(x0, y0), (x1 + 1, y0), (x1 + 1, y1 + 1), (x0, y1 + 1)]
+
+
+def via_entries() -> dict[str, dict[str, object]]:
+    entries = {}
+    for name in NAMES:
+        regions = []
+        for box in BOXES[name]:
+            class_id, x0, y0, x1, y1 = box
+            if class_id == 1:
+                shape: dict[str, object] = {
+                    "name": "rect", "x": x0, "y": y0, "width": x1 + 1 - x0, "height": y1 + 1 - y0,
+                }  # fmt: skip
+            else:
+                xs, ys = zip(*corners_of(box))
+                shape = {"name": "polygon", "all_points_x": list(xs), "all_points_y": list(ys)}
+            regions.append({"shape_attributes": shape, "region_attributes": {"class": CLASSES[class_id], "note": ""}})
+        file = f"{name}.png"
+        entries[f"{file}123"] = {"filename": file, "size": 123, "regions": regions, "file_attributes": {}}
+    return entries
+
+
+def _via_images(root: Path) -> None:
+    for name in NAMES:
+        write(root / f"{name}.png", image_of(name))
+
+
+def via_project(root: Path) -> None:
+    _via_images(root)
+    attributes = {"region": {"class": {"type": "dropdown", "options": {"car": "", "road": ""}}}, "file": {}}
+    content = {"_via_settings": {"ui": {}}, "_via_img_metadata": via_entries(), "_via_attributes": attributes}
+    write_json(root / "via_project.json", content)
+
+
+def via_annotations(root: Path) -> None:
+    """As version 1 exports them: regions by number."""
+    _via_images(root)
+    entries = via_entries()
+    for entry in entries.values():
+        entry["regions"] = {str(number): region for number, region in enumerate(entry["regions"])}  # type: ignore[call-overload]
+    write_json(root / "via_region_data.json", entries)
+
+
+def via_csv(root: Path) -> None:
+    _via_images(root)
+    heading = ("filename", "file_size", "file_attributes", "region_count", "region_id", "region_shape_attributes",
+               "region_attributes")  # fmt: skip
+    with (root / "via_export_csv.csv").open("w", newline="") as stream:
+        rows = csv.writer(stream)
+        rows.writerow(heading)
+        for entry in via_entries().values():
+            regions: list[dict[str, object]] = entry["regions"]  # type: ignore[assignment]
+            for number, region in enumerate(regions):
+                shape, attributes = (json.dumps(region[key]) for key in ("shape_attributes", "region_attributes"))
+                rows.writerow([entry["filename"], 123, "{}", len(regions), number, shape, attributes])
+
+
+def via_third(root: Path) -> None:
+    """A project of version 3, whose shapes and options are numbers."""
+    files, views, metadata = {}, {}, {}
+    for index, name in enumerate(NAMES, 1):
+        write(root / f"{name}.png", image_of(name))
+        files[str(index)] = {"fid": str(index), "fname": f"{name}.png", "type": 2, "loc": 1, "src": f"{name}.png"}
+        views[str(index)] = {"fid_list": [str(index)]}
+        for number, box in enumerate(BOXES[name]):
+            xy = [7, *(value for corner in corners_of(box) for value in corner)]
+            metadata[f"{index}_{number}"] = {"vid": str(index), "flg": 0, "z": [], "xy": xy, "av": {"1": str(box[0])}}
+    attribute = {"1": {"aname": "class", "anchor_id": "FILE1_Z0_XY1", "type": 4, "options": dict(enumerate(CLASSES))}}
+    content = {"project": {"pname": "own"}, "config": {}, "attribute": attribute, "file": files}
+    write_json(root / "own.json", content | {"metadata": metadata, "view": views})
+
+
+def datumaro(root: Path) -> None:
+    items = []
+    for name in NAMES:
+        write(root / "images" / "default" / f"{name}.png", image_of(name))
+        shapes: list[dict[str, object]] = []
+        for number, box in enumerate(BOXES[name]):
+            about = {"id": number, "attributes": {}, "group": 0, "label_id": box[0] - 1, "z_order": number}
+            if number:
+                rle = {"counts": runs_of(visible(name, box[0])), "size": [HEIGHT, WIDTH]}
+                shapes.insert(0, about | {"type": "mask", "rle": rle})
+            else:
+                points = [value for corner in corners_of(box) for value in corner]
+                shapes.insert(0, about | {"type": "polygon", "points": points})
+        image = {"path": f"{name}.png", "size": [HEIGHT, WIDTH]}
+        items.append({"id": name, "annotations": shapes, "attr": {"frame": 0}, "image": image})
+    labels = [{"name": name, "parent": "", "attributes": []} for name in CLASSES[1:]]
+    content = {"info": {}, "categories": {"label": {"labels": labels, "attributes": []}}, "items": items}
+    write_json(root / "annotations" / "default.json", content)
+
+
+def darwin(root: Path) -> None:
+    for name in NAMES:
+        write(root / "images" / f"{name}.png", image_of(name))
+        layer = np.zeros((HEIGHT, WIDTH), np.uint8)
+        shapes: list[dict[str, object]] = []
+        for number, box in enumerate(BOXES[name]):
+            about = {"id": f"id-{number}", "name": CLASSES[box[0]], "properties": [], "slot_names": ["0"]}
+            if box[0] == 1:
+                layer[visible(name, 1)] = number + 1
+                shapes.append(about | {"mask": {"sparse_rle": None}})
+            else:
+                shapes.append(about | {"polygon": {"paths": [[{"x": x, "y": y} for x, y in corners_of(box)]]}})
+        if layer.any():
+            edges = [0, *(np.flatnonzero(np.diff(layer.ravel())) + 1).tolist(), layer.size]
+            runs = [value for a, b in pairwise(edges) for value in (int(layer.flat[a]), b - a)]
+            numbers = {f"id-{n}": n + 1 for n, box in enumerate(BOXES[name]) if box[0] == 1}
+            raster = {"dense_rle": runs, "mask_annotation_ids_mapping": numbers, "total_pixels": layer.size}
+            shapes.append({"id": "layer", "name": "__raster_layer__", "raster_layer": raster, "slot_names": ["0"]})
+        slot = {"type": "image", "slot_name": "0", "width": WIDTH, "height": HEIGHT, "source_files": []}
+        item = {"name": f"{name}.png", "path": "/", "slots": [slot]}
+        write_json(root / "annotations" / f"{name}.json", {"version": "2.0", "item": item, "annotations": shapes})
+
+
+def darwin_first(root: Path) -> None:
+    for name in NAMES:
+        write(root / f"{name}.png", image_of(name))
+        shapes = [
+            {"name": CLASSES[box[0]], "polygon": {"path": [{"x": x, "y": y} for x, y in corners_of(box)]}}
+            for box in BOXES[name]
+        ]
+        image = {"width": WIDTH, "height": HEIGHT, "original_filename": f"{name}.png", "filename": f"{name}.png"}
+        write_json(root / f"{name}.json", {"dataset": "own", "image": image, "annotations": shapes})
+
+
 def cvat_cityscapes(root: Path) -> None:
     for name in NAMES:
         write(root / "leftImg8bit" / "default" / f"{name}_leftImg8bit.png", image_of(name))
@@ -273,6 +403,7 @@ WRITERS: dict[str, tuple[Callable[[Path], None], str]] = {
         (cvat, "cvat"), (cvat_camvid, "camvid"), (camvid_original, "camvid"), (camvid_csv, "camvid"),
         (colour_masks, "colours"), (labelme, "labelme"), (labelme_voc, "voc"), (coco, "coco"), (coco_runs, "coco"),
         (label_studio, "label-studio"), (roboflow, "roboflow"), (supervisely, "supervisely"), (yolo, "yolo"),
-        (cvat_cityscapes, "cvat-cityscapes"), (pairs, "pairs"),
+        (cvat_cityscapes, "cvat-cityscapes"), (pairs, "pairs"), (via_project, "via"), (via_annotations, "via"),
+        (via_csv, "via"), (via_third, "via"), (datumaro, "datumaro"), (darwin, "darwin"), (darwin_first, "darwin"),
     )
 }  # fmt: skip

@@ -23,12 +23,14 @@ from ..exif import SWAPS_SIDES, orientation_of, turned
 from ..image_file import decode, read_encoded
 from ..png import indexed_png
 from ..progress import Progress, silent
-from ..recognize import ensure_data_folder
+from ..recognize import DOCUMENT_SUFFIXES, ensure_data_folder
 from ..split import assign, group_names
 from .class_map import ClassMap, class_map, parse_map
 from .coco import read_coco
 from .colour_list import read_colour_list, read_names
 from .cvat_xml import read_cvat_images
+from .darwin import read_darwin
+from .datumaro import read_datumaro
 from .label_studio import read_label_studio
 from .labelme import read_labelme
 from .mask_formats import (
@@ -46,6 +48,7 @@ from .mask_formats import (
 from .place import REPORT, STATE, leave_nothing, prepare_output, recognize_format, unpacked_source
 from .source import BACKGROUND, Dropped, Item, ReadOptions, Source
 from .supervisely import read_supervisely
+from .via import read_via
 from .yolo import read_yolo
 
 READERS: dict[str, Callable[[Path, ReadOptions], Source]] = {
@@ -59,6 +62,9 @@ READERS: dict[str, Callable[[Path, ReadOptions], Source]] = {
     "label-studio": read_label_studio,
     "roboflow": read_roboflow,
     "supervisely": read_supervisely,
+    "via": read_via,
+    "datumaro": read_datumaro,
+    "darwin": read_darwin,
     "cityscapes": read_cityscapes,
     "ade20k": read_ade20k,
     "colours": read_colours,
@@ -150,7 +156,7 @@ def import_dataset(
     if output.resolve() == source.resolve() or source.resolve() in output.resolve().parents:
         raise OutputError(f"{output} is in the source {source}", "choose another folder")
     pairs = parse_map(mapping)
-    document = source if source.suffix.lower() == ".json" and is_file(source) else None
+    document = source if source.suffix.lower() in DOCUMENT_SUFFIXES and is_file(source) else None
     options = ReadOptions(images, _class_list(classes) if classes else None, ignore_id, document)
     request = [str(source.resolve()), format, str(images), str(classes), pairs, ignore_id, train_share, seed]
     if is_there(output) and not output.is_dir():

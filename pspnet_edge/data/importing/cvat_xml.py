@@ -15,7 +15,7 @@ from ...errors import DataError
 from ..files import files_below
 from ..reading import read_text
 from .entries import attempt
-from .shapes import as_points, fill_coco
+from .shapes import as_points, box_ring, ellipse_ring, fill_coco
 from .source import (
     NOT_THERE,
     Ids,
@@ -95,15 +95,10 @@ def _fill(mask: NDArray[Any], shape: ElementTree.Element, value: int) -> None:
         fill_coco(mask, [as_points(pairs)], value)
     elif shape.tag == "box":
         x0, y0, x1, y1 = (_number(shape, side) for side in ("xtl", "ytl", "xbr", "ybr"))
-        middle = np.array([(x0 + x1) / 2, (y0 + y1) / 2])
-        turn = np.deg2rad(_number(shape, "rotation", 0.0))
-        turned = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
-        corners = np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)]) - middle
-        fill_coco(mask, [as_points(corners @ turned + middle)], value)
+        fill_coco(mask, [box_ring(x0, y0, x1, y1, _number(shape, "rotation", 0.0))], value)
     elif shape.tag == "ellipse":
-        angles = np.linspace(0, 2 * np.pi, 180, endpoint=False)
-        axes, centre = (np.array([_number(shape, name) for name in pair]) for pair in (("rx", "ry"), ("cx", "cy")))
-        fill_coco(mask, [as_points(np.stack([np.cos(angles), np.sin(angles)], 1) * axes + centre)], value)
+        x, y, rx, ry = (_number(shape, name) for name in ("cx", "cy", "rx", "ry"))
+        fill_coco(mask, [ellipse_ring(x, y, rx, ry, _number(shape, "rotation", 0.0))], value)
     elif shape.tag == "mask":
         left, top, width, height = (int(_number(shape, name)) for name in ("left", "top", "width", "height"))
         runs = [int(run) for run in str(shape.get("rle")).split(",")]

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from ...errors import DataError
 from ..files import files_below
+from ..peek import head_of
 from ..reading import read_text
-from ..recognize import json_head
 from .source import (
     Source,
 )
@@ -37,9 +37,7 @@ def json_files(root: Path) -> list[Path]:
     """The JSON files below a folder."""
     if root.is_file():
         return [root]
-    return [
-        path for path in files_below(root) if path.suffix.lower() == ".json" and json_head(path).lstrip()[:1] in "[{"
-    ]
+    return [path for path in files_below(root) if path.suffix.lower() == ".json" and head_of(path).lstrip()[:1] in "[{"]
 
 
 def load_json(path: Path) -> Any:

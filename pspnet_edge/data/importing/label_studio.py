@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ...errors import DataError
 from ..layout import IMAGE_SUFFIXES
 from .entries import attempt, dictionaries, json_files, load_json
-from .shapes import as_points, decode_brush, fill_coco
+from .shapes import as_points, decode_brush, ellipse_ring, fill_coco
 from .source import (
     NOT_THERE,
     Ids,
@@ -108,12 +108,11 @@ def _fill_label_studio_region(mask: NDArray[Any], region: Mapping[str, Any], val
     elif isinstance(region.get("points"), list):
         fill_coco(mask, [as_points(region["points"]) * percent], value)
     elif "radiusX" in region:
-        centre, axes = (
-            as_points([region["x"], region["y"]])[0] * percent,
-            as_points([region["radiusX"], region["radiusY"]])[0],
+        (x, y), (rx, ry) = (
+            as_points([region[across], region[down]])[0] * percent
+            for across, down in (("x", "y"), ("radiusX", "radiusY"))
         )
-        angles = np.linspace(0, 2 * np.pi, 180, endpoint=False)
-        fill_coco(mask, [centre + np.stack([np.cos(angles), np.sin(angles)], 1) * axes * percent], value)
+        fill_coco(mask, [ellipse_ring(x, y, rx, ry, float(region.get("rotation") or 0))], value)
     elif "width" in region and "x" in region:
         x, y, w, h = (float(region[key]) for key in ("x", "y", "width", "height"))
         turn = np.deg2rad(float(region.get("rotation") or 0))

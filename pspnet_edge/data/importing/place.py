@@ -13,8 +13,18 @@ from ...artifact import write_json
 from ...errors import DataError, OutputError
 from ..files import is_litter
 from ..progress import Progress
-from ..recognize import ARCHIVE_SUFFIXES, ensure_names_images, foreign_layout, json_format, recognized
+from ..recognize import (
+    ARCHIVE_SUFFIXES,
+    DOCUMENT_SUFFIXES,
+    PARQUET_SUFFIX,
+    document_format,
+    ensure_names_images,
+    foreign_layout,
+    recognized,
+)
 from ..unpack import unpack_all
+from ..unread import ensure_readable
+from .parquet import holds_parquet, unpack_parquet
 
 REPORT = "import.json"
 STATE = ".import.partial.json"
@@ -54,29 +64,35 @@ def prepare_output(output: Path, request: str, overwrite: bool) -> None:
 @contextmanager
 def unpacked_source(source: Path, output: Path, progress: Progress) -> Iterator[Path]:
     """The folder of a source: itself, or where an archive is unpacked for as long as it is needed."""
-    if source.is_dir():
+    name = source.name.lower()
+    if source.is_file():
+        if name.endswith(DOCUMENT_SUFFIXES):
+            yield source.parent
+            return
+        ensure_readable(source)
+        if not name.endswith((*ARCHIVE_SUFFIXES, PARQUET_SUFFIX)):
+            raise DataError(
+                f"{source} is neither a folder nor a .zip, .tar, .json, .csv or .parquet file",
+                "unpack it, or give what the tool exported",
+            )
+    elif not holds_parquet(source):
         yield source
         return
-    if source.suffix.lower() == ".json":
-        yield source.parent
-        return
-    if not source.name.lower().endswith(ARCHIVE_SUFFIXES):
-        raise DataError(
-            f"{source} is neither a folder nor a .zip, .tar or .json file", "unpack it, or give what the tool exported"
-        )
     with tempfile.TemporaryDirectory(prefix=".unpacked.", dir=output) as scratch:
-        unpack_all(source, Path(scratch), progress)
+        if name.endswith(ARCHIVE_SUFFIXES):
+            unpack_all(source, Path(scratch), progress)
+        else:
+            unpack_parquet(source, Path(scratch), progress)
         yield Path(scratch)
 
 
 def recognize_format(root: Path, format: str, formats: Sequence[str], document: Path | None = None) -> tuple[Path, str]:
     """The folder that holds the export, perhaps one below, and its format; of a JSON file, its folder."""
     if document is not None:
-        name = format if format != "auto" else json_format(document)
+        name = format if format != "auto" else document_format(document)
         if name is None:
-            raise DataError(
-                f"{document} is not an annotation file of COCO, labelme or Label Studio", "give --format, or its folder"
-            )
+            ensure_readable(document)
+            raise DataError(f"{document} is not an annotation file that is known", "give --format, or its folder")
         return root, name
     for folder in _down(root):
         if format != "auto":
@@ -96,6 +112,7 @@ def recognize_format(root: Path, format: str, formats: Sequence[str], document: 
     if format != "auto":
         return root, format
     ensure_names_images(root)
+    ensure_readable(root)
     there = ", ".join(sorted(entry.name for entry in root.iterdir() if not is_litter(entry.name))[:8])
     if not there:
         raise DataError(f"{root} is empty", "export it again")

@@ -33,6 +33,20 @@ def as_points(values: Any) -> Points:
     return points
 
 
+def box_ring(x0: float, y0: float, x1: float, y1: float, degrees: float = 0.0) -> Points:
+    """The corners of a box that is turned clockwise, as one sees it, about its middle."""
+    middle, turn = np.array([(x0 + x1) / 2, (y0 + y1) / 2]), np.deg2rad(degrees)
+    turned = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+    return as_points((np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)]) - middle) @ turned + middle)
+
+
+def ellipse_ring(x: float, y: float, rx: float, ry: float, degrees: float = 0.0) -> Points:
+    """Corners on an ellipse whose axes are turned clockwise, as one sees it, about its centre."""
+    turn, angles = np.deg2rad(degrees), np.linspace(0, 2 * np.pi, 180, endpoint=False)
+    turned = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+    return as_points(np.stack([np.cos(angles) * rx, np.sin(angles) * ry], 1) @ turned + (x, y))
+
+
 def fill_inclusive(mask: NDArray[Any], rings: Sequence[Points], value: int) -> None:
     """Fill polygons whose corners are pixels, border included, with even-odd holes: OpenCV's and Supervisely's rule."""
     covered = np.zeros(mask.shape, np.uint8)
