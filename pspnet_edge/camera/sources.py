@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from ..data.files import is_litter, pixels_of_files, read_image
 from ..data.geometry import FLIPS, turned
 from ..data.image_file import DEFAULT_PIXELS, is_animation
-from ..data.images import SUFFIXES, ImageFiles
+from ..data.images import SUFFIXES, ImageFiles, by_number
 from ..data.scenes import FRAMES_PER_SECOND, Drive
 from ..errors import DataError, OptionError, SourceError
 from ..inputs import check_file, is_file, is_folder, is_there
@@ -27,6 +28,7 @@ from .video_file import VideoSource
 Frame = NDArray[np.uint8]
 
 _STREAMS = ("rtsp", "rtsps", "rtmp", "http", "https", "udp", "tcp")
+_NUMBER = re.compile(r"%(?:0\d+)?d")
 
 
 @runtime_checkable
@@ -174,7 +176,8 @@ def _open_place(place: str, settings: Settings) -> Source:
     if separator:
         return _opened_url(scheme.lower(), rest, place, settings)
     path = Path(place)
-    if is_folder(path) or path.suffix.lower() in SUFFIXES or (not is_there(path) and glob.has_magic(place)):
+    pattern = not is_there(path) and (glob.has_magic(place) or _NUMBER.search(path.name))
+    if is_folder(path) or path.suffix.lower() in SUFFIXES or pattern:
         return _play(ImageSource, path, settings)
     check_file(path, "video", SourceError, "give --input a video, a folder of images, or demo")
     return _play(VideoSource, path, settings)
@@ -337,7 +340,15 @@ class DemoSource:
 
 
 def _matching(pattern: Path) -> list[Path]:
-    found = [Path(name) for name in sorted(glob.glob(str(pattern), recursive=True))]  # noqa: PTH207 (absolute too)
+    """The images of a glob, or of names with a number as OpenCV and FFmpeg write them: ``frame%04d.jpg``."""
+    if _NUMBER.search(pattern.name):
+        before, after = (re.escape(part) for part in _NUMBER.split(pattern.name, maxsplit=1))
+        numbered = re.compile(f"{before}\\d+{after}")
+        entries = pattern.parent.iterdir() if pattern.parent.is_dir() else iter(())
+        found = [path for path in entries if numbered.fullmatch(path.name)]
+    else:
+        found = [Path(name) for name in glob.glob(str(pattern), recursive=True)]  # noqa: PTH207 (absolute too)
+    found = sorted(found, key=by_number)
     images = [path for path in found if path.suffix.lower() in SUFFIXES and path.is_file() and not is_litter(path.name)]
     if not images:
         raise SourceError(f"no image is at {pattern}: give --input a video, a folder or glob of images, or demo")

@@ -29,8 +29,6 @@ _FOR_ENGINE_TO_BUILD = ("model", "precision", "runtime")
 _FOR_PICTURES = ("show", "legend")
 _FOR_SERVER = ("web_host", "web_port", "web_token")
 
-_VIDEOS = frozenset({".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v", ".ts"})
-
 _EXAMPLES = """
 Examples:
 
@@ -479,11 +477,11 @@ def tell_formats(sources: Sequence[Source]) -> None:
 
 def _split_arguments(engine: str | None, inputs: list[str], places: list[str]) -> tuple[str | None, list[str]]:
     """ENGINE and every input; a first argument that can only be an input is one."""
-    from ..data.images import SUFFIXES
+    from ..data.images import SUFFIXES, VIDEO_SUFFIXES
 
     if engine is not None:
         suffix = Path(engine).suffix.lower()
-        if engine == "demo" or "://" in engine or suffix in SUFFIXES | _VIDEOS or Path(engine).is_dir():
+        if engine == "demo" or "://" in engine or suffix in SUFFIXES | VIDEO_SUFFIXES or Path(engine).is_dir():
             return None, [engine, *inputs, *places]
     return engine, [*inputs, *places]
 

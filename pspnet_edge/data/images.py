@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -16,10 +17,20 @@ from .image_file import DEFAULT_PIXELS, as_frame, decode, read_encoded
 from .reading import reason_of
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
+VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v", ".ts", ".mpg", ".mpeg", ".wmv", ".flv"})
+
+
+def by_number(path: Path) -> tuple[list[str | int], str]:
+    """A key that sorts paths by their names, and numbers in them by their size."""
+    # Text and numbers alternate, so like is compared with like. Longer numbers are hashes, and slow.
+    pieces = re.split(r"(\d{1,18})", str(path))
+    return [int(piece) if place % 2 else piece for place, piece in enumerate(pieces)], str(path)
 
 
 class ImageFiles(Sequence[Image]):
     """The images of a folder in the order of their names, or one image; each is read when it is asked for.
+
+    ``frame2`` comes before ``frame10``.
 
     Args:
         place: a folder or an image file.
@@ -31,7 +42,7 @@ class ImageFiles(Sequence[Image]):
 
     def __init__(self, place: Path, pixels: PixelFormat = DEFAULT_PIXELS) -> None:
         try:
-            entries = sorted(place.iterdir()) if place.is_dir() else [place]
+            entries = sorted(place.iterdir(), key=by_number) if place.is_dir() else [place]
             paths = [entry for entry in entries if entry.suffix.lower() in SUFFIXES and entry.is_file()]
         except (OSError, ValueError) as error:
             raise DataError(
@@ -43,6 +54,10 @@ class ImageFiles(Sequence[Image]):
         if not self.paths:
             below = place / "images"
             fix = f"name its folder {below}" if below.is_dir() else "put PNG or JPEG files there or name another folder"
+            films = [entry.name for entry in entries if entry.suffix.lower() in VIDEO_SUFFIXES]
+            if films:
+                listed = ", ".join(films[:3]) + (", …" if len(films) > 3 else "")
+                raise DataError(f"{place} holds no image but videos ({listed})", f"name one: {place / films[0]}")
             raise DataError(f"{place} holds no image", fix)
 
     @cached_property

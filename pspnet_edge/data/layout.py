@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -17,6 +18,14 @@ MASK_FOLDERS = (
     "groundtruth",
 )  # fmt: skip
 MASK_ENDINGS = ("_mask", "-mask", "_masks", "_label", "_labels", "_L", "_gt", "_seg", "_segmentation")
+"""The usual ones; ``bare_name`` knows more."""
+_IMAGE_WORDS = ("leftimg8bit", "image", "images", "img", "imgs", "im", "rgb", "sat", "photo", "picture", "pic", "frame",
+                "input", "original", "orig", "raw", "color", "colour")  # fmt: skip
+_MASK_WORDS = ("mask", "masks", "label", "labels", "labelids", "labeltrainids", "trainids", "gt", "gtfine",
+               "groundtruth", "ground_truth", "seg", "segm", "segmentation", "semantic", "annotation", "annotations",
+               "annot", "anno", "ann", "target", "lbl", "matte")  # fmt: skip
+ROLE_WORDS = (*_IMAGE_WORDS, *_MASK_WORDS)
+"""What tools and people add to a name to say that the file is an image or a mask."""
 SPLITS: Mapping[str, tuple[str, ...]] = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation"),
@@ -38,15 +47,38 @@ class Layout:
     mask_folders: dict[str, Path]
     images: dict[str, list[Path]] = field(default_factory=dict)
     masks: dict[str, list[Path]] = field(default_factory=dict)
+    _by_bare_name: dict[str, str] | None = None
 
     def mask_of(self, key: str) -> Path:
-        """The mask of an image; where there is none, the path at which it is expected."""
-        for name in (key, *(f"{key}{ending}" for ending in MASK_ENDINGS)):
-            if name in self.masks:
-                return min(self.masks[name], key=_preference)
+        """The mask of an image; where there is none, the path at which it is expected.
+
+        It has the image's name, perhaps with its suffix (``a.jpg.png``) or with ``_mask`` or the like behind it. Else
+        it is the only one that has this name when both are without such words: ``image_1`` and ``label_1``.
+        """
+        found = self._named_like(key)
+        if found is not None:
+            return min(self.masks[found], key=_preference)
         prefix = next((prefix for prefix in self.mask_folders if key.startswith(prefix)), "")
         folder = self.mask_folders.get(prefix, self.root / "masks")
         return folder / f"{key.removeprefix(prefix)}.png"
+
+    def _named_like(self, key: str) -> str | None:
+        """The key of the mask of an image."""
+        with_suffix = (f"{key}{path.suffix}" for path in self.images.get(key, ()))
+        for name in (key, *with_suffix, *(f"{key}{ending}" for ending in MASK_ENDINGS)):
+            if name in self.masks:
+                return name
+        if self._by_bare_name is None:
+            self._by_bare_name = self._pairs_by_bare_name()
+        return self._by_bare_name.get(key)
+
+    def _pairs_by_bare_name(self) -> dict[str, str]:
+        """Image → mask, by their keys, where one image and one mask have a name without words of their role."""
+        pairs: dict[str, str] = {}
+        for of_images, of_masks in ((ROLE_WORDS, ROLE_WORDS), (_IMAGE_WORDS, _MASK_WORDS)):
+            images, masks = _alone(self.images, of_images), _alone(self.masks, of_masks)
+            pairs |= {images[name]: masks[name] for name in images if name in masks}
+        return pairs
 
     def masks_without_image(self) -> list[Path]:
         """The masks whose name no image has."""
@@ -113,6 +145,61 @@ def layout_of(root: Path) -> Layout:
 def key_of(path: PurePosixPath | Path) -> str:
     """The key of a path relative to its folder: only the last suffix goes, so ``a.rf.123.jpg`` is ``a.rf.123``."""
     return path.with_suffix("").as_posix()
+
+
+def bare_name(stem: str, words: tuple[str, ...]) -> str:
+    """A file's name without words of its role in front or behind: ``x_GT`` and ``mask-x`` are ``x``.
+
+    In lower case, and with numbers that are not filled with zeros.
+    """
+    stem = _plain(stem)
+    separator, either = r"[ _.\-]+", "|".join(sorted(map(re.escape, words), key=len, reverse=True))
+    while True:
+        shorter = re.sub(rf"^(?:{either})(?:{separator}(?=.)|(?=\d))", "", stem)
+        shorter = re.sub(rf"(?<=.){separator}(?:{either})$|(?<=\d)(?:{either})$", "", shorter)
+        if shorter == stem:
+            return stem
+        stem = shorter
+
+
+def is_mask_name(stem: str) -> bool:
+    """Whether a name says that the file is a mask: ``a_mask``, ``gt-a``."""
+    return bare_name(stem, _MASK_WORDS) != _plain(stem)
+
+
+def masks_side_by_side(files: Iterable[Path]) -> list[Path]:
+    """The masks among images and masks of the same folders; none where it cannot be told.
+
+    They are called masks (``a_mask``) and have an image beside them, or all are PNGs beside a JPEG of the same name.
+    """
+    files = list(files)
+    called = [path for path in files if is_mask_name(path.stem)]
+    others = {(path.parent, bare_name(path.stem, ROLE_WORDS)) for path in set(files) - set(called)}
+    called = [path for path in called if (path.parent, bare_name(path.stem, ROLE_WORDS)) in others]
+    if called:
+        return called
+    pngs = [path for path in files if path.suffix.lower() == ".png"]
+    jpegs = {path.with_suffix("") for path in files if path.suffix.lower() in (".jpg", ".jpeg")}
+    return pngs if len(pngs) == len(jpegs) and all(path.with_suffix("") in jpegs for path in pngs) else []
+
+
+def names_of_mask(image: Path) -> str:
+    """The names under which the mask of an image is looked for, for people."""
+    return f"{image.stem}.png, {image.name}.png, {image.stem}_mask.png or the like"
+
+
+def _plain(stem: str) -> str:
+    return re.sub(r"(?<!\d)0+(?=\d)", "", stem.lower())
+
+
+def _alone(files: Mapping[str, list[Path]], words: tuple[str, ...]) -> dict[str, str]:
+    """Bare name → key, of those that a single file has."""
+    found: dict[str, list[str]] = {}
+    for key in files:
+        folder, slash, stem = key.rpartition("/")
+        stem = next((stem[: -len(end)] for end in IMAGE_SUFFIXES if stem.lower().endswith(end)), stem)
+        found.setdefault(f"{folder}{slash}{bare_name(stem, words)}", []).append(key)
+    return {name: keys[0] for name, keys in found.items() if len(keys) == 1}
 
 
 def _index(into: dict[str, list[Path]], prefix: str, folder: Path, suffixes: tuple[str, ...]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..errors import DataError
 from ..inputs import check_folder, is_file, is_folder
 from .files import is_litter
-from .layout import IMAGE_FOLDERS, IMAGE_SUFFIXES, MASK_FOLDERS, layout_of
+from .layout import IMAGE_FOLDERS, MASK_FOLDERS, MASK_SUFFIXES, layout_of, masks_side_by_side
 from .peek import entries_below, head_of
 from .unread import ensure_readable
 
@@ -311,9 +311,10 @@ def _has_colour_list(root: Path) -> bool:
 
 
 def _is_flat_pairs(root: Path) -> bool:
-    """Images and masks side by side in one folder, told apart by an ending such as ``_mask``."""
-    names = {path.with_suffix("") for path in entries_below(root, 2) if path.suffix.lower() in IMAGE_SUFFIXES}
-    return any(path.name.endswith("_mask") and path.with_name(path.name[:-5]) in names for path in names)
+    """Images and masks side by side in one folder, told apart by a word such as ``_mask`` or by JPEG and PNG."""
+    if any(entry.is_dir() and entry.name.lower() in MASK_FOLDERS for entry in root.iterdir()):
+        return False
+    return bool(masks_side_by_side(path for path in entries_below(root, 2) if path.suffix.lower() in MASK_SUFFIXES))
 
 
 _FOREIGN: dict[str, tuple[str, Callable[[Path], bool]]] = {

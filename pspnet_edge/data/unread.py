@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DataError
+from .images import VIDEO_SUFFIXES
 from .peek import entries_below, head_of
 
 _COCO = "export it there as COCO with polygons or run lengths, or as PNG masks of class ids"
@@ -39,6 +40,11 @@ _UNREAD = (
         "choose another export where a tool made it (Roboflow: `Semantic Segmentation Masks`; CVAT: `Segmentation mask "
         f"1.1`), or read it with TensorFlow and {_FILES}",
         lambda path, head: bool(re.search(r"\.(tfrecords?|tfrec)(-\d+-of-\d+)?(\.gz)?$", path.name.lower())),
+    ),
+    _Unread(
+        "a video, which has no labels",
+        "save frames as images (`ffmpeg -i VIDEO -vf fps=1 images/%06d.png`) and label them",
+        lambda path, head: path.suffix.lower() in VIDEO_SUFFIXES,
     ),
     _Unread("an array or archive of NumPy", _FILES, _ends(".npz")),
     _Unread("an HDF5 file", f"read it with h5py and {_FILES}", _ends(".h5", ".hdf5")),

@@ -160,6 +160,7 @@ def test_parquet_without_masks_names_the_columns_that_are_there(tmp_path: Path) 
         ("output.manifest", '{"source-ref": "s3://b/a.jpg"}', "Ground Truth"),
         ("a.json", '{"metadata": {}, "instances": [{"type": "polygon", "className": "car"}]}', "SuperAnnotate"),
         ("set.h5", "x", "HDF5"),
+        ("drive.MP4", "x", "a video, which has no labels"),
         ("set.mat", "x", "MATLAB"),
         ("set.npz", "x", "NumPy"),
         ("train.arrow", "x", "Arrow"),
@@ -191,3 +192,16 @@ def test_other_files_beside_images_and_masks_do_not_matter(tmp_path: Path) -> No
     (tmp_path / "notes.mat").write_bytes(b"x")
     (tmp_path / "meta.json").write_text(json.dumps({"instances": [], "className": 1}))
     assert recognized(tmp_path) == "folder"
+
+
+def test_a_labelmap_without_colours_has_vocs(tmp_path: Path) -> None:
+    """As Datumaro writes it for a data set without a colour map."""
+    exports.write(tmp_path / "in" / "JPEGImages" / "b.png", exports.image_of("b"))
+    bgr = np.asarray([(0, 0, 0), (0, 0, 128), (0, 128, 0)], np.uint8)[exports.mask_of("b")]
+    exports.write(tmp_path / "in" / "SegmentationClass" / "b.png", bgr)
+    (tmp_path / "in" / "labelmap.txt").write_text("# label:color_rgb:parts:actions\nbackground:::\ncar:::\nroad:::\n")
+
+    done = import_dataset(tmp_path / "in", tmp_path / "own")
+
+    assert (done.classes, done.dropped) == (exports.CLASSES, ())
+    np.testing.assert_array_equal(mask_at(tmp_path / "own"), exports.mask_of("b"))

@@ -12,7 +12,7 @@ import numpy as np
 from ...labels import IGNORE
 from ..exif import UPRIGHT
 from ..files import FileSet, size_problem
-from ..layout import MASK_SUFFIXES
+from ..layout import MASK_SUFFIXES, names_of_mask
 from .duplicates import duplicates
 from .findings import Finding, Severity, SplitCount
 from .pair_facts import PairFacts
@@ -37,8 +37,11 @@ def judge_pair(dataset: FileSet, facts: PairFacts) -> Iterator[Finding]:
     if facts.image_error:
         yield defect("unreadable", image, facts.image_error)
     if facts.mask_error:
-        missing = not mask.exists()
-        yield defect("missing-mask" if missing else "bad-mask", mask, facts.mask_error + _instead(image, mask))
+        if mask.exists():
+            yield defect("bad-mask", mask, facts.mask_error)
+        else:
+            problem = f"{image} has no mask: {mask.parent} holds no {names_of_mask(image)}{_instead(image, mask)}"
+            yield defect("missing-mask", mask, problem)
     if facts.image_hw and facts.mask_hw and facts.image_hw != facts.mask_hw:
         yield defect("size", mask, size_problem(image, mask, facts.image_hw, facts.mask_hw))
     if facts.blank:
@@ -65,7 +68,7 @@ def judge_pair(dataset: FileSet, facts: PairFacts) -> Iterator[Finding]:
 
 def _instead(image: Path, mask: Path) -> str:
     """A file that is there in place of a missing mask."""
-    if mask.exists() or not mask.parent.is_dir():
+    if not mask.parent.is_dir():
         return ""
     beside = sorted(path.name for path in mask.parent.iterdir() if path.name.startswith(image.stem) and path != image)
     return f" ({beside[0]} is there; masks end in {', '.join(MASK_SUFFIXES)})" if beside else ""

@@ -13,6 +13,7 @@ from .. import camvid, cityscapes, folder, voc
 from ..datasets import REPEATED_FIX, FileSet, ensure_on_disk, open_files
 from ..files import unreadable_folder
 from ..image_file import DEFAULT_PIXELS
+from ..layout import names_of_mask
 from ..progress import Advance, Progress, silent
 from .findings import Finding, Findings, SplitCount
 from .pair_facts import PairFacts, ids_of, measure_pair
@@ -147,12 +148,12 @@ def _grouped(found: list[Finding], dataset: FileSet) -> list[Finding]:
         names = ", ".join(finding.file.name for finding in missing[:3])
         problem = f"{len(missing)} of {len(dataset)} images of split {first.split} have no mask in {folder_of_masks} "
         problem += f"({names}, …)"
-    problem += _what_is_there(folder_of_masks)
+    problem += _what_is_there(folder_of_masks, first.image or first.file)
     rest = [finding for finding in found if finding.kind != "missing-mask"]
     return [Finding("missing-mask", "defect", first.split, folder_of_masks, problem), *rest]
 
 
-def _what_is_there(masks: Path) -> str:
+def _what_is_there(masks: Path, image: Path) -> str:
     """What lies where masks were expected, and the fix."""
     if masks.is_dir():
         there = sorted(entry.name for entry in masks.iterdir() if entry.is_file())[:3]
@@ -160,7 +161,7 @@ def _what_is_there(masks: Path) -> str:
             return f": {masks} holds YOLO labels ({there[0]}), so convert the set with `pspnet-edge data import`"
         if any(name.endswith(".json") for name in there):
             return f": {masks} holds JSON ({there[0]}), so convert the set with `pspnet-edge data import`"
-        return f": a mask has the name of its image, and {masks} holds {', '.join(there) or 'nothing'}"
+        return f": for {image.name} it needs {names_of_mask(image)}, and {masks} holds {', '.join(there) or 'nothing'}"
     parent = masks.parent
     there = sorted(entry.name for entry in parent.iterdir() if entry.is_dir())[:6] if parent.is_dir() else []
     return f": put the masks there ({parent} has {', '.join(there) or 'no folders'})"

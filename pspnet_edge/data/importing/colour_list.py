@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from ...errors import DataError
+from ...labels import voc_palette
 from ..class_list import read_class_list
 from ..mask_file import Colour
 from ..reading import is_whole_number, read_text
@@ -15,12 +16,14 @@ COLOUR_LISTS = ("class_dict.csv", "class_dict_seg.csv", "label_colors.txt", "col
 
 
 def read_labelmap(path: Path) -> list[tuple[str, Colour]]:
-    """CVAT's ``labelmap.txt``: ``label:r,g,b:parts:actions`` per line.
+    """CVAT's ``labelmap.txt``: ``label:r,g,b:parts:actions`` per line; without any colour, VOC's in their order.
 
     Raises:
         DataError: unreadable, or a line is not of that form.
     """
     entries: list[tuple[str, Colour]] = []
+    if all(re.fullmatch(r"[^:]+:::", line) for line in _lines(path)):
+        return _in_vocs_colours([line.rstrip(":") for line in _lines(path)], path)
     for line in _lines(path):
         name, _, rest = line.partition(":")
         numbers = re.findall(r"\d+", rest.partition(":")[0])
@@ -33,11 +36,15 @@ def read_labelmap(path: Path) -> list[tuple[str, Colour]]:
 def read_colour_list(path: Path) -> list[tuple[str, Colour]]:
     """A list with a name and three numbers per line, in either order, parted by commas, colons or blanks.
 
+    ``label_colors.txt`` without any number has VOC's colours in their order, with which Datumaro writes it.
+
     Raises:
         DataError: unreadable, or a line has not three numbers.
     """
     if path.name == "labelmap.txt":
         return read_labelmap(path)
+    if path.name == "label_colors.txt" and not any(re.search(r"\d", line) for line in _lines(path)):
+        return _in_vocs_colours(_lines(path), path)
     entries: list[tuple[str, Colour]] = []
     for position, line in enumerate(_lines(path)):
         cells = [cell for cell in re.split(r"[\s,;:]+", line) if cell]
@@ -69,6 +76,10 @@ def read_names(path: Path) -> list[str]:
 def _lines(path: Path) -> list[str]:
     lines = [line.strip() for line in read_text(path, _LIMIT_BYTES).splitlines()]
     return [line for line in lines if line and not line.startswith("#")]
+
+
+def _in_vocs_colours(names: list[str], path: Path) -> list[tuple[str, Colour]]:
+    return _not_empty(list(zip(names, voc_palette(len(names)))), path)
 
 
 def _colour(numbers: list[str], path: Path) -> Colour:

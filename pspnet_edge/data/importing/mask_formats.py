@@ -14,7 +14,7 @@ from ...errors import DataError
 from .. import camvid, cityscapes, voc
 from ..class_list import is_ignore
 from ..files import FileSet, files_below, is_litter
-from ..layout import IMAGE_SUFFIXES, Layout, layout_of
+from ..layout import IMAGE_SUFFIXES, MASK_SUFFIXES, Layout, layout_of, masks_side_by_side
 from ..mask_file import Colour, ids_by_colour, read_raw_mask
 from ..reading import is_whole_number, read_text
 from .colour_list import COLOUR_LISTS, read_colour_list, read_labelmap, read_names
@@ -25,7 +25,7 @@ from .source import (
     Item,
     ReadOptions,
     Source,
-    image_of_mask,
+    images_of_masks,
     is_background,
     item_name,
     split_of,
@@ -121,11 +121,9 @@ def read_roboflow(root: Path, options: ReadOptions) -> Source:
 
 
 def read_pairs(root: Path, options: ReadOptions) -> Source:
-    """Images and ``*_mask`` files side by side."""
+    """Images and masks side by side: ``a.jpg`` with ``a_mask.png``, ``a_sat.jpg`` with ``gt_a.png``, JPEG with PNG."""
     names = _names(root, options, ("classes.txt", "labels.txt", "class_names.txt"))
-    masks = [
-        path for path in files_below(root) if path.stem.endswith("_mask") and path.suffix.lower() in IMAGE_SUFFIXES
-    ]
+    masks = masks_side_by_side(path for path in files_below(root) if path.suffix.lower() in MASK_SUFFIXES)
     return paired(_with_colours(Source("pairs", dict(enumerate(names))), options), root, masks, options)
 
 
@@ -237,7 +235,8 @@ def paired(
     """Add an item for every mask whose image is found."""
     are_masks = set(masks)
     images = source.index_images(root, options, lambda path: path in are_masks or _holds_masks(path.parent.name))
-    if masks and not any(image_of_mask(mask, images) for mask in masks):
+    found = images_of_masks(masks, images)
+    if masks and not any(found.values()):
         raise DataError(
             f"{root} holds {len(masks)} masks and none of their images",
             "export the images too, or give their folder with --images DIR",
@@ -245,7 +244,7 @@ def paired(
     used: set[Path] = set()
     splits = _listed_splits(root) if splits is None else splits
     for mask in masks:
-        image = image_of_mask(mask, images)
+        image = found[mask]
         if image is None:
             source.drop(mask, NOT_THERE)
             continue

@@ -15,7 +15,7 @@ from ...errors import DataError
 from ..class_list import ClassList
 from ..files import files_below
 from ..image_file import read_image
-from ..layout import IMAGE_FOLDERS, IMAGE_SUFFIXES, MASK_ENDINGS, MASK_FOLDERS, SPLITS
+from ..layout import IMAGE_FOLDERS, IMAGE_SUFFIXES, MASK_ENDINGS, MASK_FOLDERS, ROLE_WORDS, SPLITS, bare_name
 from ..mask_file import Colour
 
 NOT_THERE = "its image is not there, or several have its name (--images DIR says where images are)"
@@ -114,6 +114,7 @@ class ImageIndex:
         self._by_path: dict[str, Path] = {}
         self._by_name: dict[str, list[Path]] = {}
         self._by_stem: dict[str, list[Path]] = {}
+        self._by_bare_name: dict[str, list[Path]] = {}
         self._trails: dict[Path, Trail] = {}
         for folder in self.folders:
             for path in files_below(folder):
@@ -121,6 +122,7 @@ class ImageIndex:
                     self._by_path.setdefault(path.relative_to(folder).as_posix().lower(), path)
                     self._by_name.setdefault(path.name.lower(), []).append(path)
                     self._by_stem.setdefault(path.stem.lower(), []).append(path)
+                    self._by_bare_name.setdefault(bare_name(path.stem, ROLE_WORDS), []).append(path)
                     self._trails[path] = self._trail(path.parent)
         self._folder_names = {part for trail in self._trails.values() for part in trail}
 
@@ -147,6 +149,10 @@ class ImageIndex:
         return self._of_several(self._by_name.get(wanted.name.lower(), []), trail) or self._of_several(
             self._by_stem.get(stem.lower(), []), trail
         )
+
+    def find_bare(self, stem: str, near: Path) -> Path | None:
+        """The image whose name is the same without words such as ``image`` and ``mask``."""
+        return self._of_several(self._by_bare_name.get(bare_name(stem, ROLE_WORDS), []), self._trail(near))
 
     def _of_several(self, found: list[Path], trail: Trail) -> Path | None:
         found = [path for path in found if self._trails[path] == trail] or found
@@ -182,8 +188,21 @@ def _ends_alike(one: Trail, other: Trail) -> bool:
     return one[len(one) - shorter :] == other[len(other) - shorter :]
 
 
-def image_of_mask(mask: Path, images: ImageIndex) -> Path | None:
-    """The image that a mask belongs to: of the same name, with or without an ending such as ``_mask``."""
+def images_of_masks(masks: Iterable[Path], images: ImageIndex) -> dict[Path, Path | None]:
+    """The image that each mask belongs to: of the same name, with its suffix or an ending such as ``_mask`` or without.
+
+    Masks that are left go to images that are left, by the names without words of their role: ``mask_1``, ``img_1``.
+    """
+    found = {mask: _image_of_mask(mask, images) for mask in masks}
+    used = set(found.values())
+    for mask, image in found.items():
+        if image is None:
+            bare = images.find_bare(mask.stem, mask.parent)
+            found[mask] = bare if bare not in used else None
+    return found
+
+
+def _image_of_mask(mask: Path, images: ImageIndex) -> Path | None:
     stem = mask.stem
     for ending in ("", *MASK_ENDINGS):
         if stem.endswith(ending):
