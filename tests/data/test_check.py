@@ -14,7 +14,7 @@ from pspnet_edge.data.datasets import iterate, open_dataset
 from pspnet_edge.errors import DataError, OptionError
 from pspnet_edge.labels import voc_palette
 
-from . import planted
+from . import drawn, planted
 from .conftest import HEIGHT, WIDTH, indexed_png, some_ids, write_grey, write_image
 
 
@@ -317,3 +317,12 @@ def test_the_page_fits_a_phone_and_counts_in_english(tmp_path: Path) -> None:
     assert f"<h1>Check of {root}</h1>" in page
     assert "1 defect, 0 warnings." in page
     assert "<div class=wide><table>" in page, "a wide table scrolls by itself and not the page"
+
+
+@pytest.mark.parametrize("shape", drawn.SHAPES)
+def test_drawn_shapes_are_clean(shape: str, tmp_path: Path) -> None:
+    """Poles, letters and outlines are thin, and are no traces of interpolation."""
+    for seed in range(list(drawn.SHAPES).index(shape), 4 * len(drawn.SHAPES), len(drawn.SHAPES)):
+        found = check_dataset("folder", drawn.draw_set(tmp_path / str(seed), shape, seed)).found
+        # In four images not every class need occur.
+        assert {finding.kind for finding in found} <= {"class-never-occurs", "small-objects"}, (seed, found)

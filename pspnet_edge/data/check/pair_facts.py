@@ -21,6 +21,13 @@ THUMB = 32
 _SOLID = np.ones((7, 7), np.uint8)
 _AROUND = np.ones((3, 3), np.uint8)
 _MOST_PIXELS = 4_000_000
+_SIDE_PX = 2
+_DIRECTIONS = ((0, _SIDE_PX), (_SIDE_PX, 0), (_SIDE_PX, _SIDE_PX), (_SIDE_PX, -_SIDE_PX))
+_OWN_COLOUR_LEVELS, _OWN_COLOUR_SHARE = 8, 0.15
+"""Grey levels, and share of the contrast between its neighbours, by which a class differs from every mixture of them.
+
+JPEG moves the colours beside an edge by less."""
+_ELSEWHERE_PIXELS, _LOOKS_SO_SHARE = 20, 0.7
 
 
 @dataclass
@@ -70,8 +77,9 @@ def measure_pair(dataset: FileSet, split: str, index: int, engine_hw: tuple[int,
     if mask is None:
         return facts
     facts.mask_hw = (mask.shape[0], mask.shape[1])
-    _measure_mask(mask, facts, engine_hw)
-    if image is not None and image.shape[:2] == mask.shape and not facts.blank:
+    fits = image is not None and image.shape[:2] == mask.shape and not facts.blank
+    _measure_mask(mask, facts, engine_hw, image if fits else None)
+    if image is not None and fits:
         facts.alignment = alignment_of(image, mask)
         if facts.orientation != UPRIGHT and facts.orientation not in SWAPS_SIDES:
             # 2, 3 and 4 undo themselves.
@@ -92,11 +100,13 @@ def _measure_image(dataset: FileSet, facts: PairFacts) -> NDArray[np.uint8]:
     return image
 
 
-def _measure_mask(mask: NDArray[np.uint8], facts: PairFacts, engine_hw: tuple[int, int]) -> None:
+def _measure_mask(
+    mask: NDArray[np.uint8], facts: PairFacts, engine_hw: tuple[int, int], image: NDArray[np.uint8] | None
+) -> None:
     facts.pixels = np.bincount(mask.ravel(), minlength=256).astype(np.int64)
     facts.solid_ignore = solid_ignore_of(mask)
     if int((facts.pixels[:IGNORE] > 0).sum()) >= 2:
-        facts.slivers, facts.sliver_share = _slivers(mask)
+        facts.slivers, facts.sliver_share = _slivers(mask, image)
     facts.small = _small_objects(mask, engine_hw)
 
 
@@ -110,7 +120,7 @@ def solid_ignore_of(mask: NDArray[np.uint8]) -> float:
     return float(np.asarray(solid).mean())
 
 
-def _slivers(mask: NDArray[np.uint8]) -> tuple[int, float]:
+def _slivers(mask: NDArray[np.uint8], image: NDArray[np.uint8] | None) -> tuple[int, float]:
     """Thin lines of in-between ids, as interpolation and JPEG leave them along edges."""
     known = np.asarray(mask != IGNORE)
     low = np.asarray(cv2.erode(mask, _AROUND))
@@ -124,7 +134,9 @@ def _slivers(mask: NDArray[np.uint8]) -> tuple[int, float]:
         area = np.asarray(mask == value, np.uint8)
         thin = area.astype(bool) & ~np.asarray(cv2.morphologyEx(area, cv2.MORPH_OPEN, _AROUND)).astype(bool)
         ghost |= thin & between
-    slivers = int(ghost.sum())
+    sides = _sides(mask)
+    ghost &= sides.between
+    slivers = int(ghost.sum()) - (0 if image is None else _with_a_colour_of_their_own(ghost, sides, mask, image))
     # Where a quarter of the mask is thin it has no edges to speak of.
     if slivers == 0 or slivers > mask.size // 4:
         return 0, 0.0
@@ -132,6 +144,65 @@ def _slivers(mask: NDArray[np.uint8]) -> tuple[int, float]:
     both_known_x, both_known_y = known[:, 1:] & known[:, :-1], known[1:] & known[:-1]
     distant = int(((right >= 2) & both_known_x).sum()) + int(((below >= 2) & both_known_y).sum())
     return slivers, slivers / (slivers + distant)
+
+
+@dataclass(frozen=True)
+class _Sides:
+    """``between`` where an id lies between those two pixels away on opposite sides, and nowhere between equal ones.
+
+    A pole or a letter has the same class on both sides; what interpolation leaves along an edge has not. ``direction``
+    is an index into ``_DIRECTIONS``, which says where the sides are.
+    """
+
+    between: NDArray[np.bool_]
+    direction: NDArray[np.uint8]
+
+
+def _sides(mask: NDArray[np.uint8]) -> _Sides:
+    padded = np.pad(mask.astype(np.int16), _SIDE_PX, mode="edge")
+    rows, columns = mask.shape
+    between, alike = np.zeros(mask.shape, bool), np.zeros(mask.shape, bool)
+    direction = np.zeros(mask.shape, np.uint8)
+    for number, (down, right) in enumerate(_DIRECTIONS):
+        one, other = (padded[_SIDE_PX + sign * down :, _SIDE_PX + sign * right :][:rows, :columns] for sign in (1, -1))
+        here = (np.minimum(one, other) < mask) & (mask < np.maximum(one, other))
+        direction[here & ~between] = number
+        between |= here
+        alike |= (one == other) & (one != mask)
+    return _Sides(np.asarray(between & ~alike), direction)
+
+
+def _with_a_colour_of_their_own(
+    ghost: NDArray[np.bool_], sides: _Sides, mask: NDArray[np.uint8], image: NDArray[np.uint8]
+) -> int:
+    """How many of the pixels are of a class whose colour there is not a mixture of those on the two sides.
+
+    Nor need it be one where most of them have the colour of the class elsewhere and not of a side. Such a class is
+    drawn as an outline, or is one; interpolation of the mask does not change the image.
+    """
+    y, x = np.nonzero(ghost)
+    step = np.asarray(_DIRECTIONS)[sides.direction[ghost]]
+
+    def colours(sign: int) -> NDArray[np.float64]:
+        rows = np.clip(y + sign * step[:, 0], 0, mask.shape[0] - 1)
+        columns = np.clip(x + sign * step[:, 1], 0, mask.shape[1] - 1)
+        return np.asarray(image[rows, columns], np.float64)
+
+    here, one, other = colours(0), colours(1), colours(-1)
+    across = other - one
+    to_side = np.minimum(np.linalg.norm(here - one, axis=1), np.linalg.norm(here - other, axis=1))
+    share = ((here - one) * across).sum(1) / np.maximum((across**2).sum(1), 1)
+    beside = here - one - np.clip(share, 0, 1)[:, None] * across
+    own = 0
+    for value in np.unique(mask[ghost]):
+        at = mask[ghost] == value
+        off, contrast = beside[at], float(np.median(np.linalg.norm(across[at], axis=1)))
+        least = max(_OWN_COLOUR_LEVELS, _OWN_COLOUR_SHARE * contrast, float(np.linalg.norm(off.std(0))))
+        elsewhere = image[(mask == value) & ~ghost]
+        usual = elsewhere.mean(0) if len(elsewhere) >= _ELSEWHERE_PIXELS else np.inf
+        looks_so = float((np.linalg.norm(here[at] - usual, axis=1) < to_side[at]).mean()) > _LOOKS_SO_SHARE
+        own += len(off) if looks_so or float(np.linalg.norm(off.mean(0))) > least else 0
+    return own
 
 
 def _small_objects(mask: NDArray[np.uint8], engine_hw: tuple[int, int]) -> dict[int, tuple[float, float]]:
