@@ -54,6 +54,41 @@ CUresult run_masks(void (*kernel)(const Logit*, unsigned char*, int, int, int, i
            n[4], n[5]);
     return CUDA_SUCCESS;
 }
+
+template <typename Value>
+CUresult run_head(void (*kernel)(const unsigned char*, const int*, const Value*, Value*, const int*), const CUdeviceptr* at,
+                  const int* n) {
+    // Rows and columns of the picture are the largest that the table names.
+    const auto* table = reinterpret_cast<const int*>(at[1]);
+    const int columns = n[9], rows = n[8], out = n[4] * n[5] * (n[12] == 1 ? n[2] : n[12]);
+    if (!is_live(at[1], 16 * (columns + rows))) return CUDA_ERROR_ILLEGAL_ADDRESS;
+    int width = 0, height = 0;
+    for (int index = 0; index < columns + rows; ++index) {
+        const int* taps = table + 4 * index;
+        const int end = n[10] == HEAD_BILINEAR ? (taps[0] > taps[1] ? taps[0] : taps[1]) + 1 : taps[0] + taps[1];
+        int& side = index < columns ? width : height;
+        side = end > side ? end : side;
+    }
+    const size_t read = static_cast<size_t>(height - 1) * n[0] + static_cast<size_t>(width) * n[1];
+    if (!is_live(at[0], read) || !is_live(at[2], 256 * n[2] * sizeof(Value)) || !is_live(at[3], out * sizeof(Value))) {
+        return CUDA_ERROR_ILLEGAL_ADDRESS;
+    }
+    kernel(reinterpret_cast<const unsigned char*>(at[0]), table, reinterpret_cast<const Value*>(at[2]),
+           reinterpret_cast<Value*>(at[3]), n);
+    return CUDA_SUCCESS;
+}
+
+CUresult launch_head(const std::string& name, unsigned wide, unsigned high, CUstream stream, void** values) {
+    std::vector<CUdeviceptr> at;
+    std::vector<int> n;
+    for (int index = 0; index < 4; ++index) at.push_back(*static_cast<CUdeviceptr*>(values[index]));
+    for (int index = 4; index < 17; ++index) n.push_back(*static_cast<int*>(values[index]));
+    if (wide < static_cast<unsigned>(n[5]) || high < static_cast<unsigned>(n[4])) return CUDA_ERROR_INVALID_VALUE;
+    if (name == "head_int8") return enqueue(stream, [=] { return run_head(head_int8, at.data(), n.data()); });
+    if (name == "head_half") return enqueue(stream, [=] { return run_head(head_half, at.data(), n.data()); });
+    if (name == "head_float") return enqueue(stream, [=] { return run_head(head_float, at.data(), n.data()); });
+    return CUDA_ERROR_NOT_FOUND;
+}
 }  // namespace
 
 #undef cuEventElapsedTime  // CUDA 13 has a second version; drivers keep the first
@@ -169,6 +204,7 @@ CUresult cuModuleUnload(CUmodule module) { delete reinterpret_cast<char*>(module
 CUresult cuLaunchKernel(CUfunction handle, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
                         unsigned block_y, unsigned, unsigned, CUstream stream, void** values, void**) {
     const std::string name = reinterpret_cast<Function*>(handle)->name;
+    if (name.rfind("head_", 0) == 0) return launch_head(name, grid_x * block_x, grid_y * block_y, stream, values);
     const int batch = grid_z;
     const auto logits = *static_cast<CUdeviceptr*>(values[0]), masks = *static_cast<CUdeviceptr*>(values[1]);
     std::vector<int> n;

@@ -11,6 +11,7 @@ from .options import (
     CapabilityOption,
     DlaOption,
     HardwareCompatibleFlag,
+    HeadOption,
     MinConfidenceOption,
     OptimizationOption,
     PrecisionOption,
@@ -110,6 +111,7 @@ def build(
     hardware_compatible: HardwareCompatibleFlag = False,
     compute_capability: CapabilityOption = None,
     workspace: WorkspaceOption = None,
+    head: HeadOption = "auto",
     tail: TailOption = "auto",
     optimization_level: OptimizationOption = None,
     output: Annotated[
@@ -147,7 +149,14 @@ def build(
     path = output or default_engine_path(source, precision, chosen, min_confidence)
     workspace_bytes = workspace and workspace << 20
     options = BuildOptions(
-        dla, version_compatible, hardware_compatible, compute_capability, workspace_bytes, tail, optimization_level
+        dla,
+        version_compatible,
+        hardware_compatible,
+        compute_capability,
+        workspace_bytes,
+        tail,
+        head,
+        optimization_level,
     )
     if backend_of(chosen).on_gpu:
         say(target_sentence(chosen))
@@ -189,8 +198,11 @@ def build(
         say(f"saved to {facts['decision_saved_to']}: builds with this table leave the same layers unquantized")
     summary = f"{path}: {source.name}, {precision}, {chosen}, {facts['int8_mac_fraction']:.1%} of MACs in INT8"
     classes = facts.pop("label_set")["classes"]
+    # Machine code, of use in the sidecar alone.
+    if beginning := facts.get("head"):
+        del beginning["kernels"]
     if ending := facts.get("tail"):
-        del ending["kernels"]  # machine code, of use in the sidecar alone
+        del ending["kernels"]
     result({"engine": str(path), "engine_bytes": path.stat().st_size, **facts, "classes": classes}, as_json, summary)
 
 

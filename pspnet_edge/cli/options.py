@@ -61,6 +61,15 @@ CapabilityOption = Annotated[
         rich_help_panel="TensorRT",
     ),
 ]
+HeadOption = Annotated[
+    str,
+    typer.Option(
+        "--head",
+        metavar="auto|graph|kernel",
+        help="What resizes and normalizes frames: the processor and nodes of the graph, or a kernel.",
+        rich_help_panel="TensorRT",
+    ),
+]
 TailOption = Annotated[
     str,
     typer.Option(

@@ -16,7 +16,7 @@ FITS = ("stretch", "letterbox", "crop")
 """How a region of another shape goes into the engine: changed in shape, with a margin around it, or its middle only."""
 UNKNOWN = 255
 """Class id of the pixels that no engine looked at."""
-_MARGIN = 114
+MARGIN = 114
 """Grey of the margin: about the mean that networks subtract."""
 _OVERLAP = 1 / 16
 """Share of a tile that its neighbour sees too, at least. More costs time and brings nothing: on CamVid at twice its
@@ -43,12 +43,16 @@ def frame_at(frame: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[np.u
     """
     if frame.shape[:2] == size_hw:
         return frame
-    skips = frame.shape[0] > 2 * size_hw[0] or frame.shape[1] > 2 * size_hw[1]
     # Averaging is defined for shrinking alone: where one side grows, OpenCV takes bilinear for both.
-    method = cv2.INTER_AREA if skips else cv2.INTER_LINEAR
+    method = cv2.INTER_AREA if is_averaged((frame.shape[0], frame.shape[1]), size_hw) else cv2.INTER_LINEAR
     resized = np.asarray(cv2.resize(frame, size_hw[::-1], interpolation=method), np.uint8)
     # OpenCV drops the axis of a single channel.
     return resized.reshape(*size_hw, *frame.shape[2:])
+
+
+def is_averaged(source_hw: tuple[int, int], size_hw: tuple[int, int]) -> bool:
+    """Whether bilinear would leave out pixels of a picture of ``source_hw`` that is stretched to ``size_hw``."""
+    return source_hw[0] > 2 * size_hw[0] or source_hw[1] > 2 * size_hw[1]
 
 
 def mask_at(mask: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[np.uint8]:
@@ -109,7 +113,7 @@ class Layout:
             if window.inner.size_hw == self.engine_hw:
                 yield piece
                 continue
-            filled = np.full((*self.engine_hw, *frame.shape[2:]), _MARGIN, np.uint8)
+            filled = np.full((*self.engine_hw, *frame.shape[2:]), MARGIN, np.uint8)
             filled[window.inner.slices] = piece
             yield filled
 

@@ -162,8 +162,8 @@ def write_repository(
 
 
 def _built(model: Model, runtime: str, precision: str, calibration: Path | None, backend: str) -> dict[str, bytes]:
-    # The kernel tail is ours, and Triton runs the plan alone.
-    options = BuildOptions(tail="graph") if backend == "tensorrt" else None
+    # The kernels are ours, and Triton runs the plan alone.
+    options = BuildOptions(head="graph", tail="graph") if backend == "tensorrt" else None
     with scratch_folder() as folder:
         path = folder / "model.engine"
         build_engine(model, precision, runtime, path, calibration=calibration, options=options)

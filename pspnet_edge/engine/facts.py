@@ -20,6 +20,19 @@ class TailFacts(TypedDict, total=False):
     """Machine code for the GPU, in base64."""
 
 
+class HeadFacts(TypedDict, total=False):
+    """How a kernel begins the network."""
+
+    order: list[int]
+    """The channel of a frame that each channel of the input is made of."""
+    dtype: str
+    """Of the input: ``float32``, ``float16`` or ``int8``."""
+    levels: str
+    """``[C, 256]`` values that pixels become, in base64."""
+    kernels: str
+    """Machine code for the GPU, in base64."""
+
+
 class TensorRtFacts(TypedDict, total=False):
     """What a plan was built for."""
 
@@ -59,6 +72,7 @@ class MadeFacts(TypedDict, total=False):
     graph_sha256: str
     int8_convolutions: Int8Convolutions
     precision_by_convolution: dict[str, str]
+    head: HeadFacts | None
     tail: TailFacts | None
     build_s: float
 

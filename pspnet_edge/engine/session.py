@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ..data.geometry import Window
 
 
 class Session(Protocol):
@@ -42,3 +46,24 @@ class OverlappingSession(Session, Protocol):
 
     def take(self) -> NDArray[np.uint8]:
         """Wait for the oldest batch: ``uint8 [N, H, W]``, overwritten by the next ``submit`` but one."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What an engine sees of a picture."""
+
+    frame: NDArray[np.uint8]
+    """``uint8 [H, W, C]``; more channels than the network takes are passed over, as the last of BGRx."""
+    window: Window
+    """Which part of the frame, and where it lies in the engine's input."""
+
+
+@runtime_checkable
+class FittingSession(OverlappingSession, Protocol):
+    """A session that brings pictures of any size to the engine's, as ``data.geometry.Layout.inputs`` does."""
+
+    fits: bool
+    """Whether its engine was built so."""
+
+    def submit_views(self, views: Sequence[View]) -> None:
+        """Begin with up to ``N`` pictures, which may be overwritten as soon as this returns; then ``take``."""

@@ -1,4 +1,4 @@
-"""The kernels, on the processor and on the GPU, against the tail's definition and against the ONNX graph."""
+"""The kernels, on the processor and on the GPU, against their definitions and against the ONNX graph."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from ..graph.tail import Tail, without_tail
 from ..lazy import available
 from ..lazy import require as import_package
 from .gpu import CASES, StoredLogits, device, milliseconds, needed_gpu, tail_facts_of
+from .head_cases import compare_heads, input_on_gpu, input_on_processor
 from .outcome import Answer, Skipped, require
 from .reference import reference_masks
 
@@ -40,8 +41,8 @@ def check_kernels_on_processor(headers: Path | None = None) -> Answer:
         if shutil.which("g++") is None:
             raise Skipped(str(error)) from error
         raise
-    compared = _compare(kernels.masks)
-    return Answer(f"{compared} masks are those of the ONNX graph, bit by bit", {"masks": compared})
+    inputs, masks = compare_heads(input_on_processor(kernels)), _compare(kernels.masks)
+    return _answer(masks, inputs)
 
 
 def check_kernels_on_gpu() -> Answer:
@@ -56,8 +57,16 @@ def check_kernels_on_gpu() -> Answer:
         forms["machine code by nvcc"] = compiled_kernels(capability)
     require(bool(forms), f"no kernels ship for compute capability {capability}, and nvcc is missing")
     with device():  # keeps the context, which would be made again for every mask
-        compared = sum(_compare(partial(masks_on_gpu, image)) for image in forms.values())
-    return Answer(f"{compared} masks are those of the ONNX graph, bit by bit ({', '.join(forms)})", {"masks": compared})
+        inputs = sum(compare_heads(input_on_gpu, image) for image in forms.values())
+        masks = sum(_compare(partial(masks_on_gpu, image)) for image in forms.values())
+    return _answer(masks, inputs, f" ({', '.join(forms)})")
+
+
+def _answer(masks: int, inputs: int, forms: str = "") -> Answer:
+    seen = (
+        f"{masks} masks are those of the ONNX graph and {inputs} inputs those of the resized frame, bit by bit{forms}"
+    )
+    return Answer(seen, {"masks": masks, "inputs": inputs})
 
 
 def check_memory_of_kernels() -> Answer:
@@ -194,3 +203,4 @@ if __name__ == "__main__":
         for number, (of, small, large) in enumerate(CASES[1:]):
             drawn = np.random.default_rng(number).normal(size=(2, of, *small)).astype(np.float16)
             masks_on_gpu(kernels_for(needed_gpu().compute_capability), drawn, large, False)
+        compare_heads(input_on_gpu, kernels_for(needed_gpu().compute_capability))

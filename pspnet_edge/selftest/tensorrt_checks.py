@@ -27,7 +27,7 @@ _AGREEMENT = {"fp32": 0.995, "fp16": 0.99, "int8": 0.97}
 
 
 def check_tensorrt() -> Answer:
-    """FP32, FP16 and INT8 plans with the tail in the graph and in the kernel."""
+    """FP32, FP16 and INT8 plans with head and tail in the graph and in the kernels."""
     needed_gpu()
     if not available("tensorrt"):
         raise Skipped("TensorRT is not installed")
@@ -63,9 +63,10 @@ def _check_runtime(runtime: str, run: bool) -> Answer:
     cases = list(bundled_frames(1)) if run and available("onnxruntime") else []
     with scratch_folder() as folder:
         for precision in ("fp32", "fp16", "int8") if run else ("fp16", "int8"):
-            for tail in ("graph", "kernel") if run else ("graph",):
-                path, name = folder / "e.engine", f"{precision}_{tail}"
-                facts = build_engine(bundled.DEFAULT, precision, runtime, path, options=BuildOptions(tail=tail))
+            for ends in ("graph", "kernel") if run else ("graph",):
+                path, name = folder / "e.engine", f"{precision}_{ends}"
+                options = BuildOptions(head=ends, tail=ends)
+                facts = build_engine(bundled.DEFAULT, precision, runtime, path, options=options)
                 check_layers(precision, facts)
                 header = read_header(path)
                 require(header is not None and header.runtime == runtime, "the plan has no header that is known")

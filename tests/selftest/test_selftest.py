@@ -82,6 +82,19 @@ FAULTS = {
         "from pspnet_edge.engine.tensorrt import tail\ntail._KERNELS = dict.fromkeys(tail._KERNELS, 'tail_masks')",
         "differ from the graph's|ILLEGAL_ADDRESS",
     ),
+    "channels in another order": (
+        "kernels",
+        "from pspnet_edge.engine.tensorrt import head\n"
+        "old = head.head_launch\n"
+        "head.head_launch = lambda facts, *more: old(facts | {'order': facts['order'][::-1]}, *more)",
+        "values of the input differ from the resized frame's",
+    ),
+    "another border": (
+        "kernels",
+        "import numpy as np\nfrom pspnet_edge.engine.tensorrt import resample as r\n"
+        "r._rows = lambda source, target, averaged: r._columns(source, target, averaged)",
+        "values of the input differ from the resized frame's",
+    ),
     "graphs that are never replayed": (
         "graph",
         "from pspnet_edge.engine.tensorrt.memory import CudaMemory\nCudaMemory.capture = lambda self, enqueue: None",
@@ -107,18 +120,27 @@ def test_a_planted_fault_is_found(fault: str, processor_cuda: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not here")
 @pytest.mark.parametrize(
-    ("right", "wrong"),
+    ("header", "right", "wrong"),
     [
-        ("axis.first + 1 < in ? axis.first + 1 : in - 1", "axis.first + 1 < in ? axis.first + 1 : 0"),
-        ("value > largest", "value >= largest"),
-        ("+ 0.5f) / scale - 0.5f", "+ 0.5f) / scale"),
-        ("fraction << 13", "fraction << 12"),
+        ("tail.h", "axis.first + 1 < in ? axis.first + 1 : in - 1", "axis.first + 1 < in ? axis.first + 1 : 0"),
+        ("tail.h", "value > largest", "value >= largest"),
+        ("tail.h", "+ 0.5f) / scale - 0.5f", "+ 0.5f) / scale"),
+        ("tail.h", "fraction << 13", "fraction << 12"),
+        ("head.h", "shape.order >> (8 * channel)", "shape.order >> (8 * (channel ^ 1))"),
+        ("head.h", "row >= 0 && row < shape.inner_height", "row >= 0 && row <= shape.inner_height"),
+        ("head.h", "(upper >> 4) >> 16", "upper >> 20"),
+        ("head.h", "(sum + 2) >> 2", "sum >> 2"),
+        ("head.h", "value + 8388608.0f) - 8388608.0f", "value + 0.5f)"),
+        ("head.h", "if (shape.lanes == 8) pixel[1] = none;", "if (shape.lanes == 8) pixel[1] = values;"),
     ],
 )
-def test_a_wrong_kernel_header_is_found(right: str, wrong: str, tmp_path: Path) -> None:
-    text = (HEADERS / "tail.h").read_text(encoding="utf-8")
-    assert text.count(right) == 1
-    (tmp_path / "tail.h").write_text(text.replace(right, wrong), encoding="utf-8")
+def test_a_wrong_kernel_header_is_found(header: str, right: str, wrong: str, tmp_path: Path) -> None:
+    for name in ("head.h", "tail.h"):
+        text = (HEADERS / name).read_text(encoding="utf-8")
+        if name == header:
+            assert text.count(right) == 1
+            text = text.replace(right, wrong)
+        (tmp_path / name).write_text(text, encoding="utf-8")
     with pytest.raises(Failed):
         check_kernels_on_processor(tmp_path)
 

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING
 
 from ...artifact import ensure_writable, write_bytes
 from ...errors import BuildError, OptionError, OutputError
+from ...graph.head import without_head
 from ...graph.onnx_file import ModelFile
 from ...graph.tail import without_tail
-from ..facts import MadeFacts, TailFacts
+from ..facts import HeadFacts, MadeFacts, TailFacts
 from .gpu import Gpu, find_gpu, free_memory_bytes
 from .graphs import quantized_depthwise, without_pairs
+from .head import head_facts
 from .kernels import kernels_for, shipped_cubin
 from .layers import convolution_precisions
 from .log import Log, Report, logger_for, monitor_for
@@ -35,13 +37,15 @@ from .versions import (
     is_strongly_typed,
     load_api,
     set_compute_capability,
+    set_input_formats,
     set_precision,
 )
 
 if TYPE_CHECKING:
     from . import typed
 
-TAILS = ("auto", "graph", "kernel")
+ENDS = ("auto", "graph", "kernel")
+"""What may compute the head and the tail."""
 OPTIMIZATION_LEVELS = range(6)
 _MIB = 1 << 20
 _LARGEST_WORKSPACE = 1024 * _MIB
@@ -74,6 +78,9 @@ class BuildOptions:
     tail: str = "auto"
     """``graph`` upsamples and takes the argmax in the network, ``kernel`` in one CUDA kernel behind it; ``auto`` takes
     the kernel where machine code for this GPU ships."""
+    head: str = "auto"
+    """``graph`` normalizes frames of the engine's size in the network, ``kernel`` resizes and normalizes in one CUDA
+    kernel before it; ``auto`` takes the kernel where machine code for this GPU ships and the rest can be built."""
     optimization_level: int | None = None
     """0 builds fastest, 5 tries most kernels; None leaves TensorRT's default, 3."""
 
@@ -125,14 +132,28 @@ def build_plan(
     gpu = find_gpu()
     _preflight(api, gpu, model, options, cache)
     strongly_typed = is_strongly_typed(api, options.dla_core)
-    use_kernel = options.tail == "kernel" or (options.tail == "auto" and _kernel_fits(api, gpu, options))
+    fits = _kernel_fits(api, gpu, options)
+    wanted = {end: kind == "kernel" or (kind == "auto" and fits) for end, kind in _ends(options).items()}
+    kernels = _kernels(options, gpu) if any(wanted.values()) else None
     build = _Build(api, model, precision, strongly_typed, options, cache, report)
-    build.prepare(_kernels(options, gpu) if use_kernel else None)
+    head, tail = (kernels if wanted[end] else None for end in ("head", "tail"))
     started = time.monotonic()
-    content, limit = _build_until_it_fits(build, options.workspace_bytes)
+    try:
+        build.prepare(head, tail)
+        content, limit = _build_until_it_fits(build, options.workspace_bytes)
+    except BuildError as error:
+        if head is None or options.head == "kernel" or build.raised:
+            raise  # the head was asked for, or what fails is at the other end
+        report(0, f"without the head's kernel, because {error}")
+        build.prepare(None, tail)
+        content, limit = _build_until_it_fits(build, options.workspace_bytes)
     facts = _facts(build, gpu, limit)
-    facts.update({"tail": build.tail, "build_s": round(time.monotonic() - started, 2)})
+    facts.update({"head": build.head, "tail": build.tail, "build_s": round(time.monotonic() - started, 2)})
     return Plan(content, facts)
+
+
+def _ends(options: BuildOptions) -> dict[str, str]:
+    return {"head": options.head, "tail": options.tail}
 
 
 def _build_until_it_fits(build: _Build, wanted_bytes: int | None) -> tuple[bytes, int]:
@@ -162,7 +183,7 @@ def _build_until_it_fits(build: _Build, wanted_bytes: int | None) -> tuple[bytes
 
 
 def _kernel_fits(api: Api, gpu: Gpu | None, options: BuildOptions) -> bool:
-    """Whether machine code of the tail ships for the one GPU that the plan is for."""
+    """Whether machine code of the kernels ships for the one GPU that the plan is for."""
     portable = api.is_rtx or options.hardware_compatible or options.dla_core is not None
     return gpu is not None and not portable and shipped_cubin(gpu.compute_capability) is not None
 
@@ -184,21 +205,28 @@ class _Build:
         self.fallback: list[str] = []
         self.left_in_float: list[str] = []
         self.raised = False
+        self.head: HeadFacts | None = None
         self.tail: TailFacts | None = None
         self.log = Log(report)
         self.report = report
-        self._kernels: bytes | None = None
+        self._kernels: tuple[bytes | None, bytes | None] = None, None
         self._strongly_typed = strongly_typed
         self._cache = cache / f"{api.name.replace(' ', '-').lower()}.timing"
 
-    def prepare(self, kernels: bytes | None) -> None:
-        """Make the graph that this TensorRT takes, cut before the tail where ``kernels`` compute that."""
-        self._kernels = kernels
+    def prepare(self, head: bytes | None, tail: bytes | None) -> None:
+        """Make the graph that this TensorRT takes, without the head and the tail for which there are kernels."""
+        self._kernels = head, tail
         model = without_pairs(self.source, self.left_in_float) if self.left_in_float else self.source
         self.model = graph_for(self.api, model, self.precision, self._strongly_typed)
-        if kernels is not None:
+        self.head = self.tail = None
+        if tail is not None:
             self.model, shape = without_tail(self.model)
-            self.tail = tail_facts(shape, kernels)
+            self.tail = tail_facts(shape, tail)
+        if head is not None:
+            # Where flags rule, what a network that begins in INT8 becomes is up to them.
+            quantized = self.precision == "int8" and self._strongly_typed
+            self.model, begin = without_head(self.model, quantized=quantized)
+            self.head = head_facts(begin, head)
 
     def leave_depthwise_in_float(self, reason: str) -> bool:
         """Where the builder finds no INT8 kernel for a depthwise convolution, prepare a graph without them in INT8."""
@@ -209,7 +237,7 @@ class _Build:
             return False
         self.left_in_float = depthwise
         self.report(0, f"no INT8 kernel for {named[0]}: {len(depthwise)} depthwise convolutions stay in FP16")
-        self.prepare(self._kernels)
+        self.prepare(*self._kernels)
         return True
 
     def attempt(self, workspace_bytes: int) -> bytes | None:
@@ -225,6 +253,8 @@ class _Build:
             ) from error
         network = create_network(self.api, builder, self._strongly_typed)
         parse_graph(self.api, network, self.model, logger)
+        if self.head is not None:
+            set_input_formats(self.api, network)
         config = builder.create_builder_config()
         self._configure(builder, network, config, workspace_bytes)
         timing = self._read_timing_cache(config)
@@ -298,8 +328,9 @@ def _preflight(api: Api, gpu: Gpu | None, model: ModelFile, options: BuildOption
             f"{api.name} builds on the GPU that will run the engine, and there is none here: build on the board, "
             "or with --runtime tensorrt-rtx"
         )
-    if options.tail not in TAILS:
-        raise OptionError(f"unknown tail {options.tail!r}: choose one of {', '.join(TAILS)}")
+    for end, kind in _ends(options).items():
+        if kind not in ENDS:
+            raise OptionError(f"unknown {end} {kind!r}: choose one of {', '.join(ENDS)}")
     if options.optimization_level is not None and options.optimization_level not in OPTIMIZATION_LEVELS:
         raise OptionError(f"optimization level {options.optimization_level} is not one of TensorRT's: choose 0 to 5")
     if api.is_rtx and (options.version_compatible or options.hardware_compatible):
@@ -330,7 +361,7 @@ def _preflight(api: Api, gpu: Gpu | None, model: ModelFile, options: BuildOption
 def _kernels(options: BuildOptions, gpu: Gpu | None) -> bytes:
     capability = options.compute_capability or (gpu.compute_capability if gpu else None)
     if capability is None:
-        raise BuildError("--tail kernel compiles for one GPU and none is here: give --compute-capability X.Y")
+        raise BuildError("a kernel is for one GPU and none is here: give --compute-capability X.Y")
     return kernels_for(capability)
 
 
@@ -352,7 +383,7 @@ def _facts(build: _Build, gpu: Gpu | None, workspace_bytes: int) -> MadeFacts:
     precisions = convolution_precisions(build.log.layer_lines, convolutions)
     options = build.options
     capability = options.compute_capability
-    if capability is None and gpu is not None and (not build.api.is_rtx or build.tail is not None):
+    if capability is None and gpu is not None and (not build.api.is_rtx or build.head or build.tail):
         capability = gpu.compute_capability
     return {
         "tensorrt": {

@@ -14,7 +14,7 @@ import argparse
 import hashlib
 
 from ...artifact import write_bytes, write_json
-from .kernels import HEADER, PTX_TARGET, SHIPPED, SOURCE
+from .kernels import HEADERS, PTX_TARGET, SHIPPED, SOURCE
 from .nvrtc import Nvrtc
 
 _BY_MAJOR = {"12": ("sm_87", PTX_TARGET), "13": ("sm_110",)}
@@ -22,18 +22,19 @@ _BY_MAJOR = {"12": ("sm_87", PTX_TARGET), "13": ("sm_110",)}
 
 def source_sha256() -> str:
     """The fingerprint of what the kernels are compiled from."""
-    return hashlib.sha256(SOURCE.read_bytes() + HEADER.read_bytes()).hexdigest()
+    return hashlib.sha256(b"".join(path.read_bytes() for path in (SOURCE, *HEADERS))).hexdigest()
 
 
 def main() -> None:
     """Compile for every target with the version of the compiler that its boards take."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("libnvrtc", nargs=2, help="libnvrtc.so.12 and libnvrtc.so.13, in any order")
+    headers = {path.name: path.read_text("utf-8") for path in HEADERS}
     made = {}
     for library in parser.parse_args().libnvrtc:
         compiler = Nvrtc(library)
         for target in _BY_MAJOR[compiler.version.split(".")[0]]:
-            content = compiler.compile(SOURCE.read_text("utf-8"), {HEADER.name: HEADER.read_text("utf-8")}, target)
+            content = compiler.compile(SOURCE.read_text("utf-8"), headers, target)
             name = f"{target}.ptx" if target == PTX_TARGET else f"{target}.cubin"
             write_bytes(SHIPPED / name, content)
             made[name] = {"cuda": compiler.version, "bytes": len(content)}

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ...artifact import scratch_folder
 from ...errors import BuildError
+from .head import HeadLaunch
 
 _SOURCE = Path(__file__).with_name("host_kernels.cpp")
 
@@ -21,7 +22,7 @@ class HostKernels:
     """The kernels as functions of the processor.
 
     Args:
-        headers: folder that ``tail.h`` is read from; another than the package's own is for tests.
+        headers: folder that ``head.h`` and ``tail.h`` are read from; another than the package's own is for tests.
 
     Raises:
         BuildError: g++ is missing or refuses the source.
@@ -50,6 +51,24 @@ class HostKernels:
         function = self._library.tail_masks_half if logits.dtype == np.float16 else self._library.tail_masks
         function(_pointer(logits), _pointer(masks), *logits.shape, *size_hw, int(align_corners))
         return masks
+
+    def input(
+        self, pixels: NDArray[np.uint8], levels: NDArray[np.generic], launch: HeadLaunch, values: int
+    ) -> NDArray[Any]:
+        """One picture → the network's input for it, ``values`` numbers of the type of ``levels``.
+
+        Args:
+            pixels: bytes from the picture's first pixel on.
+            levels: ``[C, 256]``.
+            launch: what ``head_launch`` gave.
+            values: how many the input has.
+        """
+        given = np.empty(values, levels.dtype)
+        numbers = np.array(launch.numbers, np.int32)
+        levels = np.ascontiguousarray(levels)
+        function = getattr(self._library, launch.kernel)
+        function(*(_pointer(each) for each in (pixels, launch.table, levels, given, numbers)))
+        return given
 
 
 def _pointer(array: NDArray[Any]) -> ctypes.c_void_p:

@@ -13,11 +13,11 @@ from pathlib import Path
 from ...artifact import scratch_folder
 from ...errors import BuildError
 
-SOURCE = Path(__file__).with_name("tail.cu")
-HEADER = Path(__file__).with_name("tail.h")
+SOURCE = Path(__file__).with_name("kernels.cu")
+HEADERS = (Path(__file__).with_name("head.h"), Path(__file__).with_name("tail.h"))
 SHIPPED = Path(__file__).with_name("kernels")
 PTX_TARGET = "compute_75"
-_GRAPH = "build with --tail graph"
+_GRAPH = "build with --head graph --tail graph"
 
 
 def shipped_cubin(compute_capability: str) -> bytes | None:
@@ -65,7 +65,7 @@ def compiled_kernels(compute_capability: str, source: Path = SOURCE) -> bytes:
     if nvcc is None:
         raise BuildError(f"compiling kernels needs nvcc, which is not on PATH: install the CUDA toolkit, or {_GRAPH}")
     with scratch_folder() as folder:
-        target = folder / "tail.cubin"
+        target = folder / "kernels.cubin"
         arch = f"-arch=sm_{compute_capability.replace('.', '')}"
         # Fused multiply-adds would round otherwise than the graph does.
         command = [nvcc, "-cubin", "-O3", "-fmad=false", arch, "-o", str(target), str(source)]

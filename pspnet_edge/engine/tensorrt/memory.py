@@ -66,7 +66,10 @@ class Memory(Protocol):
         """Memory that only the GPU uses: its address. Unlike page-locked memory, a Jetson's GPU caches it."""
 
     def free_device(self, address: int) -> None:
-        """Give memory of ``allocate_device`` back; nothing enqueued may still use it."""
+        """Give memory of ``allocate_device`` or ``store`` back; nothing enqueued may still use it."""
+
+    def store(self, content: NDArray[np.generic]) -> int:
+        """Memory as of ``allocate_device`` with the bytes of an array: its address. Waits for what is enqueued."""
 
     def enqueue_upload(self, buffer: Buffer) -> None:
         """Let the GPU see what the host wrote."""
@@ -176,6 +179,17 @@ class CudaMemory:
     def free_device(self, address: int) -> None:
         self._driver.call("cuMemFree_v2", address)
 
+    def store(self, content: NDArray[np.generic]) -> int:
+        content = np.ascontiguousarray(content)
+        address = self.allocate_device(content.nbytes)
+        try:
+            self._driver.call("cuMemcpyHtoDAsync_v2", address, content.ctypes.data, content.nbytes, self._stream)
+            self.synchronise()
+        except DriverError:
+            self.free_device(address)
+            raise
+        return address
+
     def enqueue_upload(self, buffer: Buffer) -> None:
         if not self._mapped:
             host = self._host[buffer.address]
@@ -213,7 +227,7 @@ class CudaMemory:
                 raise EngineError(
                     f"this driver, which supports CUDA {version}, does not take the kernels ({error.name}): they were "
                     "compiled for another GPU or by a newer CUDA: rebuild the engine on this machine, or build it with "
-                    "--tail graph"
+                    "--head graph --tail graph"
                 ) from error
         return self._modules[binary]
 

@@ -93,8 +93,9 @@ def check_plan(path: Path, facts: EngineFacts, installed: tuple[int, ...], gpu: 
             f"rebuild with `{rebuild}`"
         )
     built_for = target.get("compute_capability")
-    # The kernels of a tail run on one GPU even where the plan runs on many.
-    bound = built_for is not None and (target.get("hardware_compatible") is not True or facts.get("tail"))
+    # The kernels of head and tail run on one GPU even where the plan runs on many.
+    has_kernels = facts.get("head") or facts.get("tail")
+    bound = built_for is not None and (target.get("hardware_compatible") is not True or has_kernels)
     if gpu is not None and bound and built_for != gpu.compute_capability:
         raise EngineError(
             f"{path} was built for a GPU of compute capability {built_for} ({target.get('device') or 'no device'}) and "

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...data.geometry import Box
 from ...errors import EngineError
-from ..session import IN_FLIGHT
+from ..session import IN_FLIGHT, View
 from .memory import Buffer, Memory, Replay
 
 _log = logging.getLogger(__name__)
@@ -34,11 +37,46 @@ class Executor(Protocol):
         """Free the network. Called once, with the context current and nothing enqueued."""
 
 
-class _Slot:
-    """One frame's buffers and, once warm, its recorded work."""
+@dataclass(frozen=True)
+class Piece:
+    """A picture as it lies in a buffer, row behind row, and where it goes."""
 
-    def __init__(self, frames: Buffer, masks: Buffer) -> None:
-        self.frames, self.masks = frames, masks
+    size_hw: tuple[int, int]
+    pixel_bytes: int
+    inner: Box
+    """Where it lies in the engine's input; a margin is around it."""
+
+    @property
+    def nbytes(self) -> int:
+        """Of its pixels."""
+        return self.size_hw[0] * self.size_hw[1] * self.pixel_bytes
+
+
+@runtime_checkable
+class FittingExecutor(Protocol):
+    """The network of an engine that brings pictures of any size to its own."""
+
+    def fit(self, pieces: tuple[Piece, ...]) -> Any:
+        """What ``enqueue_fitted`` needs for such pictures; ``free`` gives it back."""
+
+    def free(self, fitted: Any) -> None:
+        """Forget what ``fit`` gave; nothing enqueued may still use it."""
+
+    def enqueue_fitted(self, fitted: Any, pixels: int, masks: int, stream: int) -> None:
+        """Put one inference on a stream, from the pictures' address, which lie behind each other, to the masks'."""
+
+    def close(self) -> None:
+        """As of ``Executor``."""
+
+
+class _Slot:
+    """One batch's buffers and, once warm, its recorded work."""
+
+    def __init__(self) -> None:
+        self.frames: Buffer | None = None
+        self.masks: Buffer | None = None
+        self.pieces: tuple[Piece, ...] = ()
+        self.fitted: Any = None
         self.replay: Replay | None = None
         self.runs = 0
         self.mark: object = None
@@ -59,9 +97,19 @@ class Runner:
 
     output_is_reused = True
 
-    def __init__(self, executor: Executor, memory: Memory, shape_nhw: tuple[int, int, int], channels: int = 3) -> None:
+    def __init__(
+        self,
+        executor: Executor | FittingExecutor,
+        memory: Memory,
+        shape_nhw: tuple[int, int, int],
+        channels: int = 3,
+    ) -> None:
         self._executor, self._memory = executor, memory
+        self._fitting = executor if isinstance(executor, FittingExecutor) else None
+        self.fits = self._fitting is not None
         self._shape, self._channels = shape_nhw, channels
+        whole = Piece(shape_nhw[1:], channels, Box(0, 0, *shape_nhw[1:]))
+        self._whole = (whole,) * shape_nhw[0]
         self._in_use = threading.Lock()
         self._running: deque[_Slot] = deque()
         self._idle: deque[_Slot] = deque()
@@ -98,12 +146,36 @@ class Runner:
         Raises:
             EngineError: the device failed, or as many batches are in flight as fit.
         """
+        if frames.shape != (*self._shape, self._channels):
+            raise ValueError(f"frames of shape {frames.shape}, expected {(*self._shape, self._channels)}")
+        self._submit(frames, self._whole)
+
+    def submit_views(self, views: Sequence[View]) -> None:
+        """Begin with up to ``N`` pictures of any size; see ``session.FittingSession``.
+
+        Raises:
+            EngineError: as ``submit`` does, or the engine was built without the head's kernel.
+        """
+        if self._fitting is None:
+            raise EngineError("the engine takes frames of its own size: rebuild it with --head kernel")
+        pixels = [view.frame[view.window.source.slices] for view in views]
+        pieces = tuple(Piece(view.window.source.size_hw, view.frame.shape[2], view.window.inner) for view in views)
+        self._submit(pixels, pieces)
+
+    def _submit(self, pixels: Sequence[NDArray[np.uint8]] | NDArray[np.uint8], pieces: tuple[Piece, ...]) -> None:
         with self._one_thread():
             if not self._idle:
                 raise EngineError(f"{IN_FLIGHT} frames are in flight: take a mask before the next frame")
             slot = self._idle[0]
-            # Before the slot is taken, so that a batch of another shape costs none.
-            np.copyto(slot.frames.host.reshape(*self._shape, self._channels), frames)
+            if slot.pieces != pieces:
+                with self._on_device():
+                    self._fit(slot, pieces)
+            assert slot.frames is not None
+            begin = 0
+            for piece, picture in zip(pieces, pixels, strict=True):
+                room = slot.frames.host[begin : begin + piece.nbytes]
+                np.copyto(room.reshape(*piece.size_hw, piece.pixel_bytes), picture)
+                begin += piece.nbytes
             self._idle.popleft()
             with self._on_device():
                 self._enqueue(slot)
@@ -125,6 +197,7 @@ class Runner:
             with self._on_device():
                 self._memory.wait(slot.mark)
             self._idle.append(slot)
+            assert slot.masks is not None
             return slot.masks.host.reshape(self._shape)
 
     def close(self) -> None:
@@ -147,10 +220,6 @@ class Runner:
         """The first run warms up, the second is recorded, all later ones are replayed."""
         if slot.runs == 1 and self._records:
             slot.replay = self._recorded(slot)
-            if slot.replay is not None:
-                self._held.callback(self._in_context, slot.replay.free)
-                # Waiting must stay what is done first.
-                self._held.callback(self._in_context, self._memory.synchronise)
         slot.runs += 1
         if slot.replay is not None:
             slot.replay.launch()
@@ -170,20 +239,59 @@ class Runner:
         return replay
 
     def _enqueue_steps(self, slot: _Slot) -> None:
+        assert slot.frames is not None
+        assert slot.masks is not None
         self._memory.enqueue_upload(slot.frames)
-        self._executor.enqueue(slot.frames.address, slot.masks.address, self._memory.stream)
+        if isinstance(self._executor, FittingExecutor):
+            self._executor.enqueue_fitted(slot.fitted, slot.frames.address, slot.masks.address, self._memory.stream)
+        else:
+            self._executor.enqueue(slot.frames.address, slot.masks.address, self._memory.stream)
         self._memory.enqueue_download(slot.masks)
 
     def _new_slot(self) -> _Slot:
-        batch, height, width = self._shape
-        return _Slot(
-            self._new_buffer(batch * height * width * self._channels), self._new_buffer(batch * height * width)
-        )
+        slot = _Slot()
+        for free in (self._free_masks, self._free_frames, self._free_fitted, self._free_replay):
+            self._held.callback(self._in_context, free, slot)
+        slot.masks = self._memory.allocate(math.prod(self._shape))
+        self._fit(slot, self._whole)
+        return slot
 
-    def _new_buffer(self, nbytes: int) -> Buffer:
-        buffer = self._memory.allocate(nbytes)
-        self._held.callback(self._in_context, self._memory.free, buffer)
-        return buffer
+    def _fit(self, slot: _Slot, pieces: tuple[Piece, ...]) -> None:
+        """Make an idle slot one for such pictures; its work is recorded again."""
+        if slot.pieces:
+            self._memory.synchronise()
+        self._free_replay(slot)
+        self._free_fitted(slot)
+        slot.pieces, slot.runs = (), 0
+        nbytes = sum(piece.nbytes for piece in pieces)
+        if slot.frames is None or slot.frames.host.nbytes != nbytes:
+            self._free_frames(slot)
+            slot.frames = self._memory.allocate(nbytes)
+        if self._fitting is not None:
+            slot.fitted = self._fitting.fit(pieces)
+        slot.pieces = pieces
+
+    # Each forgets before it frees, so that what fails is not tried again.
+
+    def _free_frames(self, slot: _Slot) -> None:
+        frames, slot.frames = slot.frames, None
+        if frames is not None:
+            self._memory.free(frames)
+
+    def _free_masks(self, slot: _Slot) -> None:
+        masks, slot.masks = slot.masks, None
+        if masks is not None:
+            self._memory.free(masks)
+
+    def _free_fitted(self, slot: _Slot) -> None:
+        fitted, slot.fitted = slot.fitted, None
+        if fitted is not None and self._fitting is not None:
+            self._fitting.free(fitted)
+
+    def _free_replay(self, slot: _Slot) -> None:
+        replay, slot.replay = slot.replay, None
+        if replay is not None:
+            replay.free()
 
     def _in_context(self, call: Callable[..., object], *arguments: object) -> None:
         with self._memory.current():

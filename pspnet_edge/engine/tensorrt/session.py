@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 from ...errors import EngineError
 from ..facts import EngineFacts
 from .gpu import find_gpu
+from .head import KernelHead
 from .log import Log, logger_for
 from .memory import CudaMemory
 from .plan_file import check_plan, rebuild_command
-from .runner import Executor, Runner
+from .runner import Executor, FittingExecutor, Runner
 from .tail import KernelTail
-from .versions import Api, load_api
+from .versions import INPUT_FORMATS, Api, load_api
 
 if TYPE_CHECKING:
     from . import typed
@@ -45,8 +46,14 @@ def open_plan(path: Path, facts: EngineFacts) -> Runner:
         with memory.current():
             network = TensorRtExecutor(api, path, facts)
             undone.callback(network.close)
-            tail = facts.get("tail")
-            executor: Executor = KernelTail(network, memory, tail, shape_nhw) if tail else network
+            head, tail = facts.get("head"), facts.get("tail")
+            after: Executor = KernelTail(network, memory, tail, shape_nhw) if tail else network
+            undone.pop_all()
+            undone.callback(memory.release)
+            undone.callback(after.close)
+            executor: Executor | FittingExecutor = after
+            if head:
+                executor = KernelHead(after, memory, head, shape_nhw, network.input_lanes)
         undone.pop_all()
     return Runner(executor, memory, shape_nhw, facts.get("channels", 3))
 
@@ -97,11 +104,12 @@ class TensorRtExecutor:
                 f"{path} does not start ({self._log.reason()}): close other programs that use the GPU's memory"
             )
         self._context: typed.IExecutionContext = context
-        self._frames, self._masks = self._tensor_names(api, facts)
+        self._input, self._masks = self._tensor_names(api, facts)
+        self.input_lanes = self._lanes(api) if facts.get("head") else 1
 
     def enqueue(self, frames: int, masks: int, stream: int) -> None:
         """See ``runner.Executor``."""
-        self._context.set_tensor_address(self._frames, frames)
+        self._context.set_tensor_address(self._input, frames)
         self._context.set_tensor_address(self._masks, masks)
         if not self._context.execute_async_v3(stream):
             raise EngineError(f"TensorRT refuses to run ({self._log.reason()})", "rebuild", self._rebuild)
@@ -116,15 +124,16 @@ class TensorRtExecutor:
     def _tensor_names(self, api: Api, facts: EngineFacts) -> tuple[str, str]:
         """The input's and the output's name, checked against the sidecar."""
         batch, height, width = facts["shape_nhw"]
-        uint8, tail = api.trt.DataType.UINT8, facts.get("tail")
-        masks: tuple[object, ...] = (uint8, batch, height, width)
-        half = tail is not None and tail.get("dtype") == "float16"
-        logit = api.trt.DataType.HALF if half else api.trt.DataType.FLOAT
-        logits = (logit, batch, tail["classes"], *tail["logits_hw"]) if tail else None
-        expected = {
-            api.trt.TensorIOMode.INPUT: (uint8, batch, height, width, facts.get("channels", 3)),
-            api.trt.TensorIOMode.OUTPUT: logits or masks,
-        }
+        kinds = api.trt.DataType
+        head, tail, channels = facts.get("head"), facts.get("tail"), facts.get("channels", 3)
+        types = {"float32": kinds.FLOAT, "float16": kinds.HALF, "int8": kinds.INT8}
+        frames: tuple[object, ...] = (kinds.UINT8, batch, height, width, channels)
+        if head:
+            frames = (types[head["dtype"]], batch, channels, height, width)
+        masks: tuple[object, ...] = (kinds.UINT8, batch, height, width)
+        if tail:
+            masks = (types[tail.get("dtype", "float32")], batch, tail["classes"], *tail["logits_hw"])
+        expected = {api.trt.TensorIOMode.INPUT: frames, api.trt.TensorIOMode.OUTPUT: masks}
         found = {}
         for index in range(self._engine.num_io_tensors):
             name = self._engine.get_tensor_name(index)
@@ -136,3 +145,11 @@ class TensorRtExecutor:
         if len(found) != 2:
             raise EngineError("the plan does not map frames to masks", "rebuild", self._rebuild)
         return found[api.trt.TensorIOMode.INPUT], found[api.trt.TensorIOMode.OUTPUT]
+
+    def _lanes(self, api: Api) -> int:
+        """Channels that lie beside each other in the plan's input."""
+        chosen = self._engine.get_tensor_format(self._input)
+        lanes = {getattr(api.trt.TensorFormat, name): count for name, count in INPUT_FORMATS.items()}.get(chosen)
+        if lanes is None:
+            raise EngineError(f"the plan takes its input as {chosen}, which no kernel writes", "rebuild", self._rebuild)
+        return lanes

@@ -1,6 +1,6 @@
 """The tail in one kernel: upsampling and argmax without ever writing the full-resolution logits.
 
-``--tail kernel`` cuts the graph where its logits are still small and leaves the rest to ``tail.cu``, compiled for the
+``--tail kernel`` cuts the graph where its logits are still small and leaves the rest to ``tail.h``, compiled for the
 GPU. The compiled kernels travel in the sidecar, so an engine stays a pair of files.
 """
 

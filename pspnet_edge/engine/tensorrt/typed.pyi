@@ -6,6 +6,7 @@ from tensorrt import ICudaEngine as ICudaEngine
 from tensorrt import IExecutionContext as IExecutionContext
 from tensorrt import ILayer as ILayer
 from tensorrt import INetworkDefinition as INetworkDefinition
+from tensorrt import ITensor as ITensor
 from tensorrt import ITimingCache as ITimingCache
 from tensorrt import OnnxParser as OnnxParser
 from tensorrt import ParserError as ParserError

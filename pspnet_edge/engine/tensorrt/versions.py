@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
 OLDEST = (8, 6)
 _RTX_LEVEL = (11, 0)
+INPUT_FORMATS = {"LINEAR": 1, "CHW4": 4, "HWC8": 8}
+"""Formats in which the head's kernel writes, and channels that lie beside each other in them, of four at most.
+
+NVIDIA's headers bind CHW4 to INT8 and FP16, HWC8 to FP16, and give both as ``[N, H, W, lanes]`` for so few channels.
+"""
 
 
 @dataclass(frozen=True)
@@ -107,6 +112,17 @@ def graph_for(api: Api, model: ModelFile, precision: str, strongly_typed: bool) 
     if api.level < (10,) or not strongly_typed or precision == "fp32":
         return model
     return int8_fp16_model(model) if precision == "int8" else fp16_model(model)
+
+
+def set_input_formats(api: Api, network: typed.INetworkDefinition) -> None:
+    """Let the builder choose, of the formats that the head's kernel writes, the fastest for the first layer."""
+    tensor: typed.ITensor = network.get_input(0)
+    formats = [api.trt.TensorFormat.LINEAR]
+    if tensor.dtype == api.trt.DataType.INT8:
+        formats.append(api.trt.TensorFormat.CHW4)
+    if tensor.dtype == api.trt.DataType.HALF:
+        formats.append(api.trt.TensorFormat.HWC8)
+    tensor.allowed_formats = sum(1 << int(each) for each in formats)
 
 
 def set_precision(api: Api, config: typed.IBuilderConfig, precision: str, strongly_typed: bool) -> None:

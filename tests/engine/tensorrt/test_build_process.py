@@ -87,6 +87,8 @@ def test_errors_keep_their_kind_and_parts(fp32: ModelFile, tmp_path: Path) -> No
     pytest.importorskip("tensorrt_rtx", reason="pip install 'pspnet-edge[tensorrt-rtx]' to build with the real one")
     with pytest.raises(OptionError, match="unknown tail 'rubber'"):
         build_in_child("tensorrt-rtx", fp32, "fp32", BuildOptions(tail="rubber"), cache=tmp_path)
+    with pytest.raises(OptionError, match="unknown head 'hydra'"):
+        build_in_child("tensorrt-rtx", fp32, "fp32", BuildOptions(head="hydra"), cache=tmp_path)
     with pytest.raises(OptionError, match="leave --dla out"):
         build_in_child("tensorrt-rtx", fp32, "fp32", BuildOptions(dla_core=0), cache=tmp_path)
 

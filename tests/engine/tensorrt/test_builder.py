@@ -87,6 +87,20 @@ def test_every_preset_builds(precision: str, tmp_path: Path) -> None:
         assert (counted["placed"], counted["built"]) == (placed, placed), preset
 
 
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [pytest.param("fp16", "float16", marks=pytest.mark.slow), ("int8", "int8")]
+)
+def test_a_network_without_head_and_tail_builds(
+    precision: str, dtype: str, fp32: ModelFile, int8: ModelFile, tmp_path: Path
+) -> None:
+    options = BuildOptions(head="kernel", tail="kernel", compute_capability="8.6")
+    facts = build_plan("tensorrt-rtx", int8 if precision == "int8" else fp32, precision, options, cache=tmp_path).facts
+    assert facts["head"]["dtype"] == dtype
+    assert facts["tail"]["dtype"] == "float16"
+    counted = facts["int8_convolutions"]
+    assert counted["placed"] == counted["built"] == (57 if precision == "int8" else 0)
+
+
 def asymmetric(graph: onnx.ModelProto) -> None:
     for tensor in graph.graph.initializer:
         if tensor.name == "div_0.zero_point":

@@ -5,20 +5,27 @@ from __future__ import annotations
 import base64
 import contextlib
 import random
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pspnet_edge.data.geometry import Geometry
 from pspnet_edge.engine.engine import Engine, EngineInfo
+from pspnet_edge.engine.session import FittingSession, View
+from pspnet_edge.engine.tensorrt.head import HeadLaunch, KernelHead, head_facts
+from pspnet_edge.engine.tensorrt.host_kernels import HostKernels
 from pspnet_edge.engine.tensorrt.memory import Buffer
 from pspnet_edge.engine.tensorrt.runner import Runner
 from pspnet_edge.engine.tensorrt.tail import KernelTail
 from pspnet_edge.errors import EngineError
+from pspnet_edge.graph.head import Head
 from pspnet_edge.labels import CAMVID
 
 SHAPE = (1, 3, 4)
@@ -79,8 +86,7 @@ class CheckingMemory:
     def allocate(self, nbytes: int) -> Buffer:
         self.called("allocate")
         host = np.full(nbytes, 0xAA, np.uint8)
-        self._next_address += nbytes + 256
-        buffer = Buffer(host, self._next_address)
+        buffer = Buffer(host, self._address_of(nbytes))
         self.live[buffer.address] = (buffer, host if self._mapped else np.full(nbytes, 0x55, np.uint8))
         return buffer
 
@@ -92,15 +98,26 @@ class CheckingMemory:
 
     def allocate_device(self, nbytes: int) -> int:
         self.called("allocate device")
+        address = self._address_of(nbytes)
+        self.device_only[address] = np.full(nbytes, 0x55, np.uint8)
+        return address
+
+    def _address_of(self, nbytes: int) -> int:
         self._next_address += nbytes + 256
-        self.device_only[self._next_address] = np.full(nbytes, 0x55, np.uint8)
-        return self._next_address
+        return self._next_address - nbytes - 256
 
     def free_device(self, address: int) -> None:
         self.check(address in self.device_only, "freed twice")
         self.check(not self._unfinished() or self.failed_in != "", "freed while work was enqueued")
         self.device_only.pop(address, None)
         self.called("free device")
+
+    def store(self, content: NDArray[np.generic]) -> int:
+        self.called("store")
+        self.wait_all()
+        address = self._address_of(content.nbytes)
+        self.device_only[address] = np.frombuffer(content.tobytes(), np.uint8).copy()
+        return address
 
     def enqueue_upload(self, buffer: Buffer) -> None:
         self.called("upload")
@@ -118,19 +135,35 @@ class CheckingMemory:
         self.push(lambda: np.copyto(buffer.host, self.device(buffer.address)))
 
     def device(self, address: int) -> NDArray[np.uint8]:
-        if address in self.device_only:
-            return self.device_only[address]
-        self.check(address in self.live, "use after free")
-        return self.live[address][1] if address in self.live else np.zeros(0, np.uint8)
+        for begin, content in (*self.device_only.items(), *((key, pair[1]) for key, pair in self.live.items())):
+            if begin <= address < begin + content.nbytes:
+                return content[address - begin :]
+        self.check(False, "use after free")
+        return np.zeros(0, np.uint8)
 
     def push(self, work: Work) -> None:
         (self._pending if self._recording is None else self._recording).append(work)
 
     def load_kernel(self, binary: bytes, name: str) -> Callable[..., None]:
         self.called("load kernel")
-        self.check((binary, name) == (b"machine code", "tail_masks"), "another kernel")
+        self.check(binary == b"machine code" and name in ("tail_masks", "head_float"), "another kernel")
         self.kernels += 1
-        return self._launch_tail
+        return self._launch_tail if name == "tail_masks" else self._launch_head
+
+    def _launch_head(self, grid: tuple[int, ...], block: tuple[int, ...], addresses: tuple, numbers: tuple) -> None:
+        """The kernel itself, compiled for the processor."""
+        self.called("launch kernel")
+        pixels, table, levels, given = addresses
+        channels, height, width = numbers[2], numbers[4], numbers[5]
+        self.check(grid[0] * block[0] >= width and grid[1] * block[1] >= height and grid[2] == 1, "too few threads")
+
+        def run() -> None:
+            launch = HeadLaunch("head_float", (1, 1, 1), numbers, self.device(table).view(np.int32))
+            stored = self.device(levels).view(np.float32).reshape(channels, 256)
+            found = host_kernels().input(self.device(pixels), stored, launch, channels * height * width)
+            self.device(given)[: found.nbytes] = found.view(np.uint8)
+
+        self.push(run)
 
     def _launch_tail(self, grid: tuple[int, ...], block: tuple[int, ...], addresses: tuple, numbers: tuple) -> None:
         """Stands for the kernel: the mask is the argmax of logits that are already of its size."""
@@ -225,6 +258,22 @@ class FakeNetwork:
         self._memory.called("close network")
 
 
+class FakeInput(FakeNetwork):
+    """The mask of ``FakeNetwork``, of pixels that came as floats with their channels first."""
+
+    def enqueue(self, frames: int, masks: int, stream: int) -> None:
+        memory = self._memory
+        memory.called("execute")
+        batch = memory.device(masks).size // 12
+        memory.check(memory.device(frames).size == batch * 4 * 36, "wrong size of the input")
+
+        def run() -> None:
+            values = memory.device(frames).view(np.float32).reshape(batch, 3, 3, 4)
+            memory.device(masks)[:] = expected(values.transpose(0, 2, 3, 1).astype(np.uint8)).ravel()
+
+        memory.push(run)
+
+
 class FakeLogits(FakeNetwork):
     """Logits whose argmax is the mask of ``FakeNetwork``."""
 
@@ -270,6 +319,27 @@ def opened_with_tail(memory: CheckingMemory) -> Runner:
     return Runner(executor, memory, SHAPE)
 
 
+HEAD = head_facts(Head((0, 1, 2), np.tile(np.arange(256, dtype=np.float32), (3, 1))), b"machine code")
+
+
+@lru_cache(maxsize=1)
+def host_kernels() -> HostKernels:
+    return HostKernels()
+
+
+def opened_with_head(memory: CheckingMemory, batch: int = 1) -> Runner:
+    shape = (batch, *SHAPE[1:])
+    with memory.current():
+        network = FakeInput(memory)
+        try:
+            executor = KernelHead(network, memory, HEAD, shape)
+        except RuntimeError as error:
+            network.close()
+            memory.release()
+            raise EngineError(f"the GPU failed ({error})") from error
+    return Runner(executor, memory, shape)
+
+
 def open_run_close(memory: CheckingMemory, opened: Callable[[CheckingMemory], Runner] = opened) -> None:
     runner = opened(memory)
     overlapped(runner, 12, seed=2)
@@ -277,10 +347,10 @@ def open_run_close(memory: CheckingMemory, opened: Callable[[CheckingMemory], Ru
 
 
 def check_all_is_freed(memory: CheckingMemory) -> None:
-    # A context that cannot be entered keeps the one thing from being freed that was next: a network with its tail.
+    # A context that cannot be entered keeps the one thing from being freed that was next: a network with its kernel.
     lost = len(memory.live) + len(memory.device_only) + memory.graphs + memory.executors
     if memory.failed_in == "current":
-        assert lost <= 1 + memory.kernels
+        assert lost <= 1 + 2 * memory.kernels
         memory.wrong = [text for text in memory.wrong if text != "released before the rest was freed"]
     else:
         assert lost == 0
@@ -346,6 +416,88 @@ def test_the_tail_in_a_kernel() -> None:
     open_run_close(whole, opened_with_tail)
     check_all_is_freed(whole)
     assert fail_at_each_call(whole.calls, opened_with_tail, first=2) == 2 * 5
+
+
+needs_gpp = pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not here")
+
+
+@needs_gpp
+def test_the_head_in_a_kernel() -> None:
+    whole = CheckingMemory()
+    open_run_close(whole, opened_with_head)
+    check_all_is_freed(whole)
+    assert fail_at_each_call(whole.calls, opened_with_head, first=2) == 2 * 5
+
+
+def views_of(fit: str, sizes: list[tuple[int, int]], seed: int, channels: int = 3) -> tuple[list[View], NDArray]:
+    """Pictures of such sizes and the masks that belong to them."""
+    pixels = np.random.default_rng(seed)
+    views, masks = [], []
+    for size_hw in sizes:
+        frame = pixels.integers(0, 256, (*size_hw, channels), np.uint8)
+        layout = Geometry(fit).layout(size_hw, SHAPE[1:])
+        views.append(View(frame, layout.windows[0]))
+        masks.append(expected(next(layout.inputs(np.ascontiguousarray(frame[..., :3])))))
+    return views, np.stack(masks)
+
+
+@needs_gpp
+@pytest.mark.parametrize("fit", ["stretch", "letterbox", "crop"])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_pictures_of_any_size_are_brought_to_the_engines(fit: str, channels: int) -> None:
+    memory = CheckingMemory()
+    runner = opened_with_head(memory, batch=2)
+    assert isinstance(runner, FittingSession)
+    assert runner.fits
+    sizes = [[(7, 9), (7, 9)], [(7, 9), (30, 20)], [(3, 4), (3, 4)], [(41, 17), (2, 3)]]
+    waiting: list[NDArray] = []
+    for number in range(60):
+        # Each size comes six times, so that it is recorded and replayed on both slots before another comes.
+        views, masks = views_of(fit, sizes[number // 6 % len(sizes)], number, channels)
+        if len(waiting) == 2:
+            assert (runner.take() == waiting.pop(0)).all()
+        runner.submit_views(views)
+        waiting.append(masks)
+    for masks in waiting:
+        assert (runner.take() == masks).all()
+    assert memory.replays == 60 - 2 * 10
+    # One picture in a batch of two, and frames of the engine's size again.
+    views, masks = views_of(fit, [(50, 60)], 99, channels)
+    runner.submit_views(views)
+    assert (runner.take()[0] == masks[0]).all()
+    frames = np.random.default_rng(1).integers(0, 256, (2, *SHAPE[1:], 3), np.uint8)
+    assert (runner.infer(frames) == expected(frames)).all()
+    runner.close()
+    check_all_is_freed(memory)
+
+
+@needs_gpp
+def test_a_failure_while_sizes_change_frees_everything() -> None:
+    def changing(memory: CheckingMemory) -> None:
+        runner = opened_with_head(memory)
+        for number in range(8):
+            views, masks = views_of("stretch", [[(7, 9), (20, 9)][number % 2]], number)
+            runner.submit_views(views)
+            assert (runner.take() == masks).all()
+        runner.close()
+
+    whole = CheckingMemory()
+    changing(whole)
+    check_all_is_freed(whole)
+    for fail_at in range(2, whole.calls + 1):
+        memory = CheckingMemory(fail_at)
+        with contextlib.suppress(EngineError):
+            changing(memory)
+        check_all_is_freed(memory)
+
+
+def test_a_runner_without_the_heads_kernel_refuses_other_sizes() -> None:
+    memory = CheckingMemory()
+    runner = opened(memory)
+    assert not runner.fits
+    with pytest.raises(EngineError, match="rebuild it with --head kernel"):
+        runner.submit_views(views_of("stretch", [(9, 9)], 0)[0])
+    runner.close()
 
 
 def test_a_refused_recording_is_said_once_and_frames_go_on(caplog: pytest.LogCaptureFixture) -> None:
@@ -454,7 +606,7 @@ def test_misuse_is_refused_and_does_no_harm() -> None:
     runner.take()
     runner.take()
     for _ in range(3):
-        with pytest.raises(ValueError, match="broadcast"):
+        with pytest.raises(ValueError, match="expected"):
             runner.submit(np.zeros((9, 9, 3), np.uint8))
     assert (runner.infer(frame) == 0).all()
     runner.close()

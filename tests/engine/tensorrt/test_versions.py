@@ -141,18 +141,70 @@ def test_memory_that_runs_out_is_met_with_a_smaller_workspace(fp32: ModelFile, t
 
 @pytest.mark.usefixtures("gpu")
 @pytest.mark.parametrize(("capability", "tail"), [("8.7", "kernel"), ("11.0", "kernel"), ("8.6", "graph")])
-def test_the_tail_is_our_kernel_where_machine_code_for_the_gpu_ships(
+def test_head_and_tail_are_our_kernels_where_machine_code_for_the_gpu_ships(
     capability: str, tail: str, fp32: ModelFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(builder, "find_gpu", lambda: Gpu("a board", capability, True))
     stand_in = StandIn("10.3.0")
     plan = built(stand_in, fp32, "fp16", tmp_path)
-    assert (plan.facts["tail"] is not None) == (tail == "kernel")
+    assert (plan.facts["tail"] is not None) == (plan.facts["head"] is not None) == (tail == "kernel")
     output = stand_in.parsed().graph.output[0].type.tensor_type.elem_type
     assert output == (onnx.TensorProto.FLOAT16 if tail == "kernel" else onnx.TensorProto.UINT8)
+    (begin,) = stand_in.parsed().graph.input
+    assert begin.type.tensor_type.elem_type == (
+        onnx.TensorProto.FLOAT16 if tail == "kernel" else onnx.TensorProto.UINT8
+    )
     assert stand_in.config.avg_timing_iterations == 8
     portable = built(StandIn("10.3.0"), fp32, "fp16", tmp_path, hardware_compatible=True)
-    assert portable.facts["tail"] is None
+    assert portable.facts["tail"] is portable.facts["head"] is None
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    ("precision", "dtype", "formats"),
+    [("fp32", "float32", ["LINEAR"]), ("fp16", "float16", ["LINEAR", "HWC8"]), ("int8", "int8", ["LINEAR", "CHW4"])],
+)
+def test_the_heads_kernel_leaves_a_normalized_or_quantized_input(
+    version: str, precision: str, dtype: str, formats: list[str], fp32: ModelFile, int8: ModelFile, tmp_path: Path
+) -> None:
+    stand_in = StandIn(version)
+    if version == "8.6.1":  # flags decide the precision of a graph in FP32
+        dtype, formats = "float32", ["LINEAR"]
+    kinds = stand_in.DataType
+    stand_in.network.get_input.return_value = tensor = mock.MagicMock(spec_set=members(version, "ITensor"))
+    tensor.dtype = {"float32": kinds.FLOAT, "float16": kinds.HALF, "int8": kinds.INT8}[dtype]
+    plan = built(stand_in, int8 if precision == "int8" else fp32, precision, tmp_path)
+    assert plan.facts["head"]["dtype"] == dtype
+    assert plan.facts["head"]["order"] == [0, 1, 2]
+    assert tensor.allowed_formats == sum(1 << getattr(stand_in.TensorFormat, name) for name in formats)
+    graph = stand_in.parsed()
+    assert [side.dim_value for side in graph.graph.input[0].type.tensor_type.shape.dim] == [1, 3, 384, 480]
+    assert not {"Transpose", "Sub", "Div"} & {node.op_type for node in graph.graph.node[:4]}
+    onnx.checker.check_model(graph)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_what_cannot_be_built_without_its_head_is_built_with_it(fp32: ModelFile, tmp_path: Path) -> None:
+    stand_in, heard = StandIn("10.3.0"), []
+
+    def build(*_: object) -> bytes | None:
+        if stand_in.parsed().graph.input[0].name == "frames":
+            return b"plan"
+        stand_in.Builder.call_args[0][0].log(SimpleNamespace(name="ERROR"), "no such input")
+        return None
+
+    stand_in.builder.build_serialized_network.side_effect = build
+    with mock.patch.dict(sys.modules, {"tensorrt": stand_in}):
+        plan = build_plan(
+            "tensorrt", fp32, "fp16", BuildOptions(), cache=tmp_path, report=lambda done, note: heard.append(note)
+        )
+    assert plan.content == b"plan"
+    assert plan.facts["head"] is None
+    assert plan.facts["tail"] is not None
+    assert any("without the head's kernel, because TensorRT 10.3.0 cannot build" in note for note in heard)
+    with pytest.raises(BuildError, match="no such input"):
+        built(stand_in, fp32, "fp16", tmp_path, head="kernel")
 
 
 def fail_with(stand_in: StandIn, *messages: str) -> list[int]:

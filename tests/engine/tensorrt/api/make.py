@@ -32,6 +32,7 @@ USED = (
     "ILogger",
     "INetworkDefinition",
     "IProgressMonitor",
+    "ITensor",
     "ITimingCache",
     "MemoryPoolType",
     "NetworkDefinitionCreationFlag",
@@ -39,6 +40,7 @@ USED = (
     "ParserError",
     "ProfilingVerbosity",
     "Runtime",
+    "TensorFormat",
     "TensorIOMode",
 )
 
