@@ -157,7 +157,7 @@ class Runner:
             EngineError: as ``submit`` does, or the engine was built without the head's kernel.
         """
         if self._fitting is None:
-            raise EngineError("the engine takes frames of its own size: rebuild it with --head kernel")
+            raise EngineError("the engine takes only frames of one size: rebuild it with --head kernel")
         pixels = [view.frame[view.window.source.slices] for view in views]
         pieces = tuple(Piece(view.window.source.size_hw, view.frame.shape[2], view.window.inner) for view in views)
         self._submit(pixels, pieces)
