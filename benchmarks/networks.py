@@ -191,8 +191,8 @@ def short_run(
     start = time.monotonic()
     with joined("auto") as world:
         run = Run(recipe, network, training, None, None, world, 1, workers)  # type: ignore[arg-type]
-        parts = run.parts(range(epochs))
-        losses = [run.epoch(epoch, parts, lambda step, steps, loss: None) for epoch in range(epochs)]
+        batches = run.micro_batches(range(epochs))
+        losses = [run.epoch(epoch, batches, lambda step, steps, loss: None) for epoch in range(epochs)]
         matrix = validate(run.average.model, validation, world)
     per_class = dict(zip(CAMVID.classes, (round(float(value), 4) for value in matrix.iou())))
     return {

@@ -57,6 +57,26 @@ def few_scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def small_scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of layout ``folder``: 30 images to train and 2 to validate, 120×160."""
+    import cv2
+
+    from pspnet_edge.data.scenes import Drive
+    from pspnet_edge.labels import CAMVID
+
+    root = tmp_path_factory.mktemp("scenes")
+    for split, count, first in (("train", 30, 0), ("val", 2, 90)):
+        for index in range(count):
+            frame = Drive(first + index, (120, 160)).frame(7 * index)
+            for folder, content in (("images", frame.image), ("masks", frame.mask)):
+                path = root / folder / split / f"{index:02d}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                cv2.imwrite(str(path), content)
+    (root / "classes.txt").write_text("\n".join(CAMVID.classes))
+    return root
+
+
+@pytest.fixture(scope="session")
 def small_report(few_scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """Folder and JSON of a real, short benchmark: FP32 and INT8 in OpenVINO."""
     folder = tmp_path_factory.mktemp("report")

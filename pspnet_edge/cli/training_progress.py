@@ -103,12 +103,14 @@ def header_lines(header: RunHeader) -> list[str]:
     resumed = f"from epoch {header.epochs_done + 1}, " if header.epochs_done else ""
     epochs = counted(header.epochs - header.epochs_done, "epoch")
     processes = f", {header.processes} processes" if header.processes > 1 else ""
+    loaders = counted(header.workers, "loader process", "loader processes")
+    numbers = {"bf16": "bfloat16", "fp16": "float16"}.get(header.autocast, "float32")
     return [
         f"model    {header.model}, {million}",
         f"classes  {len(header.classes)}: {', '.join(header.classes)}",
         f"images   {header.images} to train{scenes}, {validation} to validate",
         f"steps    {steps}: {resumed}{epochs} of {header.steps_per_epoch}",
-        f"device   {header.device}{processes}, {header.workers} loader process{'es' * (header.workers != 1)}",
+        f"device   {header.device} in {numbers}{processes}, {loaders}",
         f"output   {header.folder}",
     ]
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
+from .. import processor
 from ..data.progress import Advance
 from ..errors import BuildError, EngineError
 from .engine import EngineInfo
@@ -124,6 +125,18 @@ def ensure_runs(load: Callable[[], Session], model: ModelFile) -> None:
         raise BuildError(f"the model cannot be built: {error.problem}", "export it again") from error
     if found != ("uint8", model.shape_nhw):
         raise BuildError(f"the model gives {found[0]} masks of shape {found[1]}, expected {model.shape_nhw}")
+
+
+def as_computed_here(content: bytes, precision: str) -> bytes:
+    """The graph of an engine, changed where this processor would compute it wrongly.
+
+    An engine's file does not depend on the processor that built it, so that it may be copied to another.
+    """
+    if precision != "int8" or processor.int8_sums_fit():
+        return content
+    from ..graph.weight_bits import with_seven_bit_weights
+
+    return with_seven_bit_weights(content)
 
 
 def ensure_contract(path: Path, info: EngineInfo, inputs: Sequence[Port], outputs: Sequence[Port]) -> None:

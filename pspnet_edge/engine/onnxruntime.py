@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..errors import EngineError, OptionError
 from ..lazy import available, require
-from .backend import REBUILD, BuildRequest, Built, Flavour, Port, ensure_contract, ensure_runs
+from .backend import REBUILD, BuildRequest, Built, Flavour, Port, as_computed_here, ensure_contract, ensure_runs
 from .engine import EngineInfo
 
 _DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(float16)": "float16"}
@@ -41,11 +41,11 @@ class OnnxRuntime:
 
         model = fp16_model(request.model) if request.precision == "fp16" else with_unsigned_activations(request.model)
         content = model.proto.SerializeToString()
-        ensure_runs(lambda: OnnxRuntimeSession(content, "the model"), model)
+        ensure_runs(lambda: OnnxRuntimeSession(content, "the model", request.precision), model)
         return Built(content)
 
     def open(self, path: Path, info: EngineInfo) -> OnnxRuntimeSession:
-        session = OnnxRuntimeSession(path.read_bytes(), str(path))
+        session = OnnxRuntimeSession(path.read_bytes(), str(path), info.precision)
         ensure_contract(path, info, *session.ports())
         return session
 
@@ -54,18 +54,27 @@ class OnnxRuntime:
 
 
 class OnnxRuntimeSession:
-    """One ONNX graph in ONNX Runtime's CPU provider; ``name`` is what errors call it."""
+    """One ONNX graph in ONNX Runtime's CPU provider.
+
+    Args:
+        content: the graph.
+        name: what errors call it.
+        precision: of the engine.
+    """
 
     output_is_reused = False
 
-    def __init__(self, content: bytes, name: str) -> None:
+    def __init__(self, content: bytes, name: str, precision: str = "fp32") -> None:
         onnxruntime = require("onnxruntime", "run an ONNX Runtime engine")
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         try:
             # Without the second try, of which it prints a banner on stdout.
             self._session = onnxruntime.InferenceSession(
-                content, options, providers=["CPUExecutionProvider"], enable_fallback=0
+                as_computed_here(content, precision),
+                options,
+                providers=["CPUExecutionProvider"],
+                enable_fallback=0,
             )
         except Exception as error:  # its exceptions derive from Exception alone
             reason = str(error).strip().split("\n")[0]

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from .. import processor
 from ..errors import ModelError
 from ..lazy import require
 
@@ -43,6 +44,9 @@ class ReferenceSession:
         self.batch = proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        if not processor.int8_sums_fit():
+            # Q/DQ pairs are then computed as they are written, in float32.
+            options.add_session_config_entry("session.disable_quant_qdq", "1")
         try:
             self._session: Any = onnxruntime.InferenceSession(
                 proto.SerializeToString(), options, providers=["CPUExecutionProvider"], enable_fallback=0

@@ -7,7 +7,7 @@ import os
 import platform
 from pathlib import Path
 
-from .. import __version__
+from .. import __version__, processor
 from .facts import BoardFacts, Environment
 
 _PACKAGES = ("numpy", "onnx", "onnxruntime", "openvino", "opencv-python", "tensorrt", "tensorrt-rtx-cu12", "torch")
@@ -39,8 +39,8 @@ def environment(board: BoardFacts) -> Environment:
         "l4t": board.get("l4t") or _text("/etc/nv_tegra_release"),
         "power_mode": board.get("power_mode"),
         "jetson_clocks": board.get("jetson_clocks"),
-        "processor": _cpu_entry("model name") or platform.processor() or platform.machine(),
-        "instructions": [flag for flag in _FLAGS if flag in _instructions()],
+        "processor": processor.cpu_entry("model name") or platform.processor() or platform.machine(),
+        "instructions": [flag for flag in _FLAGS if flag in processor.instructions()],
         "cores": len(os.sched_getaffinity(0)),
         "governor": _text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "cpu_max_mhz": _megahertz("/sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq"),
@@ -51,18 +51,6 @@ def environment(board: BoardFacts) -> Environment:
         "pspnet_edge": __version__,
         "packages": {name: version for name in _PACKAGES if (version := _version(name))},
     }
-
-
-def _instructions() -> set[str]:
-    return set((_cpu_entry("flags") or _cpu_entry("Features") or "").split())
-
-
-def _cpu_entry(name: str) -> str | None:
-    for line in (_text("/proc/cpuinfo") or "").splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() == name:
-            return value.strip()
-    return None
 
 
 def _system() -> str:

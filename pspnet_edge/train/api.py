@@ -107,6 +107,7 @@ def train(
         init = bundled_start(recipe.model, label_set)
     folder = Path(output)
     with joined(device) as world, ExitStack() as held:
+        recipe = replace(recipe, autocast=world.autocast(recipe.autocast))
         if world.first:
             folder = held.enter_context(claimed_folder(folder, overwrite=overwrite, resume=resume))
         folder = Path(world.agree(str(folder)))

@@ -21,9 +21,11 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from .. import processor
 from ..errors import OptionError, PspnetEdgeError
 from ..model.batchnorm import synchronised
 from ..model.pspnet import PSPNet
+from .recipe import Autocast
 
 _PATIENCE = timedelta(hours=1)
 """How long a process waits for the others, who may be reading a large data set."""
@@ -43,6 +45,13 @@ class World:
     def first(self) -> bool:
         """Whether this process writes the files and reports progress."""
         return self.rank == 0
+
+    def autocast(self, wanted: Autocast) -> Autocast:
+        """The mixed precision of a run: ``auto`` is bfloat16 where the device itself computes in it."""
+        if wanted != "auto":
+            return wanted
+        on_gpu = self.device.type == "cuda"
+        return "bf16" if (torch.cuda.is_bf16_supported(False) if on_gpu else processor.has_bfloat16()) else "none"
 
     def total(self, values: Tensor) -> Tensor:
         """The sum of ``values`` over all processes, in a new tensor; a single process gets its own back."""

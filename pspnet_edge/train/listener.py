@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .history import EpochResult
+from .recipe import Autocast
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,7 @@ class RunHeader:
     model: str
     folder: Path
     device: str
+    autocast: Autocast
     processes: int
     workers: int
     images: int

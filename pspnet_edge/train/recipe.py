@@ -9,14 +9,14 @@ from typing import Any, Literal, get_args
 from ..errors import OptionError
 
 Optimizer = Literal["adamw", "sgd"]
-Autocast = Literal["bf16", "fp16", "none"]
+Autocast = Literal["auto", "bf16", "fp16", "none"]
 Frozen = Literal["batchnorm", "backbone", "features"]
 Panel = Literal["Data", "Optimizer", "Loss", "Distillation", "Compute", "Output"]
 
 _CHANNELS = (1, 3, 4)
 """As in ``pixels``, which loads OpenCV; the command line reads this file without it."""
 
-CHANGEABLE_ON_RESUME = ("epochs", "patience")
+CHANGEABLE_ON_RESUME = ("epochs", "patience", "autocast")
 """Fields that decide when a run ends, not what its next step computes."""
 
 
@@ -119,7 +119,7 @@ class Recipe:
     lovasz_weight: float = _option(0.0, "Weight of the Lovász-Softmax loss, a surrogate of mIoU.", "Loss", minimum=0)
     distil_weight: float = _option(1.0, "Weight of the distillation loss.", "Distillation", minimum=0)
     distil_scale: float = _option(1.0, "Scale factor at which the teacher sees the images.", "Distillation")
-    autocast: Autocast = _option("bf16", "Mixed precision; fp16 requires a GPU.", "Compute")  # noqa: RUF009
+    autocast: Autocast = _option("auto", "Mixed precision; auto: bf16 where the device has it.", "Compute")  # noqa: RUF009
     qat: bool = _option(
         False,
         "Quantization-aware training: refine the network of --init (default: the bundled model) as INT8 computes it; "

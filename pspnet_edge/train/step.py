@@ -55,6 +55,7 @@ class Run:
         cuda_graph: bool = False,
     ) -> None:
         self._recipe, self._world, self._accumulate = recipe, world, accumulate
+        self.autocast = world.autocast(recipe.autocast)
         self.model = model.to(world.device).to(memory_format=torch.channels_last)
         for module in self.model.modules():
             if isinstance(module, torch.nn.Dropout2d):
@@ -75,7 +76,7 @@ class Run:
             weights = class_weights(class_frequencies(training_set))
         self._objective = Objective(recipe, model, weights.to(world.device))
         self._optimizer = _optimizer(model, recipe, cuda_graph)
-        self._scaler = torch.amp.GradScaler(world.device.type, enabled=recipe.autocast == "fp16")
+        self._scaler = torch.amp.GradScaler(world.device.type, enabled=self.autocast == "fp16")
         self.average = WeightAverage(model, recipe.average_decay)
         self._mean, self._std = (torch.tensor(values, device=world.device) for values in (model.mean, model.std))
         self._captured = CapturedStep(self._compute_and_update, self._forget_gradients) if cuda_graph else None
@@ -141,7 +142,7 @@ class Run:
         self._optimizer.zero_grad(set_to_none=True)
 
     def _add_gradient(self, sample: Sample, totals: torch.Tensor, last: bool) -> torch.Tensor:
-        cast, device = self._recipe.autocast, self._world.device
+        cast, device = self.autocast, self._world.device
         fraction = 1 / (self._accumulate * self._world.size)
         with self._network.accumulation(last):
             x = normalised(sample[0], self._mean, self._std)

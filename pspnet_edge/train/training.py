@@ -85,8 +85,8 @@ def run_training(
         init: a checkpoint whose weights replace the ImageNet start.
         backbone_weights: ``imagenet``, ``none`` or a file, where there is no ``init``.
         teacher: a checkpoint to distil from; its probabilities are kept in ``folder/teacher``.
-        resume: continue from ``last.pt`` in ``folder``, on any number of processes; ``epochs`` and ``patience`` may
-            differ from before.
+        resume: continue from ``last.pt`` in ``folder``, on any number of processes; ``epochs``,
+            ``patience`` and ``autocast`` may differ from before.
         world: the processes that compute the run together; see ``distributed.joined``.
         accumulate: micro-batches per step in each process, to need less memory.
         workers: loader processes; None chooses by device.
@@ -252,6 +252,7 @@ def _header(
         model=recipe.model,
         folder=folder,
         device=device,
+        autocast=run.autocast,
         processes=world.size,
         workers=run.workers,
         images=len(training_set),

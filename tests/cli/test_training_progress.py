@@ -11,7 +11,7 @@ from pspnet_edge.train.listener import RunHeader
 
 NAN = float("nan")
 HEADER = RunHeader(
-    model="pspnet_lite0", folder=Path("runs/mine"), device="CPU", processes=2, workers=1, images=48,
+    model="pspnet_lite0", folder=Path("runs/mine"), device="CPU", autocast="bf16", processes=2, workers=1, images=48,
     validation_images=12, scenes=4, classes=("road", "car"), parameters=3_330_000, trained_parameters=500_000,
     epochs_done=2, epochs=6, steps_per_epoch=10,
 )  # fmt: skip
@@ -23,7 +23,7 @@ def test_the_header_says_what_a_run_will_do() -> None:
         "classes  2: road, car",
         "images   48 to train and 4 procedural scenes, 12 to validate",
         "steps    40: from epoch 3, 4 epochs of 10",
-        "device   CPU, 2 processes, 1 loader process",
+        "device   CPU in bfloat16, 2 processes, 1 loader process",
         "output   runs/mine",
     ]
 

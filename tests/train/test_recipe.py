@@ -86,7 +86,7 @@ def test_a_recipe_that_is_a_fifo_is_refused_and_not_waited_for(tmp_path: Path) -
     ("change", "sentence"),
     [
         ({"optimizer": "lion"}, "optimizer: unknown value 'lion': choose adamw or sgd"),
-        ({"autocast": "fp8"}, "autocast: unknown value 'fp8': choose bf16, fp16 or none"),
+        ({"autocast": "fp8"}, "autocast: unknown value 'fp8': choose auto, bf16, fp16 or none"),
         ({"freeze": ("head",)}, "freeze: unknown value 'head': choose batchnorm, backbone or features"),
         ({"scales": (2.0, 0.5)}, "scales: 2 to 0.5 is not a range: give two numbers above 0, the smaller first"),
         ({"ohem_kept": 0.0}, "ohem_kept: 0 is too small: give a value above 0"),

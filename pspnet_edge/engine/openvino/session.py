@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ...errors import EngineError
 from ...lazy import require
-from ..backend import REBUILD, Port
+from ..backend import REBUILD, Port, as_computed_here
 from ..session import IN_FLIGHT
 
 
@@ -39,7 +39,7 @@ class OpenVinoSession:
             options["INFERENCE_PRECISION_HINT"] = "f32"
         try:
             core = openvino.Core()
-            model = core.read_model(content)
+            model = core.read_model(as_computed_here(content, precision))
             compiled = core.compile_model(model, "CPU", options)
         # Its binding cannot decode a message that quotes bytes of a damaged engine: UnicodeDecodeError.
         except (RuntimeError, OSError, ValueError) as error:
