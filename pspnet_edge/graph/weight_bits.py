@@ -29,4 +29,5 @@ def with_seven_bit_weights(content: bytes) -> bytes:
             scale = view.initializers[node.input[1]]
             coarser = numpy_helper.to_array(scale) * np.float32(INT8_MAX / _SEVEN_BIT_MAX)
             scale.CopyFrom(numpy_helper.from_array(coarser.astype(np.float32), scale.name))
-    return proto.SerializeToString()
+    changed: bytes = proto.SerializeToString()
+    return changed
