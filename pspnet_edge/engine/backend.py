@@ -134,9 +134,9 @@ def as_computed_here(content: bytes, precision: str) -> bytes:
     """
     if precision != "int8" or processor.int8_sums_fit():
         return content
-    from ..graph.weight_bits import with_seven_bit_weights
+    from ..graph.saturation import without_saturation
 
-    return with_seven_bit_weights(content)
+    return without_saturation(content)
 
 
 def ensure_contract(path: Path, info: EngineInfo, inputs: Sequence[Port], outputs: Sequence[Port]) -> None:
