@@ -69,7 +69,7 @@ def build(
         float | None,
         typer.Option(
             metavar="F",
-            help="Largest loss of mIoU, such as 0.003: the costliest layers stay unquantized until it fits.",
+            help="Largest loss of mIoU, such as 0.003: the costliest layers stay unquantized. Needs images.",
             rich_help_panel=_INT8,
         ),
     ] = None,
@@ -102,7 +102,7 @@ def build(
         bool,
         typer.Option(
             "--search",
-            help="Build INT8, INT8 with unquantized depthwise convolutions, and FP16 or FP32; keep the fastest here.",
+            help="Build INT8, INT8 with unquantized depthwise convolutions, and FP16 or FP32; keep the fastest.",
         ),
     ] = False,
     min_confidence: MinConfidenceOption = None,

@@ -80,7 +80,7 @@ def import_(
 
       pspnet-edge data import coco/ -o my_data --map "truck=car,bus=car,void=ignore"
 
-      pspnet-edge data import binary_masks/ -o my_data --map 255=thing
+      pspnet-edge data import binary_masks/ -o my_data --map "0=background,255=thing"
     """
     from ..data.importing import import_dataset
 

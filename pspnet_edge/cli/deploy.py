@@ -39,35 +39,44 @@ def deploy(
     pack: Annotated[Path | None, typer.Argument(metavar="PACK", help="A .pspnet of `pack`.")] = None,
     home: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Where versions are. Default: $PSPNET_EDGE_HOME, ~/.local/share/pspnet-edge."),
+        typer.Option(
+            metavar="DIR",
+            help="Folder of versions. Default: $PSPNET_EDGE_HOME, ~/.local/share/pspnet-edge.",
+        ),
     ] = None,
-    precision: Annotated[str, typer.Option(metavar="auto|fp32|fp16|int8", help="auto: the pack's first.")] = "auto",
+    precision: Annotated[
+        str, typer.Option(metavar="auto|fp32|fp16|int8", help="auto: the first that the pack names.")
+    ] = "auto",
     runtime: RuntimeOption = "auto",
     key: Annotated[
         Path | None, typer.Option(metavar="PUBLIC", help="Refuse packs that are not signed with this key.")
     ] = None,
     min_fps: Annotated[float, typer.Option(min=0, metavar="N", help="Refuse a version that is slower.")] = 0.0,
     measure: Annotated[float, typer.Option(min=0.1, max=600, metavar="S", help="How long speed is measured.")] = 3.0,
-    keep: Annotated[int, typer.Option(min=2, max=1000, metavar="N", help="Versions that stay.")] = 3,
+    keep: Annotated[int, typer.Option(min=2, max=1000, metavar="N", help="Number of versions to keep.")] = 3,
     allow_new_classes: Annotated[
         bool, typer.Option("--allow-new-classes", help="Replace a version that has other classes.")
     ] = False,
     allow_older: Annotated[
-        bool, typer.Option("--allow-older", help="Replace a version whose --release of `pack` is higher.")
+        bool, typer.Option("--allow-older", help="Accept a pack whose release number is lower than the active one's.")
     ] = False,
     service: Annotated[
         str, typer.Option(metavar="UNIT", help="systemd unit to restart, where there is one; none for no unit.")
     ] = "pspnet-edge",
     health: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="Answers 200 while healthy, such as http://127.0.0.1:8080/healthz."),
+        typer.Option(metavar="URL", help="Must answer 200 after the restart, such as http://127.0.0.1:8080/healthz."),
     ] = None,
     watch: Annotated[
         float, typer.Option(min=0, max=3600, metavar="S", help="How long the service is watched before it is accepted.")
     ] = 60.0,
     source: Annotated[
         str | None,
-        typer.Option("--from", metavar="URL|DIR", help="Take a signed pack from there, if it is new. Needs --key."),
+        typer.Option(
+            "--from",
+            metavar="URL|DIR",
+            help="Fetch a new signed pack from there. Needs --key.",
+        ),
     ] = None,
     to: Annotated[
         list[str] | None,
@@ -77,20 +86,26 @@ def deploy(
         Path | None, typer.Option(metavar="FILE.toml", help="A list of boards.", rich_help_panel=_BOARDS)
     ] = None,
     canary: Annotated[
-        int, typer.Option(min=0, metavar="N", help="So many boards go first, alone.", rich_help_panel=_BOARDS)
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="First deploy to N boards; stop if one fails.",
+            rich_help_panel=_BOARDS,
+        ),
     ] = 0,
     continue_on_error: Annotated[
         bool,
-        typer.Option("--continue-on-error", help="Also begin boards after one has failed.", rich_help_panel=_BOARDS),
+        typer.Option("--continue-on-error", help="Also deploy to the others after a failure.", rich_help_panel=_BOARDS),
     ] = False,
     install: Annotated[
         bool,
-        typer.Option("--install", help="Install the toolkit there from --wheelhouse first.", rich_help_panel=_BOARDS),
+        typer.Option("--install", help="First install the toolkit, from --wheelhouse.", rich_help_panel=_BOARDS),
     ] = False,
     wheelhouse: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="Wheels of the toolkit and what it needs; no internet there.", rich_help_panel=_BOARDS
+            metavar="DIR", help="Folder of the toolkit's wheels, for boards without internet.", rich_help_panel=_BOARDS
         ),
     ] = None,
     ssh_config: Annotated[
@@ -105,10 +120,12 @@ def deploy(
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Build, check and switch to a pack; go back by itself where it is worse.
+    """Install a pack: build its engine, check and measure it, and make it the active version.
 
-    Preflight, build, golden frames, speed, switch by one rename, restart, watch. Killed at any moment, the version
-    before or the new one is active. Exit status 1 where the pack is refused or rolled back.
+    The engine must give the masks of the pack's reference frames and reach --min-fps. Then it is activated, and the
+    service is restarted and watched. If a step fails, the previous version stays or becomes active again. The command
+    may be killed at any moment: either version is active, never a mixture. Exit status 1 if the pack is refused or
+    rolled back.
     """
     from ..deploy.fleet import Orders
     from ..deploy.install import Demands, deploy_pack, roll_back

@@ -39,12 +39,19 @@ RuntimeOption = Annotated[
 ]
 DlaOption = Annotated[
     int | None,
-    typer.Option(metavar="CORE", min=0, help="Run supported layers on this DLA core.", rich_help_panel="TensorRT"),
+    typer.Option(
+        metavar="CORE",
+        min=0,
+        help="Run supported layers on this DLA core, the others on the GPU.",
+        rich_help_panel="TensorRT",
+    ),
 ]
 VersionCompatibleFlag = Annotated[
     bool,
     typer.Option(
-        "--version-compatible", help="A plan that later releases of this major open.", rich_help_panel="TensorRT"
+        "--version-compatible",
+        help="Later releases of the same TensorRT major open the engine.",
+        rich_help_panel="TensorRT",
     ),
 ]
 HardwareCompatibleFlag = Annotated[
@@ -75,7 +82,7 @@ TailOption = Annotated[
     typer.Option(
         "--tail",
         metavar="auto|graph|kernel",
-        help="What upsamples and takes the argmax: nodes of the graph or a kernel.",
+        help="Where upsampling and argmax run: in the engine, or in our kernel; auto: kernel on Orin and Thor.",
         rich_help_panel="TensorRT",
     ),
 ]

@@ -96,9 +96,12 @@ def class_map(source: Source, mapping: dict[str, str], ignore_id: int | None) ->
             "give --classes FILE, one class per line in id order",
         )
     if len(classes) == 1:
+        number = next(number for number, target in targets.items() if target == classes[0])
+        other = next((name for each, name in source.names.items() if targets[each] is None), "0" if number else "1")
         raise DataError(
             f"only the class {classes[0]} is left, and every pixel would be {classes[0]}",
-            "keep another, such as background: `--map void=background`, or `--classes FILE` with two lines",
+            f"keep another: `--map {other}=background,{source.names.get(number, number)}={classes[0]}`, "
+            "or `--classes FILE` with two lines",
         )
     if len(classes) >= IGNORE:
         raise DataError(f"{len(classes)} classes are more than the 254 of a mask", "merge some with --map")
