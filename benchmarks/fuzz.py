@@ -11,7 +11,7 @@ A correct answer is exit status 0, or 1 or 2 with one sentence. These are faults
     output     a failure without a sentence, or with --json other than one JSON object
     accepted   an engine that runs although its sidecar tells another shape
     crash      the process died
-    hang       30 s of processor time, or 90 s in all
+    hang       30 s of processor time, or 90 s in which it uses less than one: it waits
     memory     4 GB
     device     a node of /dev is not what it was
 
@@ -51,7 +51,7 @@ from fuzz_inputs import AREAS, make_case, make_seeds
 
 CORPUS = Path(__file__).resolve().parents[1] / "tests/corpus"
 MOST_STORED_BYTES = 64 << 10
-HANG_CPU_S, HANG_S, MOST_RSS_BYTES = 30.0, 90.0, 4 << 30
+HANG_CPU_S, WAITS_S, MOST_RSS_BYTES = 30.0, 90.0, 4 << 30
 PROGRESS_S = 60.0
 CASES_OF_A_WORKER = 2500
 # Turns of an area in a round: what costs much has few.
@@ -250,11 +250,15 @@ class Worker:
         assert process.stdout is not None
         process.stdin.write(json.dumps(case.__dict__) + "\n")
         process.stdin.flush()
-        began, cpu = time.monotonic(), _cpu_s(process.pid)
+        looked, cpu, cpu_of_all = time.monotonic(), _cpu_s(process.pid), _cpu_of_session_s(process.pid)
         while not select.select([process.stdout], [], [], 0.25)[0]:
             used = _cpu_s(process.pid) - cpu
-            if used > HANG_CPU_S or time.monotonic() - began > HANG_S:
+            if used > HANG_CPU_S:
                 return self._ended(f"hang: {used:.0f} s of processor time")
+            if time.monotonic() - looked > WAITS_S:
+                before, cpu_of_all, looked = cpu_of_all, _cpu_of_session_s(process.pid), time.monotonic()
+                if cpu_of_all - before < 1.0:  # on a busy machine much time may pass, but some of it is its own
+                    return self._ended(f"hang: it waits, after {used:.0f} s of processor time")
             if _rss_bytes(process.pid) > MOST_RSS_BYTES:
                 return self._ended("memory: over 4 GB")
         line = process.stdout.readline()
@@ -297,6 +301,20 @@ def _cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def _cpu_of_session_s(leader: int) -> float:
+    """Of a worker and what it started, as long as it is there."""
+    pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+    with_sessions = [(pid, _session_of(pid)) for pid in pids]
+    return sum(_cpu_s(pid) for pid, session in with_sessions if session == leader)
+
+
+def _session_of(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return None
+
+
 def _rss_bytes(pid: int) -> int:
     try:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -306,7 +324,7 @@ def _rss_bytes(pid: int) -> int:
 
 def kind_of(fault: str) -> str:
     """A fault without what differs from input to input."""
-    return re.sub(r" \(.*|\d+ s of.*", "", fault, flags=re.DOTALL)
+    return re.sub(r" \(.*|(, after )?\d+ s of.*", "", fault, flags=re.DOTALL)
 
 
 def reduce_case(worker: Worker, case: Case, fault: str) -> Case:

@@ -20,6 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pspnet_edge.child import child_command
+
 _VIDEO = "pspnet_edge.camera.video_probe"
 _PICKLES = "pspnet_edge.model.foreign.arrays"
 
@@ -57,12 +59,9 @@ class Children:
 
 
 def _as_call(command: Any) -> list[str] | None:
-    if not isinstance(command, list) or not command or command[0] != sys.executable:
-        return None
-    if command[1:3] == ["-m", _VIDEO]:
-        return [_VIDEO, *command[3:]]
-    if command[1:3] == ["-I", "-c"] and _PICKLES in command[3]:
-        return [_PICKLES, *command[5:]]
+    start = child_command("")[:-1]
+    if isinstance(command, list) and command[: len(start)] == start and command[len(start)] in (_VIDEO, _PICKLES):
+        return command[len(start) :]
     return None
 
 

@@ -1,5 +1,23 @@
-"""``python -m pspnet_edge``."""
+"""``python -m pspnet_edge``, and what the command ``pspnet-edge`` starts."""
 
-from .cli.main import main
+import sys
 
-main()
+from .cli.ending import Ended, die_quietly, end_on_signals
+
+
+def main() -> None:
+    """Run the command line; a signal while it is being loaded ends it like one that comes later."""
+    try:
+        with end_on_signals():
+            from .cli.main import main
+
+            main()
+    except Ended as end:
+        print(f"pspnet-edge: {end.words}", file=sys.stderr)
+        raise
+    finally:
+        die_quietly()
+
+
+if __name__ == "__main__":
+    main()

@@ -8,7 +8,6 @@ import mmap
 import os
 import select
 import subprocess
-import sys
 import time
 from dataclasses import asdict, replace
 from typing import TypedDict
@@ -16,6 +15,7 @@ from typing import TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from ..child import child_command
 from ..errors import SourceError
 from .devices import Wanted
 from .reader_process import Slot, slots_in
@@ -176,7 +176,7 @@ class _Process:
         self._reports, reports = os.pipe()
         self._unread = b""
         self._lines: list[bytes] = []
-        command = [sys.executable, "-m", f"{__package__}.reader_process", *map(str, (memory, orders, reports))]
+        command = child_command(f"{__package__}.reader_process", memory, orders, reports)
         try:
             # What OpenCV, FFmpeg and Argus print may name passwords, and is never an answer to what the user does.
             self._child = subprocess.Popen(

@@ -5,7 +5,6 @@ A damaged or hostile file may crash or hang a decoder; here that ends the child 
 
 from __future__ import annotations
 
-import os
 import resource
 import signal
 import subprocess
@@ -13,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ..child import child_command
 from ..errors import SourceError
 
 # Containers of video. FFmpeg would take anything else too: text as a terminal's picture, a playlist that names other
@@ -90,7 +90,7 @@ def check_video(path: Path) -> None:
     Raises:
         SourceError: it is not a video that can be decoded; the sentence says why.
     """
-    command = [sys.executable, "-m", __name__, os.fspath(path)]
+    command = child_command(__name__, path)
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired:
@@ -107,6 +107,8 @@ def check_video(path: Path) -> None:
         raise SourceError(f"{path} is not a video{said}", "give a video, a folder of images, or demo")
     if done.returncode == _UNDECODABLE:
         raise SourceError(f"{path} is not a video that can be decoded{said}", _ADVICE, _command(path))
+    if done.returncode == -signal.SIGKILL:
+        raise SourceError(f"the process that decodes {path} was killed, probably for lack of memory", "free memory")
     how = signal.Signals(-done.returncode).name if done.returncode < 0 else f"status {done.returncode}"
     raise SourceError(f"the decoder crashed on {path} ({how})", _ADVICE, _command(path))
 

@@ -7,7 +7,7 @@ import os
 import sys
 from copy import copy
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -34,6 +34,7 @@ from . import (
     train,
 )
 from .arguments import asked_for_json, command_at, option_of
+from .ending import Ended
 
 app = typer.Typer(
     name="pspnet-edge",
@@ -102,7 +103,7 @@ def _root(
 
 
 def main() -> None:
-    """Run the command line. Exit status: 0 done, 1 failed with one sentence, 2 wrong usage, 130 interrupted."""
+    """Run the command line. Exit status: 0 done, 1 failed with a sentence, 2 wrong usage, 128 + n ended by signal n."""
     _open_missing_streams()
     arguments = sys.argv[1:]
     tree = typer.main.get_command(_asked_of(app, arguments))
@@ -165,11 +166,12 @@ def _run(tree: Any, arguments: list[str]) -> None:
         _fail(wrong, status, asked_for_json(tree, arguments))
     except BrokenPipeError:
         # Whoever read the output has gone; what is still buffered must not fail a second time at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard(sys.stdout)
         sys.exit(1)
+    except Ended as end:
+        _fail(PspnetEdgeError(end.words), end.status, asked_for_json(tree, arguments))
     except (KeyboardInterrupt, typer.Abort):
-        print("pspnet-edge: interrupted", file=sys.stderr)
-        sys.exit(130)
+        _fail(PspnetEdgeError("interrupted"), 130, asked_for_json(tree, arguments))
     except (OSError, MemoryError) as error:
         _log_causes(error)
         reason = str(error) or "out of memory"
@@ -223,10 +225,20 @@ def _format_help(command: Any, context: Any, formatter: Any) -> None:
 
 
 def _fail(error: PspnetEdgeError, status: int, as_json: bool) -> None:
-    if as_json:
-        print(redacted(to_json({"error": error.to_dict()})), flush=True)
-    print(f"pspnet-edge: {redacted(printable(str(error)))}", file=sys.stderr)
+    told = redacted(to_json({"error": error.to_dict()})) + "\n" if as_json else ""
+    sentence = f"pspnet-edge: {redacted(printable(str(error)))}\n"
+    for stream, text in ((sys.stdout, told), (sys.stderr, sentence)):
+        try:
+            stream.write(text)
+            stream.flush()
+        except OSError:  # a full disk, or a terminal that is gone
+            _discard(stream)
     sys.exit(status)
+
+
+def _discard(stream: TextIO) -> None:
+    """Nobody gets what is still buffered, so that it does not fail a second time at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _in_words_of_the_command_line(error: PspnetEdgeError, tree: Any, arguments: list[str]) -> PspnetEdgeError:

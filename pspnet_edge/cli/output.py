@@ -10,6 +10,7 @@ from typing import Annotated, Protocol
 
 import typer
 
+from ..errors import OutputError
 from ..log import redacted
 from ..records import printable, to_json
 
@@ -31,7 +32,12 @@ def say(text: str) -> None:
 
 def result(facts: Mapping[str, object], as_json: bool, summary: str) -> None:
     """What the command found: the JSON object, or a summary for people."""
-    print(to_json(facts, indent=2) if as_json else printable(summary), flush=True)
+    try:
+        print(to_json(facts, indent=2) if as_json else printable(summary), flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"the result cannot be printed ({error.strerror})", "send stdout elsewhere") from error
 
 
 def duration(seconds: float) -> str:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..camera.sources import Source, open_source
+from ..child import child_command
 from ..data.datasets import ImageSet, is_labelled, open_dataset
 from ..data.geometry import frame_at
 from ..data.image_file import DEFAULT_PIXELS
@@ -50,7 +51,7 @@ def run_task(task: Task, on_done: Callable[[int], None] = lambda done: None) -> 
     Raises:
         EngineError: the process failed, with its sentence, or was killed.
     """
-    command = [sys.executable, "-m", "pspnet_edge.measure.worker", json.dumps(task)]
+    command = child_command("pspnet_edge.measure.worker", json.dumps(task))
     last: Any = {}
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from .. import __version__
+from ..child import child_command
 from ..errors import PspnetEdgeError
 from .kernel_checks import (
     check_kernels_on_gpu,
@@ -96,7 +96,7 @@ def report(outcomes: Iterable[Outcome]) -> dict[str, object]:
 
 def _in_process(check: Check) -> Outcome:
     start = time.monotonic()
-    command = [sys.executable, "-m", "pspnet_edge.selftest", check.name]
+    command = child_command("pspnet_edge.selftest", check.name)
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=check.limit_s, errors="replace")
     except subprocess.TimeoutExpired:

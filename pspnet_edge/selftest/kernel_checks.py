@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import bundled
+from ..child import child_command
 from ..data.geometry import frame_at
 from ..data.scenes import Drive
 from ..engine.tensorrt.host_kernels import HostKernels
@@ -76,7 +76,7 @@ def check_memory_of_kernels() -> Answer:
     if tool is None:
         raise Skipped("compute-sanitizer of the CUDA toolkit is not here")
     for kind in ("memcheck", "racecheck", "initcheck"):
-        command = [tool, "--tool", kind, "--error-exitcode", "9", sys.executable, "-m", __name__]
+        command = [tool, "--tool", kind, "--error-exitcode", "9", *child_command(__name__)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=100)
         last = (done.stdout + done.stderr).strip().splitlines()[-1:] or [""]
         require(done.returncode == 0, f"{kind} exits {done.returncode}: {last[0]}")

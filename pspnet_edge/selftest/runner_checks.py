@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -11,6 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ..child import child_command
 from ..engine.session import IN_FLIGHT
 from ..engine.tensorrt.driver import Driver, DriverError, load_driver
 from ..engine.tensorrt.memory import CudaMemory, Replay
@@ -123,7 +123,7 @@ def check_runner() -> Answer:
 def check_failure() -> Answer:
     """A kernel that reads an illegal address, in its own process: a sentence, no hang and no crash."""
     needed_gpu()
-    command = [sys.executable, "-m", __name__]
+    command = child_command(__name__)
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     except subprocess.TimeoutExpired as error:

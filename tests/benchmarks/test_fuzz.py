@@ -70,11 +70,11 @@ def test_an_exception_that_became_a_sentence_is_a_fault(
 def test_a_crash_and_a_hang_end_a_worker_and_not_the_fuzzer(
     fuzz: ModuleType, seeds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fuzz, "HANG_S", 0.0)
+    monkeypatch.setattr(fuzz, "WAITS_S", 0.0)
     worker = fuzz.Worker(tmp_path)
     case = fuzz.Case("table", [], 1, str(seeds))
     assert worker.try_case(case)["fault"].startswith("hang")
-    monkeypatch.setattr(fuzz, "HANG_S", 90.0)
+    monkeypatch.setattr(fuzz, "WAITS_S", 90.0)
     monkeypatch.setattr(fuzz, "_cpu_s", lambda pid: worker.process.kill() or 0.0)
     assert worker.try_case(case)["fault"] == "crash: status -9"
     monkeypatch.undo()

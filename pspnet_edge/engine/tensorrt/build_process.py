@@ -25,6 +25,7 @@ import onnx
 
 from ... import errors
 from ...artifact import scratch_folder
+from ...child import child_command
 from ...errors import BuildError, PspnetEdgeError
 from ...graph.onnx_file import ModelFile
 from ...labels import LabelSet
@@ -95,7 +96,7 @@ class _Child:
 
     def __init__(self, folder: Path, report: Report) -> None:
         reading, writing = os.pipe()
-        command = [sys.executable, "-m", __name__, str(folder), str(writing)]
+        command = child_command(__name__, folder, writing)
         try:
             self._process = subprocess.Popen(
                 command,
@@ -104,7 +105,6 @@ class _Child:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             )
         except OSError as error:
             os.close(reading)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ...artifact import scratch_folder
+from ...child import child_command
 from ...errors import ModelError
 from .allowed import ArraysOnly, Refused
 from .kinds import SAVE_PLAINLY
@@ -30,12 +32,6 @@ _REFUSED = 3
 _SYSTEM = ("os.", "posix.", "nt.", "subprocess.", "builtins.", "sys.", "shutil.", "socket.", "__builtin__.")
 
 
-_START = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from pspnet_edge.model.foreign.arrays import child; sys.exit(child(*sys.argv[2:]))"
-)
-
-
 def read_in_child(path: Path, kind: Literal["pickle", "old torch"]) -> Any:
     """The content of an old file: dictionaries, numpy arrays, numbers and texts.
 
@@ -43,8 +39,7 @@ def read_in_child(path: Path, kind: Literal["pickle", "old torch"]) -> Any:
         ModelError: damaged, asking for more than arrays, or beyond the limits.
     """
     with scratch_folder() as folder:
-        # With this process's own search path and nothing from the current folder.
-        command = [sys.executable, "-I", "-c", _START, json.dumps(sys.path), str(path.resolve()), str(folder), kind]
+        command = child_command(__name__, path.resolve(), folder, kind)
         environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         try:
             done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=LONGEST_S)
@@ -61,6 +56,8 @@ def _told(path: Path, kind: str, done: subprocess.CompletedProcess[str]) -> Mode
     said = done.stdout.strip().split("\n")[0]
     if done.returncode == _REFUSED:
         return refusal(path, said)
+    if done.returncode == -signal.SIGKILL:
+        return ModelError(f"the process that reads {path} was killed, probably for lack of memory: free memory")
     reason = said or (done.stderr.strip().splitlines() or [""])[-1] or f"reading it ended with {done.returncode}"
     what = "is damaged" if kind == "old torch" else "is neither a PyTorch file nor a pickle of arrays, or it is damaged"
     return ModelError(f"{path} {what} ({reason}): copy it again")
@@ -135,3 +132,7 @@ def _limit(memory: int) -> None:
 
     for what, most in ((resource.RLIMIT_AS, memory), (resource.RLIMIT_CPU, LONGEST_S), (resource.RLIMIT_CORE, 0)):
         resource.setrlimit(what, (most, most))
+
+
+if __name__ == "__main__":
+    sys.exit(child(*sys.argv[1:]))

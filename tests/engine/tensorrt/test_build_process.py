@@ -30,7 +30,7 @@ def child_that(code: str, monkeypatch: pytest.MonkeyPatch, fp32: ModelFile, cach
     start = subprocess.Popen
 
     def other(command: list[str], **options: object) -> subprocess.Popen:
-        return start([sys.executable, "-c", head + code, *command[3:]], **options)
+        return start([sys.executable, "-c", head + code, *command[-2:]], **options)
 
     monkeypatch.setattr(build_process.subprocess, "Popen", other)
     build_in_child("tensorrt-rtx", fp32, "fp32", BuildOptions(), cache=cache, limit_s=limit_s)
@@ -127,7 +127,7 @@ def test_an_error_in_the_callers_report_ends_the_build_and_comes_out(monkeypatch
     monkeypatch.setattr(
         build_process.subprocess,
         "Popen",
-        lambda command, **more: start([sys.executable, "-c", head + code, *command[3:]], **more),
+        lambda command, **more: start([sys.executable, "-c", head + code, *command[-2:]], **more),
     )
     with pytest.raises(ZeroDivisionError, match="in the report"):
         build_in_child("tensorrt-rtx", fp32, "fp32", BuildOptions(), cache=tmp_path, report=report, limit_s=60)
