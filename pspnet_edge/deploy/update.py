@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -115,6 +116,11 @@ def _tag(source: str) -> str | None:
         if isinstance(error, urllib.error.HTTPError):
             error.close()
         reason = getattr(error, "reason", None) or error
+        if isinstance(reason, ssl.SSLCertVerificationError):
+            raise DeployError(
+                f"{source} shows a certificate that this machine does not trust ({reason.verify_message})",
+                "name the file of its issuer's certificate in SSL_CERT_FILE, or install that on this machine",
+            ) from error
         raise DeployError(f"{source} does not answer ({reason})", "check the address and the network") from error
 
 

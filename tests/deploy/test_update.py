@@ -3,6 +3,7 @@ from __future__ import annotations
 import functools
 import http.server
 import shutil
+import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -67,6 +68,42 @@ def test_only_https_is_fetched(address: str, tmp_path: Path) -> None:
 def test_a_server_that_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(DeployError, match="does not answer"):
         find_offer("http://127.0.0.1:9/a.pspnet", Store(tmp_path / "home"))
+
+
+@pytest.fixture
+def https_address(tmp_path: Path, pack_path: Path) -> Iterator[tuple[str, Path]]:
+    """A pack at an https:// address whose certificate was made here, and that certificate."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed: sudo apt-get install openssl")
+    key, certificate, folder = tmp_path / "key.pem", tmp_path / "certificate.pem", tmp_path / "served"
+    made = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost"
+    names = ["-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate]
+    subprocess.run(["openssl", *made.split(), *names], check=True, capture_output=True)
+    folder.mkdir()
+    shutil.copy(pack_path, folder / "road.pspnet")
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"https://localhost:{server.server_port}/road.pspnet", certificate
+        server.shutdown()
+
+
+def test_only_a_trusted_certificate_is_believed(
+    https_address: tuple[str, Path], pack_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, certificate = https_address
+    store = Store(tmp_path / "home")
+    with pytest.raises(DeployError, match="does not trust") as caught:
+        find_offer(address, store)
+    assert "SSL_CERT_FILE" in str(caught.value)
+    assert not store.home.exists()
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    offer = find_offer(address, store)
+    assert offer is not None
+    assert offer.path.read_bytes() == pack_path.read_bytes()
 
 
 def test_a_signed_pack_is_fetched_and_deployed(
