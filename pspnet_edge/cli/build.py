@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,8 +20,8 @@ from .options import (
     TailOption,
     VersionCompatibleFlag,
     WorkspaceOption,
+    images_to_measure,
     labelled_name,
-    split_to_measure,
 )
 from .output import JsonFlag, progress, result, say
 
@@ -137,6 +138,7 @@ def build(
     from ..engine.search import build_fastest
     from ..engine.tensorrt.builder import BuildOptions, target_sentence
     from ..errors import OptionError
+    from ..graph.onnx_file import read_model
     from .options import parse_size
 
     check_precision(precision)
@@ -170,7 +172,7 @@ def build(
     with progress("build", None) as advance:
         gate = None
         if max_drop is not None:
-            images, images_name = gate_images(dataset, root, split)
+            images, images_name = gate_images(read_model(source.path).facts, dataset, root, split)
             gate = Gate(max_drop, images, images_name, advance)
         own = options if backend_of(chosen).on_gpu else None
         if search:
@@ -206,16 +208,17 @@ def build(
     result({"engine": str(path), "engine_bytes": path.stat().st_size, **facts, "classes": classes}, as_json, summary)
 
 
-def gate_images(dataset: str | None, root: Path | None, split: str) -> tuple[Dataset | Images, str]:
+def gate_images(
+    facts: Mapping[str, Any], dataset: str | None, root: Path | None, split: str
+) -> tuple[Dataset | Images, str]:
     """What ``--max-drop`` is measured on, and what to call it: labels where a data set is named, else bare images."""
-    from ..data.datasets import open_dataset
     from ..data.images import ImageFiles
     from ..errors import OptionError
 
     name = labelled_name(dataset, root)
     if name is not None:
-        part = split_to_measure(name, root, split)
-        return open_dataset(name, root, part), f"{name} {part}"
+        measured_on, part = images_to_measure(name, root, split, facts)
+        return measured_on, f"{name} {part}"
     if root is None:
         raise OptionError("--max-drop needs images to measure on: give --dataset scenes, or --dataset NAME --root DIR")
     return ImageFiles(root), f"images in {root.name}"

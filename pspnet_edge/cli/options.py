@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..pixels import PixelFormat
 from .output import say
 
 if TYPE_CHECKING:
+    from ..data.datasets import Dataset
     from ..engine.engine import Engine
 
+_PIXELS = PixelFormat()
 EngineArgument = Annotated[
     str | None,
     typer.Argument(
@@ -198,9 +202,25 @@ def split_to_measure(name: str, root: Path | None, wanted: str) -> str:
     from ..data.datasets import split_or_next
 
     split = split_or_next(name, root, wanted)
-    if split != wanted:
-        say(f"{root} has no split {wanted}: measured on {'every image' if split == 'all' else split}")
+    _say_split(root, wanted, split)
     return split
+
+
+def images_to_measure(
+    name: str, root: Path | None, wanted: str, facts: Mapping[str, Any], pixels: PixelFormat = _PIXELS
+) -> tuple[Dataset, str]:
+    """``unseen_images``; where they are not those of the wanted split, it is said."""
+    from ..data.held_out import unseen_images
+
+    images, split = unseen_images(name, root, wanted, facts, pixels)
+    _say_split(root, wanted, split)
+    return images, split
+
+
+def _say_split(root: Path | None, wanted: str, split: str) -> None:
+    names = {"all": "every image", "held out": "the images that training held out"}
+    if split != wanted:
+        say(f"{root} has no split {wanted}: measured on {names.get(split, split)}")
 
 
 def labelled_name(name: str | None, root: Path | None) -> str | None:

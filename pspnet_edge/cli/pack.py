@@ -58,7 +58,10 @@ def pack(
     ] = None,
     root: Annotated[Path | None, typer.Option(metavar="DIR", help="Its folder.")] = None,
     split: Annotated[
-        str, typer.Option(help="For golden frames and mIoU; of a folder that lacks it val, else all.")
+        str,
+        typer.Option(
+            help="For golden frames and mIoU; of a folder that lacks it val, else what training held out, else all."
+        ),
     ] = "test",
     gate_split: Annotated[str, typer.Option(help="Of the data set, for --max-drop.")] = "val",
     images: Annotated[
@@ -143,7 +146,7 @@ def pack(
         pictures=_pictures(source.path, dataset, root, split, images),
         golden=golden,
         miou=miou,
-        gate=None if max_drop is None else _gate(max_drop, dataset, root, gate_split, images),
+        gate=None if max_drop is None else _gate(source.path, max_drop, dataset, root, gate_split, images),
         margin=margin,
         least_agreement=min_agreement,
         run=_run_options(fit, roi, tiles, flip),
@@ -167,25 +170,28 @@ def pack(
 
 
 def _pictures(model: Path, dataset: str | None, root: Path | None, split: str, images: Path | None) -> Pictures | None:
-    from ..data.datasets import open_dataset
     from ..data.images import ImageFiles
     from ..deploy.pack import Pictures
     from ..graph.onnx_file import read_model
     from ..pixels import PixelFormat
-    from .options import split_to_measure
+    from .options import images_to_measure
 
-    pixels = PixelFormat(channels=read_model(model).channels)
+    source = read_model(model)
+    pixels = PixelFormat(channels=source.channels)
     if dataset is not None:
-        part = split_to_measure(dataset, root, split)
-        return Pictures(open_dataset(dataset, root, part, pixels), dataset, part)
+        measured_on, part = images_to_measure(dataset, root, split, source.facts, pixels)
+        return Pictures(measured_on, dataset, part)
     return None if images is None else Pictures(ImageFiles(images, pixels), f"images in {images.name}")
 
 
-def _gate(max_drop: float, dataset: str | None, root: Path | None, split: str, images: Path | None) -> Gate:
+def _gate(
+    model: Path, max_drop: float, dataset: str | None, root: Path | None, split: str, images: Path | None
+) -> Gate:
     from ..engine.build import Gate
+    from ..graph.onnx_file import read_model
     from .build import gate_images
 
-    measured_on, name = gate_images(dataset, images if dataset is None else root, split)
+    measured_on, name = gate_images(read_model(model).facts, dataset, images if dataset is None else root, split)
     return Gate(max_drop, measured_on, name)
 
 

@@ -63,17 +63,22 @@ def pack(
     Raises:
         ModelError, CalibrationError, BuildError, DataError, OptionError, PackError, OutputError: as the names say.
     """
-    from ..data.datasets import open_dataset, split_or_next
+    from ..data.datasets import open_dataset
+    from ..data.held_out import unseen_images
     from ..data.images import ImageFiles
     from ..data.recognize import recognized
+    from ..graph.onnx_file import read_model
 
     source = prepare_model(None if model is None else os.fspath(model))
     pictures = None
     if dataset is None and root is not None:
         dataset = recognized(Path(root))
     if dataset is not None:
-        part = split or split_or_next(dataset, _path(root), "test")
-        pictures = Pictures(open_dataset(dataset, _path(root), part), dataset, part)
+        if split is None:
+            measured_on, part = unseen_images(dataset, _path(root), "test", read_model(source.path).facts)
+        else:
+            measured_on, part = open_dataset(dataset, _path(root), split), split
+        pictures = Pictures(measured_on, dataset, part)
     elif images is not None:
         pictures = Pictures(ImageFiles(Path(images)), f"images in {Path(images).name}")
     contents = Contents(

@@ -29,6 +29,7 @@ class RunFiles:
         validates: whether epochs are validated, so that there is a best one.
         teacher_sha256: of the teacher, or None.
         trained_on: names of the data sets behind the weights.
+        held_out: what tells which images validated where a folder has no lists, or None.
         pixels: channels of the images and the range that deep ones were scaled by; the network needs the same.
     """
 
@@ -40,11 +41,12 @@ class RunFiles:
         validates: bool,
         teacher_sha256: str | None,
         trained_on: tuple[str, ...] = (),
+        held_out: str | None = None,
         pixels: PixelFormat = _PIXELS,
     ) -> None:
         self._folder, self._recipe, self._label_set = folder, recipe, label_set
         self._validates, self._teacher_sha256, self._trained_on = validates, teacher_sha256, trained_on
-        self._pixels = pixels
+        self._held_out, self._pixels = held_out, pixels
         self._last = folder / LAST
         self.chosen = folder / (BEST if validates else FINAL)
         self.rows: list[EpochResult] = []
@@ -76,6 +78,7 @@ class RunFiles:
             "val_miou": row.miou if row.validated else None,
             "teacher_sha256": self._teacher_sha256,
             "trained_on": list(self._trained_on),
+            "held_out": self._held_out,
             "pixels": self._pixels.to_dict(),
             "run": self._folder.resolve().name,
         }

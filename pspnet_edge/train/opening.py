@@ -6,17 +6,14 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..data.datasets import Dataset, FileSet, open_dataset
+from ..data.datasets import Dataset, open_dataset
 from ..data.folder import stored_splits
+from ..data.held_out import hold_out
 from ..data.recognize import recognized
-from ..data.split import assign, group_names
-from ..data.subset import Subset
 from ..errors import DataError, OptionError
 from ..pixels import PixelFormat
 
 _PIXELS = PixelFormat()
-_HELD_OUT = 0.2
-_SPLIT_SEED = 0
 _STRETCHED = 1.15
 """From which change of shape on it is said; CamVid's 360×480 at the default 384×480 is less."""
 _STEP = 32
@@ -89,23 +86,11 @@ def _split(whole: Dataset, root: Path, why: str, notes: tuple[str, ...]) -> Trai
     """Hold a fifth of the images out for validation, the same ones every time."""
     if len(whole) < 2:
         raise DataError(f"{root} has {len(whole)} image", "add images: at least one to train on and one to validate on")
-    names = _paths(whole)
-    groups, grouped_by = group_names(sorted(names), "auto")
-    validating = set(assign(groups, {"val": _HELD_OUT}, _SPLIT_SEED)["val"])
-    indices = {
-        part: tuple(index for index, name in enumerate(names) if (name in validating) == part) for part in (False, True)
-    }
-    together = "" if grouped_by == "none" else f", grouped by {grouped_by},"
+    found = hold_out(whole)
+    together = "" if found.grouped_by == "none" else f", grouped by {found.grouped_by},"
     note = (
-        f"{root} has {why}: {len(indices[False])} images train and {len(indices[True])}{together} validate, "
+        f"{root} has {why}: {len(found.training)} images train and {len(found)}{together} validate, "
         f"the same ones every time; `pspnet-edge data split {root}` writes lists that calibrate, evaluate and "
         f"benchmark use too"
     )
-    return TrainingData("folder", Subset(whole, indices[False]), Subset(whole, indices[True]), (*notes, note))
-
-
-def _paths(dataset: Dataset) -> list[str]:
-    """What tells the images apart: their paths, or their names."""
-    if isinstance(dataset, FileSet):
-        return [image.with_suffix("").as_posix() for image, _ in dataset.pairs]
-    return [dataset.name(index) for index in range(len(dataset))]
+    return TrainingData("folder", found.training, found, (*notes, note))

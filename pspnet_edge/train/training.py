@@ -13,6 +13,7 @@ import torch
 from ..artifact import sha256_of
 from ..data.check.rules import one_class_problem
 from ..data.datasets import Dataset
+from ..data.held_out import HeldOut
 from ..errors import DataError, OptionError, PspnetEdgeError
 from ..metrics import ConfusionMatrix
 from ..model.pspnet import PSPNet
@@ -130,7 +131,8 @@ def run_training(
     run = Run(recipe, model, training_set, scenes, soft, world, accumulate, workers, cuda_graph)
     trained_on = tuple(dict.fromkeys((*start.trained_on, label_set.name)))
     validates, pixels = validation_set is not None, training_set.pixels
-    files = RunFiles(folder, recipe, label_set, validates, teacher_sha256, trained_on, pixels)
+    held_out = validation_set.key if isinstance(validation_set, HeldOut) else None
+    files = RunFiles(folder, recipe, label_set, validates, teacher_sha256, trained_on, held_out, pixels)
     if saved is not None:
         run.restore(saved)
         files.resume(saved)

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from pspnet_edge.data.datasets import Dataset, open_dataset
+from pspnet_edge.data.held_out import hold_out, unseen_images
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Ten images without lists."""
+    for folder, value in (("images", 200), ("masks", 0)):
+        (tmp_path / "own" / folder).mkdir(parents=True)
+        for letter in "abcdefghij":
+            cv2.imwrite(str(tmp_path / "own" / folder / f"{letter}.png"), np.full((8, 8), value, np.uint8))
+    (tmp_path / "own/classes.txt").write_text("background\nthing\n")
+    return tmp_path / "own"
+
+
+def names_of(images: Dataset) -> set[str]:
+    return {images.name(index) for index in range(len(images))}
+
+
+def test_a_network_is_measured_on_what_its_training_held_out(root: Path, tmp_path: Path) -> None:
+    found = hold_out(open_dataset("folder", root, "all"))
+    assert (len(found), len(found.training)) == (2, 8)
+    assert not names_of(found) & names_of(found.training)
+    copied = shutil.copytree(root, tmp_path / "on another machine")
+    for place in (root, copied):
+        images, split = unseen_images("folder", place, "test", {"held_out": found.key})
+        assert (names_of(images), split) == (names_of(found), "held out")
+
+
+def test_every_image_is_measured_where_training_is_not_known_to_have_seen_them(root: Path) -> None:
+    key = hold_out(open_dataset("folder", root, "all")).key
+    for facts in ({}, {"held_out": None}, {"held_out": "of other images"}):
+        assert unseen_images("folder", root, "test", facts)[1] == "all"
+    (root / "images/k.png").write_bytes((root / "images/a.png").read_bytes())
+    (root / "masks/k.png").write_bytes((root / "masks/a.png").read_bytes())
+    assert unseen_images("folder", root, "test", {"held_out": key})[1] == "all", "images came that moved the choice"
+
+
+def test_lists_come_before_what_was_held_out(root: Path) -> None:
+    key = hold_out(open_dataset("folder", root, "all")).key
+    (root / "val.txt").write_text("a\n")
+    images, split = unseen_images("folder", root, "test", {"held_out": key})
+    assert (names_of(images), split) == ({"a.png"}, "val")
