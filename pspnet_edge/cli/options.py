@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..pixels import PixelFormat
 from .output import say
 
 if TYPE_CHECKING:
     from ..data.datasets import Dataset
     from ..engine.engine import Engine
+    from ..pixels import PixelFormat
 
-_PIXELS = PixelFormat()
 EngineArgument = Annotated[
     str | None,
     typer.Argument(
@@ -207,12 +206,13 @@ def split_to_measure(name: str, root: Path | None, wanted: str) -> str:
 
 
 def images_to_measure(
-    name: str, root: Path | None, wanted: str, facts: Mapping[str, Any], pixels: PixelFormat = _PIXELS
+    name: str, root: Path | None, wanted: str, facts: Mapping[str, Any], pixels: PixelFormat | None = None
 ) -> tuple[Dataset, str]:
     """``unseen_images``; where they are not those of the wanted split, it is said."""
     from ..data.held_out import unseen_images
+    from ..pixels import PixelFormat
 
-    images, split = unseen_images(name, root, wanted, facts, pixels)
+    images, split = unseen_images(name, root, wanted, facts, pixels or PixelFormat())
     _say_split(root, wanted, split)
     return images, split
 
