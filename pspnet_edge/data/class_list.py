@@ -142,6 +142,13 @@ def _unquoted(cell: str) -> str:
     return cell[1:-1].strip() if quoted else cell
 
 
+def _of_labels(entries: list[dict[str, Any]]) -> dict[str, Any]:
+    """The names, and the colours where all have one, of labels as CVAT and others export them."""
+    colours = [re.fullmatch(r"#([0-9a-fA-F]{6})", str(entry.get("color", ""))) for entry in entries]
+    palette = [list(bytes.fromhex(match[1])) for match in colours if match]
+    return {"classes": [entry.get("name") for entry in entries], "palette": palette if all(colours) else []}
+
+
 def _from_json(text: str) -> _Named:
     content: Any = json.loads(text)
     numbers: list[int] = []
@@ -150,7 +157,9 @@ def _from_json(text: str) -> _Named:
         numbers = [number for number, _ in by_number]
         numbers = [] if numbers == list(range(len(numbers))) else numbers
         content = [name for _, name in by_number]
-    if isinstance(content, list):
+    if isinstance(content, list) and content and all(isinstance(entry, dict) for entry in content):
+        content = _of_labels(content)
+    elif isinstance(content, list):
         content = {"classes": content}
     names, colours = (content.get("classes"), content.get("palette", [])) if isinstance(content, dict) else (None, [])
     if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):

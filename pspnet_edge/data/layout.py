@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -24,6 +25,7 @@ _IMAGE_WORDS = ("leftimg8bit", "image", "images", "img", "imgs", "im", "rgb", "s
 _MASK_WORDS = ("mask", "masks", "label", "labels", "labelids", "labeltrainids", "trainids", "gt", "gtfine",
                "groundtruth", "ground_truth", "seg", "segm", "segmentation", "semantic", "annotation", "annotations",
                "annot", "anno", "ann", "target", "lbl", "matte")  # fmt: skip
+_BY_PRODUCTS = {"instance", "instances", "panoptic", "polygons", "depth", "disparity"}
 ROLE_WORDS = (*_IMAGE_WORDS, *_MASK_WORDS)
 """What tools and people add to a name to say that the file is an image or a mask."""
 SPLITS: Mapping[str, tuple[str, ...]] = {
@@ -181,6 +183,35 @@ def masks_side_by_side(files: Iterable[Path]) -> list[Path]:
     pngs = [path for path in files if path.suffix.lower() == ".png"]
     jpegs = {path.with_suffix("") for path in files if path.suffix.lower() in (".jpg", ".jpeg")}
     return pngs if len(pngs) == len(jpegs) and all(path.with_suffix("") in jpegs for path in pngs) else []
+
+
+def masks_in_folders(files: Iterable[Path], root: Path) -> list[Path]:
+    """The masks among files below a root by the folders that they are in, such as ``train_masks`` and ``semantic``.
+
+    None where no other folder has images, or where several are of one image.
+    """
+    files = [path for path in files if not is_by_product(path, root)]
+    masks = [path for path in files if any(_tells_masks(part) for part in path.relative_to(root).parts[:-1])]
+    # Beside ids there may be masks in colours for people.
+    ids = [path for path in masks if not path.stem.lower().endswith(("_color", "_colour", "_rgb", "_vis"))] or masks
+    images = Counter(bare_name(path.stem, ROLE_WORDS) for path in set(files) - set(masks))
+    claims = Counter(bare_name(path.stem, ROLE_WORDS) for path in ids)
+    # Several masks of an image are of single classes or objects.
+    several = any(count > images[name] > 0 for name, count in claims.items())
+    return [] if several or not images else ids
+
+
+def is_by_product(path: Path, root: Path) -> bool:
+    """Whether a file below a root is neither an image nor a mask of classes: of instances, depths and the like."""
+    return any(_words(part) & _BY_PRODUCTS for part in path.relative_to(root).parts[:-1])
+
+
+def _tells_masks(folder: str) -> bool:
+    return bool(_words(folder) & set(_MASK_WORDS))
+
+
+def _words(name: str) -> set[str]:
+    return set(re.split(r"[^a-z]+", name.lower()))
 
 
 def names_of_mask(image: Path) -> str:

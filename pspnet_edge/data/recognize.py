@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 from collections.abc import Callable
@@ -11,10 +12,18 @@ from pathlib import Path
 from ..errors import DataError
 from ..inputs import check_folder, is_file, is_folder
 from .files import is_litter
-from .layout import IMAGE_FOLDERS, MASK_FOLDERS, MASK_SUFFIXES, layout_of, masks_side_by_side
+from .layout import (
+    IMAGE_FOLDERS,
+    MASK_FOLDERS,
+    MASK_SUFFIXES,
+    layout_of,
+    masks_in_folders,
+    masks_side_by_side,
+)
 from .peek import entries_below, head_of
 from .unread import ensure_readable
 
+_PAIRS, _DEPTH = 50, 5
 _DOCUMENTS = 20
 """Most files of annotations that are looked at for a format with one file per image."""
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
@@ -58,9 +67,10 @@ def recognized(root: Path) -> str:
             raise DataError(f"{root} is {other.title}", "convert it", other.command(root))
         ensure_names_images(root)
         layout = layout_of(root)
+        if not (layout.images and layout.masks):
+            ensure_readable(root)  # labels of another kind may lie in a folder of masks
         if layout.image_folders and layout.mask_folders:
             return "folder"
-        ensure_readable(root)
         there = ", ".join(sorted(entry.name for entry in root.iterdir() if not is_litter(entry.name))[:8])
     except OSError as error:
         raise DataError(
@@ -310,11 +320,16 @@ def _has_colour_list(root: Path) -> bool:
     return bool(folders & set(IMAGE_FOLDERS)) and bool(folders & set(MASK_FOLDERS))
 
 
-def _is_flat_pairs(root: Path) -> bool:
-    """Images and masks side by side in one folder, told apart by a word such as ``_mask`` or by JPEG and PNG."""
-    if any(entry.is_dir() and entry.name.lower() in MASK_FOLDERS for entry in root.iterdir()):
+def _is_pairs(root: Path) -> bool:
+    """Images and masks side by side, or in folders that no other layout has, and none where ours has them."""
+    layout = layout_of(root)
+    entries = [entry for entry in root.iterdir() if not is_litter(entry.name)]
+    if len(entries) == 1 and entries[0].is_dir():
+        return False  # what is in it is looked at
+    if any(layout.mask_of(key).is_file() for key in itertools.islice(layout.images, _PAIRS)):
         return False
-    return bool(masks_side_by_side(path for path in entries_below(root, 2) if path.suffix.lower() in MASK_SUFFIXES))
+    files = [path for path in entries_below(root, _DEPTH) if path.suffix.lower() in MASK_SUFFIXES]
+    return bool(masks_side_by_side(files) or masks_in_folders(files, root))
 
 
 _FOREIGN: dict[str, tuple[str, Callable[[Path], bool]]] = {
@@ -334,5 +349,5 @@ _FOREIGN: dict[str, tuple[str, Callable[[Path], bool]]] = {
     "labelme": ("a folder of labelme annotations", _holds("labelme")),
     "label-studio": ("a Label Studio export", _holds("label-studio")),
     "yolo": ("a data set of YOLO polygons", _is_yolo),
-    "pairs": ("a folder with images and masks side by side", _is_flat_pairs),
+    "pairs": ("a folder with images and masks side by side or in folders of its own", _is_pairs),
 }

@@ -54,7 +54,8 @@ def _pairs(line: str, listing: Path, layout: Layout) -> Iterator[tuple[Path, Pat
             mask = _mask(mask_text, listing, layout)
             yield images.paths[0], mask if mask is not None else layout.mask_of(images.keys[0])
             return
-    yield _missing(text, layout)
+    if not text.startswith("#"):  # a remark
+        yield _missing(text, layout)
 
 
 def _columns(text: str) -> Iterator[tuple[str, str]]:

@@ -18,7 +18,7 @@ from ..lazy import require
 from ..log import prints_logged
 from .gate import MOST_CONSTANT_BYTES, MOST_FILE_BYTES, MOST_PIXELS, array_of, infer, parse_proto
 from .opset import lower_opset, opset_of, raise_opset
-from .view import GraphView
+from .view import GraphView, attribute
 
 LAYOUTS = ("auto", "nchw", "nhwc")
 
@@ -85,6 +85,10 @@ def read_foreign(
     proto.graph.output[0].type.tensor_type.ClearField("shape")
     try:
         proto = onnx.shape_inference.infer_shapes(proto, data_prop=True)
+        if _store_shapes(proto):
+            proto = onnx.shape_inference.infer_shapes(_fold(proto, name), data_prop=True)
+    except ModelError:
+        raise
     except Exception as error:  # of C++
         raise ModelError(f"{name}: shapes cannot be inferred ({error})", "export it with static shapes") from error
     proto = infer(proto, name)
@@ -155,7 +159,9 @@ def _keep_output(proto: onnx.ModelProto, wanted: str | None, name: str) -> None:
     outputs = {value.name: value for value in proto.graph.output}
     if wanted is None and len(outputs) > 1:
         raise OptionError(
-            f"{name} has the outputs {', '.join(outputs)}", "say which is the segmentation", parameter="output_name"
+            f"{name} has the outputs {', '.join(map(_described, proto.graph.output))}",
+            "say which is the segmentation (mostly the first; others are auxiliary heads or features)",
+            parameter="output_name",
         )
     chosen = outputs.get(wanted or next(iter(outputs), ""))
     if chosen is None:
@@ -164,6 +170,12 @@ def _keep_output(proto: onnx.ModelProto, wanted: str | None, name: str) -> None:
         )
     del proto.graph.output[:]
     proto.graph.output.append(chosen)
+
+
+def _described(value: onnx.ValueInfoProto) -> str:
+    """An output by its name and shape, as far as the file says it."""
+    sizes = (str(dim.dim_value) if dim.dim_value else dim.dim_param or "?" for dim in value.type.tensor_type.shape.dim)
+    return f"{value.name} [{', '.join(sizes)}]"
 
 
 def _fix_shape(
@@ -212,6 +224,24 @@ def _fold(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
         raise ModelError(f"{name} cannot be simplified ({reason})", "export it with static shapes") from error
     _store_constants(slim)
     return slim
+
+
+def _store_shapes(proto: onnx.ModelProto) -> bool:
+    """Shapes that the graph reads of itself and that are known by now become constants; whether there are any."""
+    view = GraphView(proto)
+    known: dict[str, onnx.TensorProto] = {}
+    for node in view.of_kind("Shape"):
+        try:
+            shape = view.shape(node.input[0])
+        except ModelError:
+            continue
+        part = shape[attribute(node, "start", 0) : attribute(node, "end", len(shape))]
+        known[node.output[0]] = numpy_helper.from_array(np.array(part, np.int64), node.output[0])
+    kept = [onnx.NodeProto.FromString(n.SerializeToString()) for n in view.nodes if n.output[0] not in known]
+    del proto.graph.node[:]
+    proto.graph.node.extend(kept)
+    proto.graph.initializer.extend(known.values())
+    return bool(known)
 
 
 def _store_constants(proto: onnx.ModelProto) -> None:

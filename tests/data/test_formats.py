@@ -205,3 +205,11 @@ def test_a_labelmap_without_colours_has_vocs(tmp_path: Path) -> None:
 
     assert (done.classes, done.dropped) == (exports.CLASSES, ())
     np.testing.assert_array_equal(mask_at(tmp_path / "own"), exports.mask_of("b"))
+
+
+def test_predictions_of_label_studio_are_no_labels(tmp_path: Path) -> None:
+    exports.write(tmp_path / "in" / "b.png", exports.image_of("b"))
+    exports.write_json(tmp_path / "in" / "p.json", [{"data": {"image": "b.png"}, "annotations": [{"result": []}],
+                                                     "predictions": [{"result": []}]}])  # fmt: skip
+    with pytest.raises(DataError, match=r"1 tasks and no area that someone labelled \(predictions"):
+        import_dataset(tmp_path / "in", tmp_path / "own")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import cv2
@@ -35,8 +36,10 @@ PAIRS = {
 }
 
 
-def make(root: Path, image: str, mask: str, images: str = "images", masks: str = "masks") -> Path:
-    for index, number in enumerate(("1", "2", "10")):
+def make(
+    root: Path, image: str, mask: str, images: str = "images", masks: str = "masks", more: tuple[str, ...] = ()
+) -> Path:
+    for index, number in enumerate(("1", "2", "10", *more)):
         picture, ids = scene(index)
         write(root / images / image.format(number), picture)
         path = root / masks / mask.format(number)
@@ -139,3 +142,75 @@ def test_a_black_and_white_animation_is_read_by_its_colours(tmp_path: Path) -> N
     np.testing.assert_array_equal(open_dataset("folder", tmp_path, "all").mask(0), ids == 1)
     (tmp_path / "classes.txt").write_text("background\nthing\n")
     assert [finding.kind for finding in check_dataset("folder", tmp_path).defects] == ["ignore-is-class"]
+
+
+TREES = {
+    "carvana": ("train/c{}.jpg", "train_masks/c{}_mask.png"),
+    "kitti": ("training/image_2/{}_10.png", "training/semantic/{}_10.png"),
+    "bdd100k": ("images/10k/train/a{}.jpg", "labels/sem_seg/masks/train/a{}.png"),
+    "loveda": ("Train/Urban/images_png/{}.png", "Train/Urban/masks_png/{}.png"),
+    "rellis": ("00000/pylon_camera_node/frame{}.jpg", "00000/pylon_camera_node_label_id/frame{}.png"),
+    "pets": ("images/cat_{}.jpg", "annotations/trimaps/cat_{}.png"),
+    "isic": ("Training_Input/ISIC_{}.jpg", "Training_GroundTruth/ISIC_{}_segmentation.png"),
+}
+
+
+@pytest.mark.parametrize(("image", "mask"), TREES.values(), ids=TREES)
+def test_public_sets_in_trees_of_their_own_are_converted(image: str, mask: str, tmp_path: Path) -> None:
+    make(tmp_path / "in", image, mask, ".", ".", more=("11", "12", "13"))
+    problems = " ".join(finding.problem for finding in check_dataset("folder", tmp_path / "in").defects)
+    assert "--format pairs -o my_data" in problems
+
+    done = import_dataset(tmp_path / "in", tmp_path / "own")
+
+    assert (done.format, done.images, done.dropped) == ("pairs", 6, ())
+    dataset = open_dataset("folder", tmp_path / "own", "all")
+    for index in range(6):
+        assert any(np.array_equal(dataset.mask(index), scene(number)[1]) for number in range(6))
+
+
+def test_masks_of_single_classes_are_named_as_such(tmp_path: Path) -> None:
+    make(tmp_path, "a{}.jpg", "car/a{}.png", more=("11", "12", "13"))
+    make(tmp_path, "a{}.jpg", "sky/a{}.png", more=("11", "12", "13"))
+    finding = next(finding for finding in check_dataset("folder", tmp_path).found if finding.kind == "missing-mask")
+    assert "holds folders (car, sky), and a mask holds all classes of its image" in finding.problem
+
+
+def test_jpeg_masks_in_black_and_white_are_imported(tmp_path: Path) -> None:
+    for index in range(3):
+        picture, ids = scene(index)
+        write(tmp_path / "in" / "images" / f"{index}.jpg", picture)
+        write(tmp_path / "in" / "masks" / f"{index}.jpg", np.asarray(ids == 1, np.uint8) * 255)
+    (tmp_path / "in" / "classes.txt").write_text("background\nthing\n")
+    done = import_dataset(tmp_path / "in", tmp_path / "own", mapping="255=thing")
+    dataset = open_dataset("folder", tmp_path / "own", "all")
+    assert done.dropped == ()
+    for index in range(3):
+        np.testing.assert_array_equal(dataset.mask(index), scene(index)[1] == 1)
+
+
+def test_images_of_one_name_are_listed_as_dropped(tmp_path: Path) -> None:
+    make(tmp_path / "in", "{}.jpg", "{}.png")
+    write(tmp_path / "in" / "images" / "1.png", scene(9)[0])
+    done = import_dataset(tmp_path / "in", tmp_path / "own")
+    assert [Path(entry.item).name for entry in done.dropped] == ["1.png"]
+
+
+def test_remarks_in_a_list_and_labels_of_cvat_are_read(tmp_path: Path) -> None:
+    make(tmp_path, "{}.jpg", "{}.png")
+    (tmp_path / "train.txt").write_text("# of Monday\n1.jpg\n2.jpg\n")
+    (tmp_path / "classes.txt").unlink()
+    colours = {"background": "#000000", "thing": "#ff0010", "sky": "#00ff00"}
+    labels = json.dumps([{"name": name, "color": colour} for name, colour in colours.items()])
+    (tmp_path / "classes.json").write_text(labels)
+    dataset = open_dataset("folder", tmp_path, "train")
+    assert (len(dataset), dataset.label_set.classes) == (2, ("background", "thing", "sky"))
+    assert dataset.label_set.palette[1] == (255, 0, 16)
+
+
+def test_boxes_in_a_folder_of_annotations_are_named(tmp_path: Path) -> None:
+    write(tmp_path / "JPEGImages" / "a.jpg", scene(0)[0])
+    (tmp_path / "Annotations").mkdir()
+    (tmp_path / "Annotations" / "a.xml").write_text("<annotation><object><bndbox></bndbox></object></annotation>")
+    with pytest.raises(DataError, match="VOC file of boxes"):
+        recognized(tmp_path)

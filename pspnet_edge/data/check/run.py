@@ -15,6 +15,7 @@ from ..files import unreadable_folder
 from ..image_file import DEFAULT_PIXELS
 from ..layout import names_of_mask
 from ..progress import Advance, Progress, silent
+from ..recognize import foreign_layout
 from .findings import Finding, Findings, SplitCount
 from .pair_facts import PairFacts, ids_of, measure_pair
 from .rules import judge_pair, judge_set
@@ -73,7 +74,7 @@ def check_dataset(
             measured, problems = _read_through(dataset, split, engine_hw, advance)
         pairs += measured
         splits[split] = _counted(dataset, measured)
-        found += _grouped(problems, dataset)
+        found += _grouped(problems, dataset, root)
     if opened is not None:
         if any(facts.deep for facts in pairs):
             notes.append(_deep_note(opened.pixels))
@@ -134,7 +135,7 @@ def _counted(dataset: FileSet, pairs: Sequence[PairFacts]) -> SplitCount:
     return SplitCount(len(dataset), dataset.label_set.classes, pixels, occurs)
 
 
-def _grouped(found: list[Finding], dataset: FileSet) -> list[Finding]:
+def _grouped(found: list[Finding], dataset: FileSet, root: Path) -> list[Finding]:
     """One finding where many images have no mask, instead of one for each."""
     missing = [finding for finding in found if finding.kind == "missing-mask"]
     if len(missing) < _SEVERAL:
@@ -148,7 +149,11 @@ def _grouped(found: list[Finding], dataset: FileSet) -> list[Finding]:
         names = ", ".join(finding.file.name for finding in missing[:3])
         problem = f"{len(missing)} of {len(dataset)} images of split {first.split} have no mask in {folder_of_masks} "
         problem += f"({names}, …)"
-    problem += _what_is_there(folder_of_masks, first.image or first.file)
+    other = foreign_layout(root)
+    if len(missing) == len(dataset) and other is not None:
+        problem += f": {root} is {other.title}, so convert it with `{other.command(root)}`"
+    else:
+        problem += _what_is_there(folder_of_masks, first.image or first.file)
     rest = [finding for finding in found if finding.kind != "missing-mask"]
     return [Finding("missing-mask", "defect", first.split, folder_of_masks, problem), *rest]
 
@@ -161,6 +166,12 @@ def _what_is_there(masks: Path, image: Path) -> str:
             return f": {masks} holds YOLO labels ({there[0]}), so convert the set with `pspnet-edge data import`"
         if any(name.endswith(".json") for name in there):
             return f": {masks} holds JSON ({there[0]}), so convert the set with `pspnet-edge data import`"
+        folders = sorted(entry.name for entry in masks.iterdir() if entry.is_dir())[:6]
+        if folders and not there:
+            return (
+                f": {masks} holds folders ({', '.join(folders)}), and a mask holds all classes of its image: merge "
+                f"masks of single classes or objects into one of ids, {names_of_mask(image)}"
+            )
         return f": for {image.name} it needs {names_of_mask(image)}, and {masks} holds {', '.join(there) or 'nothing'}"
     parent = masks.parent
     there = sorted(entry.name for entry in parent.iterdir() if entry.is_dir())[:6] if parent.is_dir() else []

@@ -41,6 +41,13 @@ def read_label_studio(root: Path, options: ReadOptions) -> Source:
         raise DataError(f"{root} holds no Label Studio JSON", "export the project as JSON or JSON-MIN")
     regions = [(path, task, list(_regions(task))) for path, task in tasks]
     labels = [label for _, _, found in regions for _, names in found for label in names]
+    if not labels:
+        guesses = any(task.get("predictions") for _, task in tasks)
+        raise DataError(
+            f"{root} holds {len(tasks)} tasks and no area that someone labelled"
+            + (" (predictions of a model are not taken)" if guesses else ""),
+            "submit annotations in Label Studio, and export again",
+        )
     if options.classes:
         labels = list(options.classes.names)
     source = Source("label-studio", with_background(sorted(dict.fromkeys(labels))))

@@ -14,7 +14,15 @@ from ...errors import DataError
 from .. import camvid, cityscapes, voc
 from ..class_list import is_ignore
 from ..files import FileSet, files_below, is_litter
-from ..layout import IMAGE_SUFFIXES, MASK_SUFFIXES, Layout, layout_of, masks_side_by_side
+from ..layout import (
+    IMAGE_SUFFIXES,
+    MASK_SUFFIXES,
+    Layout,
+    is_by_product,
+    layout_of,
+    masks_in_folders,
+    masks_side_by_side,
+)
 from ..mask_file import Colour, ids_by_colour, read_raw_mask
 from ..reading import is_whole_number, read_text
 from .colour_list import COLOUR_LISTS, read_colour_list, read_labelmap, read_names
@@ -33,6 +41,8 @@ from .source import (
 )
 
 _LOOKED_AT = 64
+_NEAR = 100
+"""Grey levels by which JPEG moves black and white along their edges."""
 _BY_COLOUR = ("cvat", "camvid", "colours")
 """Formats whose masks hold colours, whatever the file is stored as."""
 
@@ -121,15 +131,24 @@ def read_roboflow(root: Path, options: ReadOptions) -> Source:
 
 
 def read_pairs(root: Path, options: ReadOptions) -> Source:
-    """Images and masks side by side: ``a.jpg`` with ``a_mask.png``, ``a_sat.jpg`` with ``gt_a.png``, JPEG with PNG."""
-    names = _names(root, options, ("classes.txt", "labels.txt", "class_names.txt"))
-    masks = masks_side_by_side(path for path in files_below(root) if path.suffix.lower() in MASK_SUFFIXES)
-    return paired(_with_colours(Source("pairs", dict(enumerate(names))), options), root, masks, options)
+    """Images and masks side by side: ``a.jpg`` with ``a_mask.png``, ``a_sat.jpg`` with ``gt_a.png``, JPEG with PNG.
+
+    Or in folders whose names say it, ``image_2`` and ``semantic``, in any depth.
+    """
+    if options.classes is None and any((root / name).is_file() for name in COLOUR_LISTS):
+        source = _source("pairs", _colours(root, options))
+    else:
+        names = _names(root, options, ("classes.txt", "labels.txt", "class_names.txt"))
+        source = _with_colours(Source("pairs", dict(enumerate(names))), options)
+    files = [path for path in files_below(root) if path.suffix.lower() in MASK_SUFFIXES]
+    masks = masks_side_by_side(files) or masks_in_folders(files, root)
+    return paired(source, root, masks, options)
 
 
 def read_folder(root: Path, options: ReadOptions) -> Source:
     """Our own layout, with ids that are to be changed."""
-    listing = next((path for name in ("classes.txt", "classes.json") if (path := root / name).is_file()), None)
+    listings = ("classes.txt", "classes.json", "labels.txt", "class_names.txt")
+    listing = next((path for name in listings if (path := root / name).is_file()), None)
     if options.classes is None and listing is not None:
         from ..class_list import read_class_list
 
@@ -151,6 +170,8 @@ def read_folder(root: Path, options: ReadOptions) -> Source:
         if not mask.is_file():
             source.drop(image, "it has no mask")
             continue
+        for other in layout.images[key][1:]:
+            source.drop(other, f"{image} has the same name and its mask")
         split = splits.get(image) or split_of_path(image, root)
         source.items.append(Item(key, image, image.suffix, _drawn(mask, source), split))
     for mask in layout.masks_without_image():
@@ -234,7 +255,7 @@ def paired(
 ) -> Source:
     """Add an item for every mask whose image is found."""
     are_masks = set(masks)
-    images = source.index_images(root, options, lambda path: path in are_masks or _holds_masks(path.parent.name))
+    images = source.index_images(root, options, lambda path: path in are_masks or _is_no_image(path, root))
     found = images_of_masks(masks, images)
     if masks and not any(found.values()):
         raise DataError(
@@ -260,9 +281,10 @@ def paired(
     return source
 
 
-def _holds_masks(folder: str) -> bool:
-    """Whether a folder beside the masks holds other masks: of instances, or drawn for people."""
-    return folder.startswith(("SegmentationClass", "SegmentationObject", "Visualization"))
+def _is_no_image(path: Path, root: Path) -> bool:
+    """Whether a picture beside the masks is another mask: of instances, or drawn for people."""
+    drawn = path.parent.name.startswith(("SegmentationClass", "SegmentationObject", "Visualization"))
+    return drawn or (root in path.parents and is_by_product(path, root))
 
 
 def _paired_cityscapes(source: Source, root: Path, options: ReadOptions) -> Source:
@@ -308,7 +330,7 @@ def _drawn(path: Path, source: Source) -> Callable[[], Ids]:
                     f"{path} is a colour image and the classes have no colours",
                     "give --classes FILE with `name, r, g, b` per line",
                 )
-            return raw.values
+            return _black_and_white(path, raw.values)
         order = list(source.colours)
         palette = [source.colours[number] for number in order]
         rgb = raw.as_colours()
@@ -328,6 +350,13 @@ def _drawn(path: Path, source: Source) -> Callable[[], Ids]:
         return raw.values
 
     return draw
+
+
+def _black_and_white(path: Path, values: Ids) -> Ids:
+    """The values of a mask; of a JPEG in black and white 0 and 255, as they were before it was compressed."""
+    if path.suffix.lower() not in (".jpg", ".jpeg") or not ((values <= _NEAR) | (values >= 255 - _NEAR)).all():
+        return values
+    return np.asarray(np.where(values > _NEAR, 255, 0), np.uint8)
 
 
 def _colours(root: Path, options: ReadOptions) -> list[tuple[str, Colour]]:
