@@ -185,6 +185,15 @@ def test_a_format_that_is_not_read_is_named_with_the_way_out(
     assert not (tmp_path / "own").exists()
 
 
+def test_masks_in_a_format_that_is_not_read_are_named(tmp_path: Path) -> None:
+    exports.write(tmp_path / "in" / "images" / "b.png", exports.image_of("b"))
+    (tmp_path / "in" / "masks").mkdir()
+    (tmp_path / "in" / "masks" / "b.mat").write_bytes(b"x")
+    (tmp_path / "in" / "classes.txt").write_text("\n".join(exports.CLASSES))
+    with pytest.raises(DataError, match="MATLAB"):
+        import_dataset(tmp_path / "in", tmp_path / "own")
+
+
 def test_other_files_beside_images_and_masks_do_not_matter(tmp_path: Path) -> None:
     exports.write(tmp_path / "images" / "b.png", exports.image_of("b"))
     exports.write(tmp_path / "masks" / "b.png", exports.mask_of("b"))

@@ -25,6 +25,7 @@ from ..png import indexed_png
 from ..progress import Progress, silent
 from ..recognize import DOCUMENT_SUFFIXES, ensure_data_folder
 from ..split import assign, group_names
+from ..unread import ensure_readable
 from .class_map import ClassMap, class_map, parse_map
 from .coco import read_coco
 from .colour_list import read_colour_list, read_names
@@ -191,6 +192,7 @@ def _import(
             opened = READERS[format](root, options)
             opened.drop_unlabelled()
             if not opened.items:
+                ensure_readable(root)
                 raise DataError(f"{source} holds no labelled image in the format {format}" + _first(opened.dropped))
             mapped = class_map(opened, pairs, options.ignore_id)
             written = _write_pairs(opened, mapped, output, progress)
