@@ -51,8 +51,7 @@ import json, pathlib, sys
 work = pathlib.Path(sys.argv[1])
 ran, packed, deployed = (json.loads((work / f"{name}.json").read_text()) for name in ("run", "pack", "deploy"))
 assert ran["frames"] == 30 and (work / "overlay.mp4").stat().st_size > 0, ran
-# How far INT8 agrees with FP32 depends on the processor: 99.76 % on one with AVX-512 VNNI, 97.49 % on one with AVX2 only.
-assert deployed["state"] == "active" and deployed["agreement"] == packed["agreement_with_fp32"]["int8"] > 0.9, deployed
+assert deployed["state"] == "active" and deployed["agreement"] == packed["agreement_with_fp32"]["int8"] > 0.98, deployed
 print(f"release: the wheel alone runs the demo ({ran['fps']:.1f} FPS) and deploys a pack")
 PYTHON
 (cd dist && sha256sum ./*.whl ./*.tar.gz sbom.cdx.json >SHA256SUMS)
