@@ -128,7 +128,7 @@ def latencies(report: Report, narrow: bool) -> Any:
     alone, loop = figure.subplots(2, 1) if narrow else figure.subplots(1, 2, sharey=True)
     _boxes(alone, rows, [row["quantiles_ms"] for row in rows], "Engine alone, ms per batch")
     loops = [row["loop"]["quantiles_ms"] if row["loop"] else None for row in rows]
-    _boxes(loop, rows, loops, "Whole loop, decode to mask, ms per frame")
+    _boxes(loop, rows, loops, "Whole loop, ms per frame" if narrow else "Whole loop, decode to mask, ms per frame")
     return figure
 
 
