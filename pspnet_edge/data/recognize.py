@@ -349,5 +349,5 @@ _FOREIGN: dict[str, tuple[str, Callable[[Path], bool]]] = {
     "labelme": ("a folder of labelme annotations", _holds("labelme")),
     "label-studio": ("a Label Studio export", _holds("label-studio")),
     "yolo": ("a data set of YOLO polygons", _is_yolo),
-    "pairs": ("a folder with images and masks side by side or in folders of its own", _is_pairs),
+    "pairs": ("a folder with images and masks side by side or in separate folders", _is_pairs),
 }
