@@ -326,6 +326,8 @@ def _is_pairs(root: Path) -> bool:
     entries = [entry for entry in root.iterdir() if not is_litter(entry.name)]
     if len(entries) == 1 and entries[0].is_dir():
         return False  # what is in it is looked at
+    if _is_cityscapes(root) or _is_voc(root) or _is_segnet_camvid(root) or _is_segnet_camvid(root / "CamVid"):
+        return False
     if any(layout.mask_of(key).is_file() for key in itertools.islice(layout.images, _PAIRS)):
         return False
     files = [path for path in entries_below(root, _DEPTH) if path.suffix.lower() in MASK_SUFFIXES]
