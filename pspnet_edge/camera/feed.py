@@ -35,7 +35,7 @@ class Captured:
     frame: NDArray[np.uint8]
     captured: float
     prepared: NDArray[np.uint8] | None = None
-    """The engine's input; None where one frame becomes several."""
+    """The engine's input; None where inference makes it."""
 
 
 @dataclass(frozen=True)

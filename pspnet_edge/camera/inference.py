@@ -10,10 +10,10 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.geometry import Geometry
+from ..data.geometry import STRETCHED, Geometry
 from ..engine.engine import Engine
 from ..engine.segment import segment_frame
-from ..engine.session import IN_FLIGHT
+from ..engine.session import IN_FLIGHT, View
 from .feed import WARM_UP, Captured
 from .lanes import Lanes
 from .shot import Shot
@@ -55,7 +55,8 @@ class Inference:
         self._limit = limit
         self._batch = engine.info.shape_nhw[0]
         # Allocated once; every frame is written into the same array.
-        self._frames = np.zeros((self._batch, *engine.size_hw, engine.info.channels), np.uint8)
+        batch = 0 if engine.fits else self._batch
+        self._frames = np.zeros((batch, *engine.size_hw, engine.info.channels), np.uint8)
         self._given = 0
         work = self._overlapped if overlaps and engine.overlaps else self._one_by_one
         if geometry.tiles:
@@ -84,8 +85,12 @@ class Inference:
     def _one_by_one(self) -> None:
         while taken := self._taken(None):
             self.busy_since = start = self._clock()
-            prepared = self._fill(taken)
-            masks = self._engine.infer(self._frames)
+            if self._engine.fits:
+                prepared = start
+                masks = self._engine.infer_views(self._views(taken))
+            else:
+                prepared = self._fill(taken)
+                masks = self._engine.infer(self._frames)
             self.busy_since = None
             self._hand_on(taken, masks, start, prepared)
 
@@ -112,8 +117,12 @@ class Inference:
             ended = taken is None
             if taken:
                 self.busy_since = start = self._clock()
-                prepared = self._fill(taken)
-                self._engine.submit(self._frames)
+                if self._engine.fits:
+                    prepared = start
+                    self._engine.submit_views(self._views(taken))
+                else:
+                    prepared = self._fill(taken)
+                    self._engine.submit(self._frames)
                 flying.append((taken, start, prepared))
             if flying and (not taken or len(flying) == IN_FLIGHT):
                 oldest, start, prepared = flying.popleft()
@@ -134,6 +143,16 @@ class Inference:
             assert each.prepared is not None
             row[:] = each.prepared
         return self._clock()
+
+    def _views(self, taken: list[Captured]) -> list[View]:
+        """What the engine sees of each: the frame, or what its source has brought to the engine's size."""
+        views = []
+        for each in taken:
+            geometry = self._geometry if each.prepared is None else STRETCHED
+            frame = self._engine.with_channels(each.frame if each.prepared is None else each.prepared)
+            layout = geometry.layout((frame.shape[0], frame.shape[1]), self._engine.size_hw)
+            views.append(View(frame, layout.windows[0]))
+        return views
 
     def _hand_on(self, taken: list[Captured], masks: NDArray[np.uint8], start: float, prepared: float) -> None:
         self._count(start, prepared)

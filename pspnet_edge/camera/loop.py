@@ -6,7 +6,7 @@
 A live source overwrites a frame that inference has not taken yet, so what is segmented is always the newest one and
 the age of the picture cannot grow. A file waits, so every frame comes through, once and in order. Several sources
 share the engine: in one batch when it has one, in turn otherwise. Feeds make the engine's input, so decoding,
-preparing, inference and drawing overlap for every kind of source.
+preparing, inference and drawing overlap for every kind of source; an engine with the head's kernel makes it by itself.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class Loop:
         self._inbox: Lanes[Captured] = Lanes([source.live for source in sources], max(_DEPTH, batch))
         # A live picture that waits grows old, so only one does.
         self._outbox: Lanes[Shot] = Lanes([False], 1 if self._any_live else _DEPTH)
-        prepare = None if geometry.tiles else self._engine_input
+        prepare = None if geometry.tiles or engine.fits else self._engine_input
         self._feeds = [Feed(camera, source, self._inbox, prepare, clock) for camera, source in enumerate(sources)]
         self._drawer = overlay or Overlay(engine.info.label_set)
         self._inference = Inference(

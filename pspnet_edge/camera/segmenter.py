@@ -26,6 +26,7 @@ from ..engine.build import build_cached_engine, choose_precision
 from ..engine.engine import Engine
 from ..engine.model import prepare_model
 from ..engine.segment import segment_frame
+from ..engine.session import View
 from ..errors import EngineError, OptionError
 from .frames import Frame, FrameLike, FrameSource, as_frame
 from .loop import Loop
@@ -239,14 +240,24 @@ class Segmenter:
                 return [segment_frame(engine, frame, self._geometry) for frame in frames], sure
             for start in range(0, len(frames), batch):
                 some = frames[start : start + batch]
-                for row, frame in zip(self._frames, some):
-                    row[:] = frame_at(engine.with_channels(frame), engine.size_hw).reshape(row.shape)
-                found, likely = engine.infer_scores(self._frames) if scores else (engine.infer(self._frames), None)
+                found, likely = self._batch(engine, some, scores)
                 for frame, mask in zip(some, found):
                     masks.append(mask_at(mask, (frame.shape[0], frame.shape[1])))
                 if likely is not None:
                     sure += [_stretch(one, (frame.shape[0], frame.shape[1])) for frame, one in zip(some, likely)]
         return masks, sure
+
+    def _batch(self, engine: Engine, frames: Sequence[Frame], scores: bool) -> tuple[Mask, Scores | None]:
+        """Masks, and scores where they are wanted, of as many frames as the engine's batch holds, stretched."""
+        if engine.fits:
+            seen = [engine.with_channels(frame) for frame in frames]
+            layouts = [STRETCHED.layout((frame.shape[0], frame.shape[1]), engine.size_hw) for frame in seen]
+            return engine.infer_views(
+                [View(frame, layout.windows[0]) for frame, layout in zip(seen, layouts, strict=True)]
+            ), None
+        for row, frame in zip(self._frames, frames):
+            row[:] = frame_at(engine.with_channels(frame), engine.size_hw).reshape(row.shape)
+        return engine.infer_scores(self._frames) if scores else (engine.infer(self._frames), None)
 
     def _scoring_engine(self) -> Engine:
         """The engine, if it gives scores; else one that does, built from the same model."""

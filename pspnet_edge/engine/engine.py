@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from ..errors import EngineError
 from ..labels import LabelSet
 from ..pixels import PixelFormat
 from .facts import EngineFacts
-from .session import OverlappingSession, ScoringSession, Session
+from .session import FittingSession, OverlappingSession, ScoringSession, Session, View
 from .sharing import Share, SharedSession
 
 
@@ -132,6 +133,26 @@ class Engine:
             EngineError: no batch is in flight, or the session does not overlap.
         """
         return self._overlapping().take()
+
+    @property
+    def fits(self) -> bool:
+        """Whether pictures of any size go in as they are, through ``submit_views`` and ``infer_views``."""
+        return isinstance(self._session, FittingSession) and self._session.fits
+
+    def submit_views(self, views: Sequence[View]) -> None:
+        """Like ``submit`` with up to ``N`` pictures ``uint8 [H, W, C]`` of any size, which the GPU resizes.
+
+        Raises:
+            EngineError: as many batches as fit wait to be taken, or the session does not take such.
+        """
+        if not isinstance(self._session, FittingSession):
+            raise EngineError(f"{self.info.runtime} takes only frames of one size: use infer")
+        self._session.submit_views(views)
+
+    def infer_views(self, views: Sequence[View]) -> NDArray[np.uint8]:
+        """The masks of ``submit_views``; those behind the last picture mean nothing."""
+        self.submit_views(views)
+        return self.take()
 
     def share(self) -> Engine:
         """Another handle on the same runtime, for one more thread or stream.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..data.geometry import STRETCHED, Geometry, Window, mask_at
 from .engine import Engine
+from .session import View
 
 
 def segment_frame(
@@ -35,12 +37,16 @@ def segment_frame(
     frame_hw = (frame.shape[0], frame.shape[1])
     layout = geometry.layout(frame_hw, engine.size_hw)
     batch = engine.info.shape_nhw[0]
-    inputs = np.zeros((batch, *engine.size_hw, *frame.shape[2:]), np.uint8)
+    inputs = np.zeros((0 if engine.fits else batch, *engine.size_hw, *frame.shape[2:]), np.uint8)
     found: NDArray[np.uint8] | None = None
-    for windows in _batches(zip(layout.windows, layout.inputs(frame), strict=True), batch):
-        for place, (_, each) in enumerate(windows):
-            inputs[place] = each
-        masks = engine.infer(inputs)
+    pieces = itertools.repeat(frame, len(layout.windows)) if engine.fits else layout.inputs(frame)
+    for windows in _batches(zip(layout.windows, pieces, strict=True), batch):
+        if engine.fits:
+            masks = engine.infer_views([View(frame, window) for window, _ in windows])
+        else:
+            for place, (_, each) in enumerate(windows):
+                inputs[place] = each
+            masks = engine.infer(inputs)
         on_batch()
         if len(layout.windows) == 1:
             return mask_at(layout.mask([masks[0]]), frame_hw)

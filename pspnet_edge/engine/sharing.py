@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import EngineError
-from .session import IN_FLIGHT, OverlappingSession, ScoringSession, Session
+from .session import IN_FLIGHT, FittingSession, OverlappingSession, ScoringSession, Session, View
 
 Masks = NDArray[np.uint8]
 
@@ -30,6 +31,7 @@ class SharedSession:
         self._lock = threading.RLock()
         self._session: Session = session
         self._overlapping = session if isinstance(session, OverlappingSession) else None
+        self._fitting = session if isinstance(session, FittingSession) and session.fits else None
         self._name = name
         self._flying: deque[Share] = deque()
 
@@ -62,13 +64,31 @@ class SharedSession:
         Raises:
             EngineError: the user has as many batches to take as fit.
         """
+        self._begin(share, lambda: self._overlap().submit(frames))
+
+    @property
+    def fits(self) -> bool:
+        """Whether the session takes pictures of any size."""
+        return self._fitting is not None
+
+    def submit_views(self, share: Share, views: Sequence[View]) -> None:
+        """The same with pictures of any size."""
+
+        def begin() -> None:
+            if self._fitting is None:
+                raise _closed(self._name)
+            self._fitting.submit_views(views)
+
+        self._begin(share, begin)
+
+    def _begin(self, share: Share, submit: Callable[[], None]) -> None:
         with self._lock:
-            session = self._overlap()
+            self._overlap()
             if len(share.landed) + self._flying.count(share) >= IN_FLIGHT:
                 raise EngineError(f"{IN_FLIGHT} batches are in flight: take a mask before the next frame")
             while len(self._flying) >= IN_FLIGHT:
                 self._land()
-            session.submit(frames)
+            submit()
             self._flying.append(share)
 
     def take(self, share: Share) -> Masks:
@@ -89,7 +109,7 @@ class SharedSession:
         """Close the session, once no thread is in it; all shares are closed then."""
         with self._lock:
             session, self._session = self._session, ClosedSession(self._name)
-            self._overlapping = None
+            self._overlapping = self._fitting = None
             self._flying.clear()
             session.close()
 
@@ -137,6 +157,15 @@ class OverlappingShare(Share):
     def submit(self, frames: NDArray[np.uint8]) -> None:
         """See ``OverlappingSession``."""
         self._shared.submit(self, frames)
+
+    @property
+    def fits(self) -> bool:
+        """See ``FittingSession``."""
+        return self._shared.fits
+
+    def submit_views(self, views: Sequence[View]) -> None:
+        """See ``FittingSession``."""
+        self._shared.submit_views(self, views)
 
     def take(self) -> Masks:
         """See ``OverlappingSession``; the array is the caller's own."""
