@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
 from .errors import ModelError, PspnetEdgeError
+from .labels import LONGEST_CLASS_NAME
 
 LARGEST_BYTES = 64 << 20
 DEEPEST = 32
@@ -157,7 +158,7 @@ SHA256 = Text(64, pattern="[0-9a-f]{64}")
 LABEL_SET = Record(
     {
         "name": Text(200),
-        "classes": List(Text(200), 1, 254),
+        "classes": List(Text(LONGEST_CLASS_NAME), 1, 254),
         "palette": List(List(Number(0, 255, whole=True), 3, 3), 1, 254),
     }
 )

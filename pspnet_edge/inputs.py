@@ -105,5 +105,5 @@ def _status(
 
 
 def _shown(path: Path) -> str:
-    text = printable(str(path)).replace("\0", "\\0")
+    text = printable(str(path).replace("\0", "\\0"))
     return text if len(text) <= 200 else f"{text[:80]}…"

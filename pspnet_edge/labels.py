@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 IGNORE = 255
+LONGEST_CLASS_NAME = 200
 _BACKGROUND_NAMES = frozenset(
     {"background", "_background_", "__background__", "void", "unlabeled", "unlabelled", "ignore"}
 )

@@ -15,6 +15,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from .records import printable
+
 TREE = "pspnet_edge"
 FILE_VARIABLE = "PSPNET_EDGE_LOG"
 _NATIVE = logging.getLogger(f"{TREE}.native")
@@ -41,7 +43,7 @@ def redacted(text: str) -> str:
 
 class _Redacting(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return redacted(super().format(record)).encode("utf-8", "backslashreplace").decode()
+        return printable(redacted(super().format(record)))
 
 
 class _Standard(logging.Handler):

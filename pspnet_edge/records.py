@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
+
+# Escape sequences, and marks that turn the direction of writing; line breaks and tabs are text.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def finite(value: Any) -> Any:
@@ -20,10 +24,15 @@ def finite(value: Any) -> Any:
 
 def to_json(value: Any, *, indent: int | None = None) -> str:
     """``value`` as JSON that every reader takes: no NaN, and text that is not UTF-8 written with escapes."""
-    return json.dumps(_printable(finite(value)), indent=indent)
+    return json.dumps(_in_utf8(finite(value)), indent=indent)
 
 
 def printable(text: str) -> str:
+    r"""The text for a terminal or a log, with controls as ``\x1b``: no name of a stranger steers a terminal."""
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), utf8(text))
+
+
+def utf8(text: str) -> str:
     r"""The text with ``\udcff`` in place of what is not UTF-8, such as bytes of a file name in another encoding."""
     return text.encode("utf-8", "backslashreplace").decode()
 
@@ -33,9 +42,9 @@ def counted(count: int, noun: str, plural: str | None = None) -> str:
     return f"{count} {noun if count == 1 else plural or noun + 's'}"
 
 
-def _printable(value: Any) -> Any:
+def _in_utf8(value: Any) -> Any:
     if isinstance(value, dict):
-        return {_printable(key): _printable(entry) for key, entry in value.items()}
+        return {_in_utf8(key): _in_utf8(entry) for key, entry in value.items()}
     if isinstance(value, list):
-        return [_printable(entry) for entry in value]
-    return printable(value) if isinstance(value, str) else value
+        return [_in_utf8(entry) for entry in value]
+    return utf8(value) if isinstance(value, str) else value

@@ -18,7 +18,12 @@ def test_json_of_a_name_in_another_encoding_can_be_read() -> None:
 
 
 def test_text_becomes_printable() -> None:
-    assert printable("caf\udce9 é") == "caf\\udce9 é"
+    assert printable("caf\udce9 é\n\t") == "caf\\udce9 é\n\t"
+    assert printable("\x1b[2J \r \x9b \u202e\u2066") == "\\x1b[2J \\r \\x9b \\u202e\\u2066"
+
+
+def test_json_keeps_every_character() -> None:
+    assert json.loads(to_json({"name": "\x1b\u202e"})) == {"name": "\x1b\u202e"}
 
 
 def test_one_is_singular() -> None:

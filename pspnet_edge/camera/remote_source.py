@@ -19,6 +19,7 @@ from ..child import child_command
 from ..errors import SourceError
 from .devices import Wanted
 from .reader_process import Slot, slots_in
+from .timing import believable_fps
 
 _START_S = 10.0
 """What a slow board may need to start Python and OpenCV."""
@@ -88,7 +89,7 @@ class RemoteSource:
         while "opened" not in (report := self._report(deadline_s)):
             if "failed" in report:
                 raise SourceError(report["failed"])
-        self.fps, self.format = report["fps"], report["format"]
+        self.fps, self.format = believable_fps(report["fps"]), report["format"]
         small = report["prepared"]
         self._slots = _mapped(self._memory, (*report["opened"], 3), None if small is None else (*small, 3))
 

@@ -10,9 +10,15 @@ from numpy.typing import NDArray
 
 Clock = Callable[[], float]
 """Gives seconds that only grow; ``time.perf_counter``, or a test's own."""
+_USUAL_FPS = 30.0
 _WINDOW = 10_000
 _RECENT = 256
 _RECENT_S = 5.0
+
+
+def believable_fps(told: float | None) -> float:
+    """The frames per second that a video or a camera tells, or 30 where that is nothing, or no rate that there is."""
+    return float(told) if told is not None and 0.01 <= told <= 1000 else _USUAL_FPS
 
 
 class Durations:

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from ..data.geometry import turned
 from ..errors import SourceError
 from ..records import counted
+from .timing import believable_fps
 from .video_probe import check_video, open_container, video_stream
 
 _log = logging.getLogger(__name__)
-_DEFAULT_FPS = 30.0
 _UPRIGHT = {90: "270", 180: "180", 270: "90"}
 """How a frame is turned whose display matrix turns it by these degrees counter-clockwise."""
 _SEGMENT = bytes.fromhex("18538067")
@@ -50,7 +50,7 @@ class VideoSource:
         self._path = path
         self._open(threads=True)
         rate = self._stream.average_rate or self._stream.guessed_rate
-        self.fps = float(rate) if rate else _DEFAULT_FPS
+        self.fps = believable_fps(rate)
         self.length = self._promised() or None
         """How many frames the file says it has, for the progress."""
         self.lost = 0

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from ..labels import IGNORE, LabelSet, bright_palette
+from ..labels import IGNORE, LONGEST_CLASS_NAME, LabelSet, bright_palette
 from .mask_file import Colour
 from .reading import read_text
 
@@ -72,6 +72,8 @@ def read_class_list(path: Path, *, any_numbers: bool = False) -> ClassList:
         names, colours, numbers = _from_json(text) if path.suffix.lower() == ".json" else _from_text(text)
         if len(set(names)) != len(names):
             raise ValueError("a class is named twice")
+        if any(len(name) > LONGEST_CLASS_NAME for name in names):
+            raise ValueError(f"a class name has more than {LONGEST_CLASS_NAME} characters")
         if colours and len(colours) != len(names):
             raise ValueError(f"it has {len(names)} classes and {len(colours)} colours")
         classes = ClassList(tuple(names), tuple(colours) if colours else None, tuple(numbers) if numbers else None)

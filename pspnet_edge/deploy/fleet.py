@@ -88,7 +88,7 @@ def read_fleet(path: Path) -> list[Target]:
         facts = toml.loads(text)
         check_value(facts, _FLEET, "it")
         return [_target({**facts.get("defaults", {}), **board}, path.parent) for board in facts["board"]]
-    except (toml.TOMLDecodeError, Unfit, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also of a number of too many digits
         raise DeployError(
             f"the fleet file {path} cannot be used ({error})", "correct it; docs/deploy.md shows one"
         ) from error

@@ -3,7 +3,9 @@ from __future__ import annotations
 import math
 import time
 
-from pspnet_edge.camera.timing import Durations, Rate
+import pytest
+
+from pspnet_edge.camera.timing import Durations, Rate, believable_fps
 
 
 def test_percentiles_are_of_the_last_ten_thousand() -> None:
@@ -34,3 +36,11 @@ def test_a_rate_is_of_lately_and_falls_when_nothing_happens() -> None:
     for number in range(11):
         silent.add(now - 4 + number * 0.1)
     assert silent.per_second() < 5
+
+
+@pytest.mark.parametrize(
+    ("told", "fps"),
+    [(25, 25.0), (0.01, 0.01), (None, 30.0), (0, 30.0), (1e-6, 30.0), (1e9, 30.0), (math.inf, 30.0), (math.nan, 30.0)],
+)
+def test_a_rate_that_no_camera_has_is_not_believed(told: float | None, fps: float) -> None:
+    assert believable_fps(told) == fps

@@ -127,6 +127,7 @@ def test_folder_classes_may_have_colours(folder_root: Path, name: str, content: 
         ("classes.txt", "road, 1, 2\n"),
         ("classes.txt", "road, 1, 2, 256\n"),
         ("classes.txt", "road, red, 2, 3\n"),
+        ("classes.txt", f"road\n{'s' * 201}\n"),
         ("classes.json", "{"),
         ("classes.json", '{"names": []}'),
         ("classes.json", "[1, 2]"),

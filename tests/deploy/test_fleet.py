@@ -339,7 +339,10 @@ def test_a_fleet_file_is_read_with_its_defaults(tmp_path: Path) -> None:
     assert (second.user, second.port, second.pack) == ("me", 22, tmp_path / "p.pspnet")
 
 
-@pytest.mark.parametrize("text", ["", "x", "[[board]]\n", '[[board]]\nhost = "a"\nshell = "x"\n', "board = 1\n"])
+NOT_FLEETS = ["", "x", "[[board]]\n", '[[board]]\nhost = "a"\nshell = "x"\n', "board = 1\n", f"board = {'9' * 5000}\n"]
+
+
+@pytest.mark.parametrize("text", NOT_FLEETS, ids=range(len(NOT_FLEETS)))
 def test_a_fleet_file_of_another_form_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "fleet.toml"
     path.write_text(text)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...errors import DataError, OptionError
-from ...labels import IGNORE, LabelSet, bright_palette
+from ...labels import IGNORE, LONGEST_CLASS_NAME, LabelSet, bright_palette
 from ..mask_file import Mask
 from ..reading import is_whole_number
 from .source import Ids, Source
@@ -111,7 +111,7 @@ def class_map(source: Source, mapping: dict[str, str], ignore_id: int | None) ->
 
 def _printable(name: str) -> str:
     """A class name that a line of UTF-8 text can hold."""
-    return " ".join(name.encode("utf-8", "replace").decode().split()) or "unnamed"
+    return " ".join(name.encode("utf-8", "replace").decode().split())[:LONGEST_CLASS_NAME] or "unnamed"
 
 
 def _target(number: int, name: str | None, mapping: dict[str, str], ignored: set[int]) -> str | None:
