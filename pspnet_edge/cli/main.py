@@ -237,7 +237,7 @@ def _fail(error: PspnetEdgeError, status: int, as_json: bool) -> None:
 
 
 def _discard(stream: TextIO) -> None:
-    """Nobody gets what is still buffered, so that it does not fail a second time at exit."""
+    """Throw away what is still buffered, so that it does not fail a second time at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
