@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -104,11 +105,10 @@ def rtp_pipeline(target: str, encoder: str) -> str:
     """
     # A newest-only queue: an encoder that is slow loses pictures and does not hold up the loop.
     head = f"! queue max-size-buffers=2 leaky=downstream ! videoconvert ! {encoder} ! h264parse config-interval=1 "
-    parts = urlsplit(target if "://" in target else f"//{target}")
-    try:
+    parts, port = urlsplit(""), None
+    with contextlib.suppress(ValueError):
+        parts = urlsplit(target if "://" in target else f"//{target}")
         port = parts.port
-    except ValueError:
-        port = None
     # The text goes into a pipeline's description, where a space or quote would begin something else.
     harmless = parts.hostname and not any(letter.isspace() or letter in "\"'!\\" for letter in target)
     if harmless and parts.scheme in ("rtsp", "rtsps"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import re
 import shutil
 import subprocess
@@ -91,7 +92,7 @@ def address_problem(address: str) -> str | None:
             return None if answer.status == 200 else f"{address} answers {answer.status}"
     except urllib.error.HTTPError as error:
         return f"{address} answers {error.code}"
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:  # also what is not HTTP
         return f"{address} does not answer ({getattr(error, 'reason', error)})"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import ssl
 import urllib.error
 import urllib.parse
@@ -99,9 +101,10 @@ def _tried(store: Store) -> dict[str, str | None]:
 
 
 def _check_address(source: str) -> None:
-    parts = urllib.parse.urlsplit(source)
-    if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK):
-        return
+    with contextlib.suppress(ValueError):  # as of half an IPv6 address
+        parts = urllib.parse.urlsplit(source)
+        if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK):
+            return
     raise OptionError(f"{source!r} is not an https:// address", "give one, or a folder", parameter="source")
 
 
@@ -112,7 +115,7 @@ def _tag(source: str) -> str | None:
         with urllib.request.urlopen(request, timeout=30) as answer:
             found = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
             return str(found)[:1000] if found else None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         if isinstance(error, urllib.error.HTTPError):
             error.close()
         reason = getattr(error, "reason", None) or error

@@ -150,7 +150,7 @@ def class_groups(report: Report) -> list[ClassGroup]:
         first = by_name[names[0]]
         order = sorted(first, key=lambda label: first[label] if first[label] is not None else 2.0)
         classes: list[ClassIou] = [
-            {"class": label, "iou": {name: by_name[name][label] for name in names}} for label in order
+            {"class": label, "iou": {name: by_name[name].get(label) for name in names}} for label in order
         ]
         title = f"{model}, {size.replace('x', '×')}, {RUNTIME_TITLES[runtime]}"
         found.append({"title": title, "names": names, "classes": classes})

@@ -77,7 +77,9 @@ for wrong in ("nosuchelement ! appsink name=whole", "filesrc location=/nonexiste
     assert "nosuchelement" in done.stdout
 
 
-@pytest.mark.parametrize("target", ["nowhere", "host:port", "host:1/x", "http://host:1", "a b:1", 'rtsp://h/"x', ""])
+@pytest.mark.parametrize(
+    "target", ["nowhere", "host:port", "host:1/x", "http://host:1", "a b:1", 'rtsp://h/"x', "", "rtsp://[h"]
+)
 def test_what_is_no_target_is_refused(target: str) -> None:
     with pytest.raises(OptionError, match="is not a target"):
         rtp_pipeline(target, "x264enc")

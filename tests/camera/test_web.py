@@ -409,7 +409,9 @@ def test_with_a_token_any_name_is_served(guarded: WebView) -> None:
     assert answer(guarded, "/stats", Host="camera.example.org", **known)[0] == 200
 
 
-@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1:1", "http://localhost"])
+@pytest.mark.parametrize(
+    "origin", ["http://evil.example", "null", "http://127.0.0.1:1", "http://localhost", "http://[x"]
+)
 def test_a_script_of_another_site_is_refused(web: WebView, guarded: WebView, origin: str) -> None:
     upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
     upgrade["Sec-WebSocket-Key"] = "dGhlIHNhbXBsZSBub25jZQ=="

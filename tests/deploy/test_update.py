@@ -3,6 +3,7 @@ from __future__ import annotations
 import functools
 import http.server
 import shutil
+import socket
 import ssl
 import subprocess
 import threading
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from pspnet_edge.deploy.service import address_problem
 from pspnet_edge.deploy.signature import sign
 from pspnet_edge.deploy.store import Store
 from pspnet_edge.deploy.update import Offer, find_offer, remember
@@ -59,15 +61,34 @@ def test_the_newest_pack_of_a_folder_is_offered(pack_path: Path, next_pack_path:
     assert second.path.name == "b.pspnet"
 
 
-@pytest.mark.parametrize("address", ["http://example.org/a.pspnet", "ftp://example.org/a", "file:///etc/passwd"])
+@pytest.mark.parametrize(
+    "address", ["http://example.org/a.pspnet", "ftp://example.org/a", "file:///etc/passwd", "https://["]
+)
 def test_only_https_is_fetched(address: str, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="https"):
         find_offer(address, Store(tmp_path / "home"))
 
 
-def test_a_server_that_is_not_there_is_said(tmp_path: Path) -> None:
+@pytest.mark.parametrize("address", ["http://127.0.0.1:9/a.pspnet", "http://127.0.0.1:9/a b"])
+def test_a_server_that_is_not_there_is_said(address: str, tmp_path: Path) -> None:
     with pytest.raises(DeployError, match="does not answer"):
-        find_offer("http://127.0.0.1:9/a.pspnet", Store(tmp_path / "home"))
+        find_offer(address, Store(tmp_path / "home"))
+
+
+def test_an_address_that_does_not_speak_http_is_not_healthy() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = f"http://127.0.0.1:{listening.getsockname()[1]}/"
+
+        def answer() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        assert "does not answer" in (address_problem(address) or "")
+        thread.join()
 
 
 @pytest.fixture

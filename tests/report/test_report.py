@@ -15,7 +15,7 @@ from pspnet_edge.errors import ModelError, PspnetEdgeError
 from pspnet_edge.report import charts, render
 from pspnet_edge.report.published import comparable
 from pspnet_edge.report.render import html, json_text, markdown, read_report
-from pspnet_edge.report.tables import findings, points
+from pspnet_edge.report.tables import class_groups, findings, points
 
 Small = tuple[Path, dict[str, Any]]
 
@@ -56,6 +56,17 @@ def test_nothing_unfinished_is_left(small_report: Small) -> None:
     folder, _ = small_report
     names = {"report.html", "report.json", "report.md", "report.png", "samples"}
     assert {path.name for path in folder.iterdir()} == names
+
+
+def test_a_class_that_only_one_precision_names_has_no_iou_in_the_others() -> None:
+    report = json.loads((Path(__file__).parents[2] / "benchmarks/results/report.json").read_text())
+    group = next(group for group in class_groups(report) if len(group["names"]) > 1)
+    label, other = group["classes"][0]["class"], group["names"][1].lower()
+    for row in report["rows"]:
+        if row["precision"] == other:
+            row["per_class_iou"].pop(label, None)
+    assert class_groups(report)[0]["classes"][0]["iou"][other.upper()] is None
+    assert f"| {label} |" in markdown(report)
 
 
 def test_the_page_opens_without_a_network(small_report: Small, chromium: Any) -> None:

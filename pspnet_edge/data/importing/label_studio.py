@@ -145,7 +145,10 @@ def _image_of_task(task: Mapping[str, Any]) -> str | None:
 def _url_path(text: str) -> str:
     from urllib.parse import parse_qs, unquote, urlsplit
 
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError:  # as of half an IPv6 address
+        return text
     if parts.path.endswith("/local-files/") and "d" in parse_qs(parts.query):
         return parse_qs(parts.query)["d"][0]
     return unquote(parts.path)
