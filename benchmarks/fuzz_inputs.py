@@ -72,7 +72,7 @@ def make_seeds(folder: Path) -> None:
         for _ in range(4):
             writer.write(picture)
         writer.release()
-    write_model(folder / "small.onnx", _small_model())
+    write_model(folder / "small.onnx", small_model())
     onnx.save(_foreign_model(read_model(folder / "small.onnx").proto), folder / "foreign.onnx")
     model = read_model(folder / "small.onnx")
     pictures = [(rng.integers(0, 255, (SIZE, SIZE, 3), np.uint8)) for _ in range(2)]
@@ -85,7 +85,7 @@ def make_seeds(folder: Path) -> None:
     make_states(folder)
 
 
-def _small_model() -> Any:
+def small_model() -> Any:
     """A network of a few kilobytes with the operators that ours have."""
     from onnx import TensorProto, helper, numpy_helper
 

@@ -6,10 +6,11 @@ its marker, so that neither depends only on colour.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,10 +50,9 @@ def svg(draw: Callable[[Report, bool], Any], report: Report, *, narrow: bool) ->
         report: the report.
         narrow: for a phone, 360 pixels wide, instead of a desktop.
     """
-    matplotlib = require("matplotlib", "draw a report")
     name = f"{draw.__name__}-{'narrow' if narrow else 'wide'}"
     with (
-        matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, **_style(narrow)}),
+        _drawing({"svg.fonttype": "none", "svg.hashsalt": name, **_style(narrow)}),
         warnings.catch_warnings(),
     ):
         warnings.filterwarnings("ignore", "Glyph .* missing")  # the page's own font writes it
@@ -71,13 +71,22 @@ def svg(draw: Callable[[Report, bool], Any], report: Report, *, narrow: bool) ->
 
 def png(report: Report) -> bytes:
     """The wide trade-off chart on white."""
-    matplotlib = require("matplotlib", "draw a report")
     report = {**report, "rows": [{**row, "model": plottable(row["model"])} for row in report["rows"]]}
-    with matplotlib.rc_context(_style(narrow=False)):
+    with _drawing(_style(narrow=False)):
         figure = tradeoff(report, narrow=False)
         stream = io.BytesIO()
         figure.savefig(stream, format="png", dpi=160, facecolor="white", metadata={"Software": None})
     return stream.getvalue()
+
+
+@contextlib.contextmanager
+def _drawing(style: dict[str, Any]) -> Iterator[None]:
+    """Draw in one style, whatever a ``matplotlibrc`` of the user or of the working folder says."""
+    matplotlib = require("matplotlib", "draw a report")
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(style)
+        yield
 
 
 _LABELS = {

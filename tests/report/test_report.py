@@ -58,6 +58,16 @@ def test_nothing_unfinished_is_left(small_report: Small) -> None:
     assert {path.name for path in folder.iterdir()} == names
 
 
+def test_settings_of_matplotlib_in_the_working_folder_do_not_change_a_chart(monkeypatch: pytest.MonkeyPatch) -> None:
+    matplotlib = pytest.importorskip("matplotlib")
+    report = json.loads((Path(__file__).parents[2] / "benchmarks/results/report.json").read_text())
+    plain = charts.svg(charts.tradeoff, report, narrow=True)
+    for name, value in (("text.usetex", True), ("axes.linewidth", 9.0), ("savefig.bbox", "tight")):
+        monkeypatch.setitem(matplotlib.rcParams, name, value)
+    assert charts.svg(charts.tradeoff, report, narrow=True) == plain
+    assert matplotlib.rcParams["axes.linewidth"] == 9.0
+
+
 def test_a_class_that_only_one_precision_names_has_no_iou_in_the_others() -> None:
     report = json.loads((Path(__file__).parents[2] / "benchmarks/results/report.json").read_text())
     group = next(group for group in class_groups(report) if len(group["names"]) > 1)
