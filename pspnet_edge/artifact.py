@@ -495,8 +495,13 @@ def _acquire(target: Path, path: Path, wait_s: float) -> int | None:
                 os.close(descriptor)
                 raise OutputError(f"{lock} is not an ordinary file", "remove it")
             if _try_lock(descriptor) and _is_same_file(descriptor, lock):
-                os.ftruncate(descriptor, 0)
-                os.write(descriptor, f"{os.getpid()}\n".encode())
+                try:
+                    os.ftruncate(descriptor, 0)
+                    os.write(descriptor, f"{os.getpid()}\n".encode())
+                except OSError:  # the disk is full
+                    lock.unlink(missing_ok=True)
+                    os.close(descriptor)
+                    raise
                 return descriptor
             owner = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
             os.close(descriptor)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -293,3 +294,15 @@ def test_a_claim_may_be_nested(tmp_path: Path) -> None:
     with claim(tmp_path / "a"), claim(tmp_path / "a", wait_s=0):
         write_bytes(tmp_path / "a", b"x")
     assert list(tmp_path.iterdir()) == [tmp_path / "a"]
+
+
+def test_a_disk_that_is_full_when_the_lock_is_written_keeps_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(artifact.os, "write", full)
+    with pytest.raises(OutputError, match="No space left"), claim(tmp_path / "a.bin"):
+        pass
+    assert list(tmp_path.iterdir()) == []

@@ -145,7 +145,8 @@ class _Film:
         self._board = BoardFilm(find_target(path), self._size_wh, fps) if on_board else None
         if self._board is not None:
             return
-        self._container = av.open(str(find_target(path)), "w", options=_PIECES)
+        # The file behind a link may have another suffix.
+        self._container = av.open(str(find_target(path)), "w", format="mp4", options=_PIECES)
         stream = self._container.add_stream(codec, rate=round(fps) or 1, options=_CODECS[codec])
         assert isinstance(stream, av.VideoStream)
         stream.width, stream.height = self._size_wh

@@ -7,6 +7,7 @@ import os
 import sys
 from copy import copy
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import typer
@@ -174,13 +175,23 @@ def _run(tree: Any, arguments: list[str]) -> None:
         _fail(PspnetEdgeError("interrupted"), 130, asked_for_json(tree, arguments))
     except (OSError, MemoryError) as error:
         _log_causes(error)
-        reason = str(error) or "out of memory"
-        _fail(PspnetEdgeError(f"the system refused ({reason})"), 1, asked_for_json(tree, arguments))
+        refused = PspnetEdgeError(f"the system refused ({str(error) or 'out of memory'})")
+        if _working_folder_is_gone():
+            refused = PspnetEdgeError("the working folder is gone", "change to another one")
+        _fail(refused, 1, asked_for_json(tree, arguments))
     except Exception as error:
         _log_causes(error)
         what = f"{type(error).__name__}: {error}".split("\n")[0]
         report = PspnetEdgeError(f"a fault of pspnet-edge itself ({what})", "report it with what -v prints")
         _fail(report, 1, asked_for_json(tree, arguments))
+
+
+def _working_folder_is_gone() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _log_causes(error: BaseException) -> None:

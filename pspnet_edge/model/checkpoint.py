@@ -76,8 +76,9 @@ def save_checkpoint(
         content["architecture"] = model.architecture
     if training is not None:
         content["training"] = training
-    with atomic_path(path) as temporary:
-        torch.save(content, temporary)
+    # By its name, PyTorch would refuse a file without a suffix, and store the temporary name in it.
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        torch.save(content, stream)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -163,8 +163,8 @@ class Report(TypedDict):
     against: Comparison | None
 
 
-ClassIou = TypedDict("ClassIou", {"class": str, "iou": dict[str, float]})
-"""One class, with its IoU by engine."""
+ClassIou = TypedDict("ClassIou", {"class": str, "iou": dict[str, "float | None"]})
+"""One class, with its IoU by engine; None where the engine's row does not name it."""
 
 
 class ClassGroup(TypedDict):

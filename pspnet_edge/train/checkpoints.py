@@ -70,7 +70,7 @@ class RunFiles:
         return self.rows[-1].epoch - best.epoch if best else 0
 
     def write(self, run: Run, chosen: bool, finished: bool, matrix: ConfusionMatrix | None) -> None:
-        """Write the files as they are after the last row."""
+        """Write the files as they are after the last row; ``last.pt`` at the end, so that a resumed run lacks none."""
         row = self.rows[-1]
         facts: dict[str, object] = {
             "recipe": self._recipe.facts(),
@@ -84,10 +84,10 @@ class RunFiles:
         }
         if chosen and (self._validates or finished):
             save_checkpoint(self.chosen, run.average.model, self._label_set, facts)
-        state = run.state() | {"rows": [asdict(row) for row in self.rows], "teacher_sha256": self._teacher_sha256}
-        save_checkpoint(self._last, run.model, self._label_set, facts, state)
         write_metrics(self._folder / METRICS, self.rows, self._label_set.classes if self._validates else ())
         if chosen and matrix is not None:
             draw_confusion_matrix(self._folder / CONFUSION, matrix, self._label_set.classes, f"epoch {row.epoch}")
         if row.validated or finished:
             draw_curves(self._folder / CURVES, self.rows, self._label_set, self._folder.resolve().name)
+        state = run.state() | {"rows": [asdict(row) for row in self.rows], "teacher_sha256": self._teacher_sha256}
+        save_checkpoint(self._last, run.model, self._label_set, facts, state)

@@ -163,10 +163,10 @@ def run_training(
             best = files.add(row)
             stop = bool(recipe.patience and row.validated and files.epochs_since_best() >= recipe.patience)
             if world.first:
-                files.write(run, best, last or stop, matrix)
                 if due and samples:
                     seen = training_set if validation_set is None else validation_set
                     write_samples(averaged, seen, samples, epoch + 1, folder / "samples", world.device, recipe.size_hw)
+                files.write(run, best, last or stop, matrix)
             logger.epoch(row)
             listener.epoch(row, best and validation_set is not None)
             if stop:

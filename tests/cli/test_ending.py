@@ -79,3 +79,11 @@ def test_a_result_that_cannot_be_printed_is_one_sentence(tmp_path: Path, options
     assert done.stderr == (
         "pspnet-edge: the result cannot be printed (No space left on device): send stdout elsewhere\n"
     )
+
+
+def test_a_working_folder_that_is_gone_is_one_sentence(tmp_path: Path) -> None:
+    code = "import os; os.rmdir(os.getcwd()); from pspnet_edge.__main__ import main; main()"
+    command = [sys.executable, "-c", code, "data", "split", "folder", "--root", "flat"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "pspnet-edge: the working folder is gone: change to another one\n"

@@ -25,6 +25,14 @@ def test_a_preset_as_it_is_stores_no_architecture(tmp_path: Path) -> None:
     assert torch.equal(loaded.model(x), model(x))
 
 
+def test_a_name_without_a_suffix_is_a_name_and_the_file_does_not_depend_on_it(tmp_path: Path) -> None:
+    model = PSPNet("pspnet_lite0", 2)
+    for name in ("weights", "again.pt"):
+        save_checkpoint(tmp_path / name, model, LABELS, {})
+    assert (tmp_path / "weights").read_bytes() == (tmp_path / "again.pt").read_bytes()
+    assert load_checkpoint(tmp_path / "weights").label_set == LABELS
+
+
 def test_a_changed_preset_comes_back_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "a.pt"
     model = PSPNet("pspnet_r18", 2, {"bins": (1, 3), "align_corners": True, "mean": (1.0, 2.0, 3.0)}).eval()

@@ -15,7 +15,7 @@ from pspnet_edge.data.subset import evenly_spaced  # noqa: E402
 from pspnet_edge.errors import ModelError, OptionError, PspnetEdgeError  # noqa: E402
 from pspnet_edge.metrics import ConfusionMatrix  # noqa: E402
 from pspnet_edge.model.checkpoint import load_checkpoint  # noqa: E402
-from pspnet_edge.train import start, training  # noqa: E402
+from pspnet_edge.train import checkpoints, start, training  # noqa: E402
 from pspnet_edge.train.history import EpochResult  # noqa: E402
 from pspnet_edge.train.listener import Listener, RunHeader  # noqa: E402
 from pspnet_edge.train.recipe import Recipe  # noqa: E402
@@ -51,6 +51,28 @@ def test_a_run_that_was_killed_ends_like_one_that_was_not(tmp_path: Path) -> Non
     assert resumed.miou == whole.miou
     first, second = (load_checkpoint(result.checkpoint).model.state_dict() for result in (whole, resumed))
     assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_at_its_end_has_every_picture_after_it_is_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = checkpoints.save_checkpoint
+
+    def save_and_die(path: Path, *content: object) -> None:
+        save(path, *content)
+        if path.name == "last.pt":
+            raise Killed
+
+    monkeypatch.setattr(checkpoints, "save_checkpoint", save_and_die)
+    recipe = replace(RECIPE, epochs=1)
+    with pytest.raises(Killed):
+        run(tmp_path, recipe, samples=1)
+    monkeypatch.undo()
+    assert run(tmp_path, recipe, samples=1, resume=True).epochs == 1
+    made = {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    assert {"metrics.csv", "results.png", "confusion_matrix.png"} < made
+    assert any(name.startswith("epoch001_") for name in made)
 
 
 @pytest.mark.slow
