@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -93,6 +92,8 @@ class PixelFormat:
         has = 1 if picture.ndim == 2 else picture.shape[2]
         if has == self.channels:
             return picture.reshape(*picture.shape[:2], has)
+        import cv2
+
         if self.channels == 3:
             code = {1: cv2.COLOR_GRAY2BGR, 4: cv2.COLOR_BGRA2BGR}.get(has)
         elif self.channels == 1:

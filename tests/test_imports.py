@@ -183,6 +183,13 @@ def test_import_and_help_load_nothing_heavy(code: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_the_table_of_runtimes_loads_none_of_them() -> None:
+    code = "import sys, pspnet_edge.engine.backends\nprint(*[name for name in {heavy!r} if name in sys.modules])"
+    heavy = [name for name in HEAVY if name != "numpy"]
+    done = subprocess.run([sys.executable, "-c", code.format(heavy=heavy)], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
 def test_building_needs_no_torch(tmp_path: Path) -> None:
     code = (
         "import sys\n"

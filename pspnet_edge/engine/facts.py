@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
-from ..graph.calibration_table import Accuracy
 from ..labels import LabelFacts
+
+if TYPE_CHECKING:
+    from ..graph.calibration_table import Accuracy
 
 
 class TailFacts(TypedDict, total=False):

@@ -11,7 +11,6 @@ from ...lazy import available, require
 from ..backend import BuildRequest, Built, Flavour
 from ..engine import EngineInfo
 from .gpu import find_gpu
-from .session import check_here, open_plan
 
 if TYPE_CHECKING:
     from ..session import Session
@@ -52,9 +51,13 @@ class TensorRt:
         return Built(plan.content, plan.facts)
 
     def open(self, path: Path, info: EngineInfo) -> Session:
+        from .session import open_plan
+
         return open_plan(path, info.facts)
 
     def ensure_opens_here(self, path: Path, info: EngineInfo) -> None:
+        from .session import check_here
+
         check_here(path, info.facts)
 
     @property
