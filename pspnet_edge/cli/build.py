@@ -112,7 +112,7 @@ def build(
     hardware_compatible: HardwareCompatibleFlag = False,
     compute_capability: CapabilityOption = None,
     workspace: WorkspaceOption = None,
-    head: HeadOption = "auto",
+    head: HeadOption = "graph",
     tail: TailOption = "auto",
     optimization_level: OptimizationOption = None,
     output: Annotated[

@@ -76,7 +76,7 @@ HeadOption = Annotated[
     typer.Option(
         "--head",
         metavar="auto|graph|kernel",
-        help="What resizes and normalizes frames: the processor and nodes of the graph, or a kernel.",
+        help="What resizes and normalizes frames: processor and graph, or our kernel, not yet tried on a GPU.",
         rich_help_panel="TensorRT",
     ),
 ]

@@ -78,9 +78,10 @@ class BuildOptions:
     tail: str = "auto"
     """``graph`` upsamples and takes the argmax in the network, ``kernel`` in one CUDA kernel behind it; ``auto`` takes
     the kernel where machine code for this GPU ships."""
-    head: str = "auto"
+    head: str = "graph"
     """``graph`` normalizes frames of the engine's size in the network, ``kernel`` resizes and normalizes in one CUDA
-    kernel before it; ``auto`` takes the kernel where machine code for this GPU ships and the rest can be built."""
+    kernel before it; ``auto`` takes the kernel where machine code for this GPU ships and the rest can be built. Not yet
+    the default: that kernel has run on no GPU."""
     optimization_level: int | None = None
     """0 builds fastest, 5 tries most kernels; None leaves TensorRT's default, 3."""
 

@@ -174,7 +174,7 @@ def test_the_heads_kernel_leaves_a_normalized_or_quantized_input(
     kinds = stand_in.DataType
     stand_in.network.get_input.return_value = tensor = mock.MagicMock(spec_set=members(version, "ITensor"))
     tensor.dtype = {"float32": kinds.FLOAT, "float16": kinds.HALF, "int8": kinds.INT8}[dtype]
-    plan = built(stand_in, int8 if precision == "int8" else fp32, precision, tmp_path)
+    plan = built(stand_in, int8 if precision == "int8" else fp32, precision, tmp_path, head="auto")
     assert plan.facts["head"]["dtype"] == dtype
     assert plan.facts["head"]["order"] == [0, 1, 2]
     assert tensor.allowed_formats == sum(1 << getattr(stand_in.TensorFormat, name) for name in formats)
@@ -197,7 +197,12 @@ def test_what_cannot_be_built_without_its_head_is_built_with_it(fp32: ModelFile,
     stand_in.builder.build_serialized_network.side_effect = build
     with mock.patch.dict(sys.modules, {"tensorrt": stand_in}):
         plan = build_plan(
-            "tensorrt", fp32, "fp16", BuildOptions(), cache=tmp_path, report=lambda done, note: heard.append(note)
+            "tensorrt",
+            fp32,
+            "fp16",
+            BuildOptions(head="auto"),
+            cache=tmp_path,
+            report=lambda done, note: heard.append(note),
         )
     assert plan.content == b"plan"
     assert plan.facts["head"] is None
