@@ -146,7 +146,7 @@ def test_head_and_tail_are_our_kernels_where_machine_code_for_the_gpu_ships(
 ) -> None:
     monkeypatch.setattr(builder, "find_gpu", lambda: Gpu("a board", capability, True))
     stand_in = StandIn("10.3.0")
-    plan = built(stand_in, fp32, "fp16", tmp_path)
+    plan = built(stand_in, fp32, "fp16", tmp_path, head="auto")
     assert (plan.facts["tail"] is not None) == (plan.facts["head"] is not None) == (tail == "kernel")
     output = stand_in.parsed().graph.output[0].type.tensor_type.elem_type
     assert output == (onnx.TensorProto.FLOAT16 if tail == "kernel" else onnx.TensorProto.UINT8)
@@ -155,7 +155,7 @@ def test_head_and_tail_are_our_kernels_where_machine_code_for_the_gpu_ships(
         onnx.TensorProto.FLOAT16 if tail == "kernel" else onnx.TensorProto.UINT8
     )
     assert stand_in.config.avg_timing_iterations == 8
-    portable = built(StandIn("10.3.0"), fp32, "fp16", tmp_path, hardware_compatible=True)
+    portable = built(StandIn("10.3.0"), fp32, "fp16", tmp_path, head="auto", hardware_compatible=True)
     assert portable.facts["tail"] is portable.facts["head"] is None
 
 
