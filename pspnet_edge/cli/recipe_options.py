@@ -31,7 +31,8 @@ def with_recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
         chosen = {name: _from_text(name, value) for name, value in given.items() if value is not None}
         return command(recipe_values=chosen, **values)
 
-    options = [_parameter(one) for one in fields(Recipe)]
+    hints = get_type_hints(Recipe)
+    options = [_parameter(one, hints[one.name]) for one in fields(Recipe)]
     # Typer shows panels in the order in which they first occur.
     first = [entry for entry in options if _panel(entry) is None]
     rest = own + [entry for entry in options if _panel(entry) is not None]
@@ -50,9 +51,8 @@ def build_recipe(file_values: Mapping[str, Any], given: Mapping[str, Any], base:
     return replace(base, **values)
 
 
-def _parameter(one: Field[Any]) -> inspect.Parameter:
+def _parameter(one: Field[Any], hint: Any) -> inspect.Parameter:
     option: RecipeOption = one.metadata["option"]
-    hint = get_type_hints(Recipe)[one.name]
     kind: Any = hint
     metavar = option.metavar or {int: "N", float: "X", str: "NAME"}.get(hint)
     flag = f"--{_flag(one, option)}"
