@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch", reason="the train extra is not installed")
 
 from typer.testing import CliRunner  # noqa: E402
 
-from pspnet_edge import bundled  # noqa: E402
+from pspnet_edge import bundled, processor  # noqa: E402
 from pspnet_edge.artifact import sha256_of  # noqa: E402
 from pspnet_edge.cli.main import app  # noqa: E402
 from pspnet_edge.data.scenes import Drive  # noqa: E402
@@ -66,9 +66,10 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
 
 
 def test_the_command_lines_defaults_are_the_recipes(asked, small: Path) -> None:
-    assert asked("--dataset", "scenes")["recipe"] == replace(Recipe(), scenes_share=0.0)
+    expected = replace(Recipe(), scenes_share=0.0, autocast="bf16" if processor.has_bfloat16() else "none")
+    assert asked("--dataset", "scenes")["recipe"] == expected
     (small / "classes.txt").write_text("\n".join(f"class {index}" for index in range(11)))
-    assert asked("--root", small)["recipe"] == replace(Recipe(), scenes_share=0.0)
+    assert asked("--root", small)["recipe"] == expected
 
 
 def test_every_field_of_the_recipe_can_be_given(asked, small: Path) -> None:
