@@ -32,8 +32,6 @@ FIGURES = ROOT / "benchmarks" / "results" / "zoo.json"
 TRAINING = {
     "pspnet_lite0_camvid": """Trained twice: 50 epochs from ImageNet, then 40 more from the weights of the first run, distilled from those same weights
 looking at the images enlarged 1.5 times, with the Lovász-Softmax loss added (docs/training.md).""",
-    "pspnet_fast_camvid": """Trained three times, each from the weights before (docs/training.md): 42 epochs from ImageNet, 20 more at a lower learning
-rate, and 55 distilled from pspnet_lite0_camvid looking at the images enlarged 1.5 times. Below is the recipe of the last.""",
 }
 """How each bundled model was trained, for its card."""
 

@@ -5,19 +5,22 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.geometry import STRETCHED, Geometry
+from ..data.geometry import Geometry
 from ..engine.engine import Engine
-from ..engine.segment import segment_frame
+from ..engine.segment import segment_frame, view_of
 from ..engine.session import IN_FLIGHT, View
 from .feed import WARM_UP, Captured
 from .lanes import Lanes
 from .shot import Shot
 from .timing import Clock, Durations
+
+Given = TypeVar("Given")
 
 
 class Inference:
@@ -55,8 +58,7 @@ class Inference:
         self._limit = limit
         self._batch = engine.info.shape_nhw[0]
         # Allocated once; every frame is written into the same array.
-        batch = 0 if engine.fits else self._batch
-        self._frames = np.zeros((batch, *engine.size_hw, engine.info.channels), np.uint8)
+        self._frames = np.zeros((*engine.info.shape_nhw, engine.info.channels), np.uint8)
         self._given = 0
         work = self._overlapped if overlaps and engine.overlaps else self._one_by_one
         if geometry.tiles:
@@ -85,12 +87,7 @@ class Inference:
     def _one_by_one(self) -> None:
         while taken := self._taken(None):
             self.busy_since = start = self._clock()
-            if self._engine.fits:
-                prepared = start
-                masks = self._engine.infer_views(self._views(taken))
-            else:
-                prepared = self._fill(taken)
-                masks = self._engine.infer(self._frames)
+            prepared, masks = self._give(taken, self._engine.infer, self._engine.infer_views)
             self.busy_since = None
             self._hand_on(taken, masks, start, prepared)
 
@@ -117,12 +114,7 @@ class Inference:
             ended = taken is None
             if taken:
                 self.busy_since = start = self._clock()
-                if self._engine.fits:
-                    prepared = start
-                    self._engine.submit_views(self._views(taken))
-                else:
-                    prepared = self._fill(taken)
-                    self._engine.submit(self._frames)
+                prepared, _ = self._give(taken, self._engine.submit, self._engine.submit_views)
                 flying.append((taken, start, prepared))
             if flying and (not taken or len(flying) == IN_FLIGHT):
                 oldest, start, prepared = flying.popleft()
@@ -137,22 +129,29 @@ class Inference:
         self._given += len(taken or ())
         return taken
 
-    def _fill(self, taken: list[Captured]) -> float:
-        """Copy the prepared frames into the engine's batch; the time when that is done."""
+    def _give(
+        self,
+        taken: list[Captured],
+        of_frames: Callable[[NDArray[np.uint8]], Given],
+        of_views: Callable[[Sequence[View]], Given],
+    ) -> tuple[float, Given]:
+        """Call the engine with what it takes; the time when that was prepared, and what the engine returned."""
+        if self._engine.fits:
+            views = self._views(taken)
+            return self._clock(), of_views(views)
         for row, each in zip(self._frames, taken, strict=False):
             assert each.prepared is not None
             row[:] = each.prepared
-        return self._clock()
+        return self._clock(), of_frames(self._frames)
 
     def _views(self, taken: list[Captured]) -> list[View]:
         """What the engine sees of each: the frame, or what its source has brought to the engine's size."""
-        views = []
-        for each in taken:
-            geometry = self._geometry if each.prepared is None else STRETCHED
-            frame = self._engine.with_channels(each.frame if each.prepared is None else each.prepared)
-            layout = geometry.layout((frame.shape[0], frame.shape[1]), self._engine.size_hw)
-            views.append(View(frame, layout.windows[0]))
-        return views
+        return [
+            view_of(self._engine, each.frame, self._geometry)
+            if each.prepared is None
+            else view_of(self._engine, each.prepared)
+            for each in taken
+        ]
 
     def _hand_on(self, taken: list[Captured], masks: NDArray[np.uint8], start: float, prepared: float) -> None:
         self._count(start, prepared)

@@ -25,8 +25,7 @@ from ..engine.backends import choose_runtime, open_engine
 from ..engine.build import build_cached_engine, choose_precision
 from ..engine.engine import Engine
 from ..engine.model import prepare_model
-from ..engine.segment import segment_frame
-from ..engine.session import View
+from ..engine.segment import segment_frame, view_of
 from ..errors import EngineError, OptionError
 from .frames import Frame, FrameLike, FrameSource, as_frame
 from .loop import Loop
@@ -95,8 +94,6 @@ class Segmenter:
         else:
             self._opened = _open(engine, precision, runtime)
             self.engine = self._opened.share()
-        info = self.engine.info
-        self._frames = np.zeros((*info.shape_nhw, info.channels), np.uint8)
         _living.add(self)
 
     @property
@@ -230,7 +227,7 @@ class Segmenter:
     def _segment(self, frames: Sequence[Frame], scores: bool) -> tuple[list[Mask], list[Scores]]:
         masks: list[Mask] = []
         sure: list[Scores] = []
-        batch = len(self._frames)
+        batch = self.engine.info.shape_nhw[0]
         with self._lock:
             self._ensure_open()
             engine = self._scoring_engine() if scores else self.engine
@@ -249,15 +246,12 @@ class Segmenter:
 
     def _batch(self, engine: Engine, frames: Sequence[Frame], scores: bool) -> tuple[Mask, Scores | None]:
         """Masks, and scores where they are wanted, of as many frames as the engine's batch holds, stretched."""
-        if engine.fits:
-            seen = [engine.with_channels(frame) for frame in frames]
-            layouts = [STRETCHED.layout((frame.shape[0], frame.shape[1]), engine.size_hw) for frame in seen]
-            return engine.infer_views(
-                [View(frame, layout.windows[0]) for frame, layout in zip(seen, layouts, strict=True)]
-            ), None
-        for row, frame in zip(self._frames, frames):
+        if not scores:
+            return engine.infer_views([view_of(engine, frame) for frame in frames]), None
+        inputs = np.zeros((*engine.info.shape_nhw, engine.info.channels), np.uint8)
+        for row, frame in zip(inputs, frames):
             row[:] = frame_at(engine.with_channels(frame), engine.size_hw).reshape(row.shape)
-        return engine.infer_scores(self._frames) if scores else (engine.infer(self._frames), None)
+        return engine.infer_scores(inputs)
 
     def _scoring_engine(self) -> Engine:
         """The engine, if it gives scores; else one that does, built from the same model."""

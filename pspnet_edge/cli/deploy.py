@@ -39,10 +39,7 @@ def deploy(
     pack: Annotated[Path | None, typer.Argument(metavar="PACK", help="A .pspnet of `pack`.")] = None,
     home: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Folder of versions. Default: $PSPNET_EDGE_HOME, ~/.local/share/pspnet-edge.",
-        ),
+        typer.Option(metavar="DIR", help="Folder of versions. Default: $PSPNET_EDGE_HOME, ~/.local/share/pspnet-edge."),
     ] = None,
     precision: Annotated[
         str, typer.Option(metavar="auto|fp32|fp16|int8", help="auto: the first that the pack names.")
@@ -72,11 +69,7 @@ def deploy(
     ] = 60.0,
     source: Annotated[
         str | None,
-        typer.Option(
-            "--from",
-            metavar="URL|DIR",
-            help="Fetch a new signed pack from there. Needs --key.",
-        ),
+        typer.Option("--from", metavar="URL|DIR", help="Fetch a new signed pack from there. Needs --key."),
     ] = None,
     to: Annotated[
         list[str] | None,
@@ -87,12 +80,7 @@ def deploy(
     ] = None,
     canary: Annotated[
         int,
-        typer.Option(
-            min=0,
-            metavar="N",
-            help="First deploy to N boards; stop if one fails.",
-            rich_help_panel=_BOARDS,
-        ),
+        typer.Option(min=0, metavar="N", help="First deploy to N boards; stop if one fails.", rich_help_panel=_BOARDS),
     ] = 0,
     continue_on_error: Annotated[
         bool,

@@ -13,6 +13,7 @@ from .output import JsonFlag, progress, result, say
 if TYPE_CHECKING:
     from ..deploy.pack import Pictures
     from ..engine.build import Gate
+    from ..graph.onnx_file import ModelFile
 
 _EXAMPLES = """
 Examples:
@@ -110,6 +111,7 @@ def pack(
     from ..deploy.pack import Contents, make_pack
     from ..engine.model import prepare_model
     from ..errors import OptionError
+    from ..graph.onnx_file import read_model
     from .options import chosen_dataset, parse_size
 
     source = prepare_model(model, parse_size(size) if size else None)
@@ -137,16 +139,17 @@ def pack(
         raise OptionError(f"{given} and --images were given", "give one of them")
     if root is not None:
         dataset = chosen_dataset(dataset, root)
+    read = read_model(source.path)
     contents = Contents(
         name=name,
         calibration=calibration,
         precisions=[entry.strip() for entry in precision.split(",")],
         licence=licence,
         release=release,
-        pictures=_pictures(source.path, dataset, root, split, images),
+        pictures=_pictures(read, dataset, root, split, images),
         golden=golden,
         miou=miou,
-        gate=None if max_drop is None else _gate(source.path, max_drop, dataset, root, gate_split, images),
+        gate=None if max_drop is None else _gate(read, max_drop, dataset, root, gate_split, images),
         margin=margin,
         least_agreement=min_agreement,
         run=_run_options(fit, roi, tiles, flip),
@@ -169,29 +172,28 @@ def pack(
     result(packed.to_dict(), as_json, "; ".join(words))
 
 
-def _pictures(model: Path, dataset: str | None, root: Path | None, split: str, images: Path | None) -> Pictures | None:
+def _pictures(
+    model: ModelFile, dataset: str | None, root: Path | None, split: str, images: Path | None
+) -> Pictures | None:
     from ..data.images import ImageFiles
     from ..deploy.pack import Pictures
-    from ..graph.onnx_file import read_model
     from ..pixels import PixelFormat
     from .options import images_to_measure
 
-    source = read_model(model)
-    pixels = PixelFormat(channels=source.channels)
+    pixels = PixelFormat(channels=model.channels)
     if dataset is not None:
-        measured_on, part = images_to_measure(dataset, root, split, source.facts, pixels)
+        measured_on, part = images_to_measure(dataset, root, split, model.facts, pixels)
         return Pictures(measured_on, dataset, part)
     return None if images is None else Pictures(ImageFiles(images, pixels), f"images in {images.name}")
 
 
 def _gate(
-    model: Path, max_drop: float, dataset: str | None, root: Path | None, split: str, images: Path | None
+    model: ModelFile, max_drop: float, dataset: str | None, root: Path | None, split: str, images: Path | None
 ) -> Gate:
     from ..engine.build import Gate
-    from ..graph.onnx_file import read_model
     from .build import gate_images
 
-    measured_on, name = gate_images(read_model(model).facts, dataset, images if dataset is None else root, split)
+    measured_on, name = gate_images(model.facts, dataset, images if dataset is None else root, split)
     return Gate(max_drop, measured_on, name)
 
 

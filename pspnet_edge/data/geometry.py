@@ -94,6 +94,16 @@ class Window:
     """The pixels of the frame that take their ids from it: inside ``source``."""
 
 
+def engine_input(frame: NDArray[np.uint8], window: Window, engine_hw: tuple[int, int]) -> NDArray[np.uint8]:
+    """What an engine gets of a frame ``uint8 [H, W, C]``: ``uint8 [h, w, C]``, perhaps a view of it."""
+    piece = frame_at(frame[window.source.slices], window.inner.size_hw)
+    if window.inner.size_hw == engine_hw:
+        return piece
+    filled = np.full((*engine_hw, *frame.shape[2:]), MARGIN, np.uint8)
+    filled[window.inner.slices] = piece
+    return filled
+
+
 @dataclass(frozen=True)
 class Layout:
     """The windows of one frame. Made by ``Geometry.layout``."""
@@ -108,14 +118,7 @@ class Layout:
         Args:
             frame: ``uint8 [H, W, C]`` of ``frame_hw``.
         """
-        for window in self.windows:
-            piece = frame_at(frame[window.source.slices], window.inner.size_hw)
-            if window.inner.size_hw == self.engine_hw:
-                yield piece
-                continue
-            filled = np.full((*self.engine_hw, *frame.shape[2:]), MARGIN, np.uint8)
-            filled[window.inner.slices] = piece
-            yield filled
+        return (engine_input(frame, window, self.engine_hw) for window in self.windows)
 
     def mask(self, masks: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
         """The frame's mask from those of its windows: a new array of any size, to be stretched over the frame.

@@ -187,9 +187,11 @@ def _on_board(
         arguments = ["deploy", *orders.arguments, "--json", *home]
         place = name = ""
         if orders.action == "rollback":
-            if pack is not None and not pack.made((found := _listed(target, remote, home)).version):
-                on_line(f"it does not run {pack.path.name}")
-                return found
+            if pack is not None:
+                found = _listed(target, remote, home)
+                if not pack.made(found.version):
+                    on_line(f"it does not run {pack.path.name}")
+                    return found
             arguments.append("--rollback")
         elif pack is not None:
             place, name = remote.send(pack.path, pack.sha256), pack.path.name

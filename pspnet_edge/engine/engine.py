@@ -150,9 +150,19 @@ class Engine:
         self._session.submit_views(views)
 
     def infer_views(self, views: Sequence[View]) -> NDArray[np.uint8]:
-        """The masks of ``submit_views``; those behind the last picture mean nothing."""
-        self.submit_views(views)
-        return self.take()
+        """Masks ``uint8 [N, H, W]`` of up to ``N`` pictures of any size; those behind the last picture mean nothing.
+
+        An engine that takes only frames of its size gets them resized here.
+        """
+        if self.fits:
+            self.submit_views(views)
+            return self.take()
+        from ..data.geometry import engine_input
+
+        frames = np.zeros((*self.info.shape_nhw, self.info.channels), np.uint8)
+        for row, view in zip(frames, views, strict=False):
+            row[:] = engine_input(view.frame, view.window, self.size_hw)
+        return self.infer(frames)
 
     def share(self) -> Engine:
         """Another handle on the same runtime, for one more thread or stream.

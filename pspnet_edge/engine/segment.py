@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.geometry import STRETCHED, Geometry, Window, mask_at
+from ..data.geometry import STRETCHED, Geometry, mask_at
 from .engine import Engine
 from .session import View
+
+
+def view_of(engine: Engine, frame: NDArray[np.uint8], geometry: Geometry = STRETCHED) -> View:
+    """What an engine sees of a frame ``uint8 [H, W, C]`` by a geometry without tiles."""
+    frame = engine.with_channels(frame)
+    return View(frame, geometry.layout((frame.shape[0], frame.shape[1]), engine.size_hw).windows[0])
 
 
 def segment_frame(
@@ -37,34 +42,14 @@ def segment_frame(
     frame_hw = (frame.shape[0], frame.shape[1])
     layout = geometry.layout(frame_hw, engine.size_hw)
     batch = engine.info.shape_nhw[0]
-    inputs = np.zeros((0 if engine.fits else batch, *engine.size_hw, *frame.shape[2:]), np.uint8)
-    found: NDArray[np.uint8] | None = None
-    pieces = itertools.repeat(frame, len(layout.windows)) if engine.fits else layout.inputs(frame)
-    for windows in _batches(zip(layout.windows, pieces, strict=True), batch):
-        if engine.fits:
-            masks = engine.infer_views([View(frame, window) for window, _ in windows])
-        else:
-            for place, (_, each) in enumerate(windows):
-                inputs[place] = each
-            masks = engine.infer(inputs)
+    found = None if len(layout.windows) == 1 else layout.empty_mask()
+    for start in range(0, len(layout.windows), batch):
+        windows = layout.windows[start : start + batch]
+        masks = engine.infer_views([View(frame, window) for window in windows])
         on_batch()
-        if len(layout.windows) == 1:
+        if found is None:
             return mask_at(layout.mask([masks[0]]), frame_hw)
-        found = layout.empty_mask() if found is None else found
-        for mask, (window, _) in zip(masks, windows, strict=False):
+        for mask, window in zip(masks, windows, strict=False):
             layout.put(found, window, mask)
     assert found is not None
     return found
-
-
-def _batches(
-    items: Iterator[tuple[Window, NDArray[np.uint8]]], size: int
-) -> Iterator[list[tuple[Window, NDArray[np.uint8]]]]:
-    batch: list[tuple[Window, NDArray[np.uint8]]] = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

@@ -2,7 +2,7 @@
 
 Those add products of uint8 activations and int8 weights in pairs, in int16, and cut off what exceeds it
 (``processor.int8_sums_fit``). Signed activations are computed as uint8 too, 128 higher. NNCF and ONNX Runtime's
-quantizer give all weights seven bits instead (``overflow_fix``, ``reduce_range``), which costs more.
+quantizer give all weights seven bits instead (``overflow_fix``, ``reduce_range``).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def without_saturation(content: bytes) -> bytes:
     for name in halved:
         _multiply(view.initializers[name], np.float32(_UINT8_MAX / INT8_MAX))
     weights = {
-        node.input[1]: node.input[0]
+        node.input[1]
         for node in view.of_kind("Conv")
         if (activation := view.producer(node.input[0])) is not None
         and activation.op_type == "DequantizeLinear"

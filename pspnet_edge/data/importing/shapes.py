@@ -35,16 +35,21 @@ def as_points(values: Any) -> Points:
 
 def box_ring(x0: float, y0: float, x1: float, y1: float, degrees: float = 0.0) -> Points:
     """The corners of a box that is turned clockwise, as one sees it, about its middle."""
-    middle, turn = np.array([(x0 + x1) / 2, (y0 + y1) / 2]), np.deg2rad(degrees)
-    turned = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
-    return as_points((np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)]) - middle) @ turned + middle)
+    middle = np.array([(x0 + x1) / 2, (y0 + y1) / 2])
+    corners = np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
+    return as_points((corners - middle) @ _turned(degrees) + middle)
 
 
 def ellipse_ring(x: float, y: float, rx: float, ry: float, degrees: float = 0.0) -> Points:
     """Corners on an ellipse whose axes are turned clockwise, as one sees it, about its centre."""
-    turn, angles = np.deg2rad(degrees), np.linspace(0, 2 * np.pi, 180, endpoint=False)
-    turned = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
-    return as_points(np.stack([np.cos(angles) * rx, np.sin(angles) * ry], 1) @ turned + (x, y))
+    angles = np.linspace(0, 2 * np.pi, 180, endpoint=False)
+    return as_points(np.stack([np.cos(angles) * rx, np.sin(angles) * ry], 1) @ _turned(degrees) + (x, y))
+
+
+def _turned(degrees: float) -> NDArray[np.float64]:
+    """What rows of x and y are multiplied by to turn them clockwise, with y downwards."""
+    turn = np.deg2rad(degrees)
+    return np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
 
 
 def fill_inclusive(mask: NDArray[Any], rings: Sequence[Points], value: int) -> None:
