@@ -21,6 +21,7 @@ from pspnet_edge.graph.calibration_table import read_table  # noqa: E402
 from pspnet_edge.graph.export import OPSET, learned_table, model_from_network  # noqa: E402
 from pspnet_edge.graph.onnx_file import ModelFile, read_model  # noqa: E402
 from pspnet_edge.graph.quantize import int8_model, quantised_convolutions  # noqa: E402
+from pspnet_edge.graph.reference import ReferenceSession  # noqa: E402
 from pspnet_edge.graph.tail import without_tail  # noqa: E402
 from pspnet_edge.labels import CAMVID  # noqa: E402
 from pspnet_edge.model.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
@@ -142,10 +143,7 @@ def test_learned_ranges_make_the_graph_that_training_computed() -> None:
     assert table.amax["div_0"] == 127 / 128, "a step is one grey level"
     graph = int8_model(model, table)
     frame = frame_at(street.image(0), (192, 288))[None]
-    logits = [
-        onnxruntime.InferenceSession(without_tail(one)[0].graph.SerializeToString()).run(None, {"frames": frame})[0]
-        for one in (model, graph)
-    ]
+    logits = [ReferenceSession(without_tail(one)[0].graph, "compare").run(frame)[0] for one in (model, graph)]
     with torch.inference_mode():
         trained = network(normalised(torch.from_numpy(frame), network.mean, network.std)).numpy()
     cost = np.square(logits[1] - logits[0]).mean()

@@ -127,11 +127,11 @@ def test_a_planted_fault_is_found(fault: str, processor_cuda: Path) -> None:
         ("tail.h", "+ 0.5f) / scale - 0.5f", "+ 0.5f) / scale"),
         ("tail.h", "fraction << 13", "fraction << 12"),
         ("head.h", "shape.order >> (8 * channel)", "shape.order >> (8 * (channel ^ 1))"),
-        ("head.h", "row >= 0 && row < shape.inner_height", "row >= 0 && row <= shape.inner_height"),
+        ("head.h", "row >= 0 && row < shape.inner_height", "row > 0 && row < shape.inner_height"),
         ("head.h", "(upper >> 4) >> 16", "upper >> 20"),
         ("head.h", "(sum + 2) >> 2", "sum >> 2"),
         ("head.h", "value + 8388608.0f) - 8388608.0f", "value + 0.5f)"),
-        ("head.h", "if (shape.lanes == 8) pixel[1] = none;", "if (shape.lanes == 8) pixel[1] = values;"),
+        ("head.h", "if (shape.lanes == 8) pixel[1] = none;", "if (shape.lanes == 8) none = values, pixel[1] = none;"),
     ],
 )
 def test_a_wrong_kernel_header_is_found(header: str, right: str, wrong: str, tmp_path: Path) -> None:
