@@ -157,7 +157,10 @@ def test_every_defect_is_listed_and_the_rest_is_counted(folder_root: Path) -> No
         ("val", "masks/val/b.png"),  # of b.jpg and b.png
         ("", "masks/val/a.png"),  # without image
     }
-    assert all({str(defect.file), str(defect.image)} & set(re.findall(r"/[^ :]+", defect.problem)) for defect in findings.defects)
+    assert all(
+        {str(defect.file), str(defect.image)} & set(re.findall(r"/[^ :]+", defect.problem))
+        for defect in findings.defects
+    )
     assert findings.splits["val"].images == 2
 
 
