@@ -358,7 +358,10 @@ class _Editor:
         readers = self._view.readers(self.source.input)
         tensors = [self._view.initializers.get(node.input[1]) for node in readers if node.op_type == "Conv"]
         plain = [attribute(node, "group", 1) == 1 for node in readers]
-        own = [tensor is not None and len(self._view.readers(tensor.name)) == 1 for tensor in tensors]
+        own = [
+            tensor is not None and tensor.dims[1] == self.channels and len(self._view.readers(tensor.name)) == 1
+            for tensor in tensors
+        ]
         if not readers or len(tensors) < len(readers) or not all(plain) or not all(own):
             return False
         wanted = {tensor.name for tensor in tensors if tensor is not None}
