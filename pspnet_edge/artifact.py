@@ -2,70 +2,33 @@
 
 ``find_target`` decides for all of them. A device node, FIFO, socket or folder is never replaced; a symbolic link to an
 ordinary file stays, and the file behind it is replaced.
-
-Temporary files carry the process that owns them in their name, and hold a lock while it lives. The next command that
-writes into the same folder removes those whose owner is gone.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import hashlib
-import logging
-import math
 import os
-import platform
-import re
-import secrets
 import shutil
 import stat
 import tempfile
 import threading
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from . import __version__
-from .document import LABEL_SET, LARGEST_BYTES, SHA256, SHAPE_NHW, Record, Text, Unfit, check_value, parse_json
-from .errors import ModelError, OutputError
+from .errors import OutputError
+from .ownership import acquire, lock_of, remove_leftovers, temporary_name, try_lock
 from .records import to_json
 
-FORMAT_VERSION = 1
-_SIDECARS = {
-    "engine": Record(
-        {
-            "sha256": SHA256,
-            "made_by": Record({"pspnet_edge": Text(50)}),
-            "runtime": Text(50),
-            "precision": Text(among=("fp32", "fp16", "int8")),
-            "shape_nhw": SHAPE_NHW,
-            "label_set": LABEL_SET,
-        },
-        {"model": Text(1000), "runtime_version": Text(200)},
-    ),
-    "model": Record({"sha256": SHA256}, {"label_set": LABEL_SET, "network": Text(200)}),
-}
-_MOST_PIXELS = 1 << 28
 LONGEST_NAME_BYTES = 235
 """File systems take 255; the rest is for ``.json``, ``.calib.json`` and ``.partial`` behind it."""
 
-_log = logging.getLogger(__name__)
 _CHUNK_BYTES = 1 << 20
 _MOST_LINKS = 40
-_MARK = "~pspnet-edge"
-_TEMPORARY = re.compile(re.escape(_MARK) + r"-([0-9a-f]+)-([0-9a-f]+)-([0-9a-f]{8})-[0-9a-f]+(\..*)?$")
 _WAIT_S = 600.0
 _OTHER_PLACE = "choose another path or free this one"
 
-
-class InUse(OutputError):
-    """Another process is writing there."""
-
-
-_cleaned: set[tuple[int, int]] = set()
 _held: dict[Path, int] = {}
 _held_guard = threading.Lock()
 
@@ -148,13 +111,16 @@ def claim(path: Path, *, wait_s: float = _WAIT_S) -> Iterator[None]:
         nested = target in _held
         _held[target] = _held.get(target, 0) + 1
     try:
-        descriptor = None if nested else _acquire(target, path, wait_s)
+        try:
+            descriptor = None if nested else acquire(target, path, wait_s)
+        except OSError as error:
+            raise _not_writable(path, error) from error
         try:
             yield
         finally:
             if descriptor is not None:
                 # Removed while it is held, so that whoever waits sees that this is not the lock any more.
-                _lock_of(target).unlink(missing_ok=True)
+                lock_of(target).unlink(missing_ok=True)
                 os.close(descriptor)
     finally:
         with _held_guard:
@@ -243,10 +209,10 @@ def scratch_folder() -> Iterator[Path]:
     try:
         place = Path(tempfile.gettempdir())
         remove_leftovers(place)
-        folder = place / _temporary_name("scratch", "")
+        folder = place / temporary_name("scratch", "")
         folder.mkdir(mode=0o700)
         descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-        _try_lock(descriptor)
+        try_lock(descriptor)
     except OSError as error:
         raise OutputError(
             f"no temporary folder can be made ({error.strerror or error})", "free space, or set TMPDIR to a folder"
@@ -284,63 +250,6 @@ def sidecar_path(path: Path) -> Path:
     The whole name is kept, so that ``model.onnx`` and ``model.engine`` in one folder do not share a sidecar.
     """
     return path.with_name(f"{path.name}.json")
-
-
-def write_sidecar(path: Path, kind: str, facts: Mapping[str, object], *, content: Path | None = None) -> None:
-    """Write the sidecar of an artefact: its own fingerprint, what made it, and ``facts``.
-
-    ``content`` is where the artefact's bytes are now, when it has not been moved to ``path`` yet.
-    """
-    header = {
-        "format_version": FORMAT_VERSION,
-        "kind": kind,
-        "sha256": sha256_of(content or path),
-        "made_by": {
-            "pspnet_edge": __version__,
-            "python": platform.python_version(),
-            "machine": platform.machine(),
-        },
-    }
-    write_json(sidecar_path(path), {**header, **facts})
-
-
-def read_sidecar(path: Path, kind: str, remake: str) -> Any:
-    """Read and check the sidecar of ``path``: a JSON object.
-
-    Args:
-        path: the artefact, not the sidecar.
-        kind: what it must describe: ``"model"`` or ``"engine"``.
-        remake: the command that makes the pair again, quoted in errors.
-
-    Raises:
-        ModelError: there is none, it is damaged, of another kind or format, or does not belong to the file.
-    """
-    place = sidecar_path(path)
-    try:
-        if not stat.S_ISREG((status := place.stat()).st_mode) or status.st_size > LARGEST_BYTES:
-            raise ModelError(f"the sidecar {place} cannot be read (no ordinary file)", "recreate it", remake)
-        facts = parse_json(place.read_bytes())
-    except FileNotFoundError:
-        raise ModelError(f"{path} has no sidecar {place.name}", "make both", remake) from None
-    except (OSError, ValueError) as error:
-        raise ModelError(f"the sidecar {place} cannot be read ({error})", "recreate it", remake) from error
-    if not isinstance(facts, dict) or facts.get("kind") != kind:
-        raise ModelError(f"{place} is not the sidecar of a pspnet-edge {kind}", "make it", remake)
-    if facts.get("format_version") != FORMAT_VERSION:
-        raise ModelError(
-            f"{place} has format version {facts.get('format_version')!r:.20} and this package reads {FORMAT_VERSION}",
-            "recreate it",
-            remake,
-        )
-    try:
-        check_value(facts, _SIDECARS[kind], "it")
-        if kind == "engine" and (pixels := math.prod(facts["shape_nhw"])) > _MOST_PIXELS:
-            raise Unfit(f"it claims {pixels} pixels a batch, more than {_MOST_PIXELS}")
-    except Unfit as error:
-        raise ModelError(f"the sidecar {place} is damaged ({error})", "recreate it", remake) from error
-    if facts.get("sha256") != sha256_of(path):
-        raise ModelError(f"{path} is not the file that its sidecar describes", "recreate both", remake)
-    return facts
 
 
 def _check_name(path: Path, longest: int = 255) -> None:
@@ -400,141 +309,10 @@ def _make_temporary(folder: Path, stem: str, suffix: str) -> tuple[Path, int]:
     """A new file that names its owner, and the descriptor that locks it. The kernel applies the umask."""
     folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder)
-    place = folder / _temporary_name(stem, suffix)
+    place = folder / temporary_name(stem, suffix)
     descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-    _try_lock(descriptor)
+    try_lock(descriptor)
     return place, descriptor
-
-
-def _temporary_name(stem: str, suffix: str) -> str:
-    owner = f"{os.getpid():x}-{_started(os.getpid()) or 0:x}-{_boot()}"
-    mark = f"{_MARK}-{owner}-{secrets.token_hex(4)}{suffix}"
-    room = 254 - len(os.fsencode(mark))
-    return "." + os.fsencode(stem)[:room].decode("utf-8", "ignore") + mark
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Remove temporary files whose owner is gone; once per process and folder.
-
-    Whatever writes into a folder does it; what finds there what an earlier command wrote, and so writes nothing, has to
-    ask for it.
-    """
-    with contextlib.suppress(OSError):
-        status = folder.stat()
-        if (status.st_dev, status.st_ino) in _cleaned:
-            return
-        _cleaned.add((status.st_dev, status.st_ino))
-        names = [entry.name for entry in os.scandir(folder) if _MARK in entry.name]
-        for name in names:
-            place = folder / name
-            if name.endswith(f"{_MARK}.lock"):
-                _remove_lock(place)
-            elif (found := _TEMPORARY.search(name)) and not _owner_lives(*found.groups()[:3]) and _is_free(place):
-                _log.info("removing %s, left by a process that is gone", place)
-                if place.is_dir() and not place.is_symlink():
-                    shutil.rmtree(place, ignore_errors=True)
-                else:
-                    place.unlink(missing_ok=True)
-
-
-def _owner_lives(pid: str, started: str, boot: str) -> bool:
-    # Of another boot, or of another container: the lock alone decides.
-    return boot == _boot() and _started(int(pid, 16)) == int(started, 16)
-
-
-def _is_free(place: Path) -> bool:
-    try:
-        descriptor = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        return _try_lock(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _remove_lock(place: Path) -> None:
-    descriptor = os.open(place, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        if _try_lock(descriptor) and _is_same_file(descriptor, place):
-            place.unlink(missing_ok=True)
-    finally:
-        os.close(descriptor)
-
-
-def _started(pid: int) -> int | None:
-    """When a process began, in clock ticks since the boot; None where it is gone or a zombie."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] == b"Z" else int(fields[19])  # field 22 of proc(5); the first two are cut off
-
-
-def _boot() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")[:8]
-    except OSError:
-        return "0" * 8
-
-
-def _lock_of(target: Path) -> Path:
-    name = os.fsencode(target.name)[: 254 - len(_MARK) - 5].decode("utf-8", "ignore")
-    return target.with_name(f".{name}{_MARK}.lock")
-
-
-def _acquire(target: Path, path: Path, wait_s: float) -> int | None:
-    """The descriptor that holds the lock of ``target``; None where this file system has no locks."""
-    lock = _lock_of(target)
-    started, next_word = time.monotonic(), 1.0
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        while True:
-            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                os.close(descriptor)
-                raise OutputError(f"{lock} is not an ordinary file", "remove it")
-            if _try_lock(descriptor) and _is_same_file(descriptor, lock):
-                try:
-                    os.ftruncate(descriptor, 0)
-                    os.write(descriptor, f"{os.getpid()}\n".encode())
-                except OSError:  # the disk is full
-                    lock.unlink(missing_ok=True)
-                    os.close(descriptor)
-                    raise
-                return descriptor
-            owner = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
-            os.close(descriptor)
-            if owner == str(os.getppid()):  # a child that writes for its parent
-                return None
-            waited_s = time.monotonic() - started
-            if waited_s >= wait_s:
-                raise InUse(
-                    f"{path} is being written by another process ({owner or 'unknown'})",
-                    "wait for it or choose another path",
-                )
-            if waited_s >= next_word:
-                next_word += 60
-                _log.warning("waiting for process %s, which writes %s", owner or "unknown", path)
-            time.sleep(0.05)
-    except OSError as error:
-        raise _not_writable(path, error) from error
-
-
-def _try_lock(descriptor: int) -> bool:
-    """Whether the file is locked by us now. On a file system without locks every file counts as free."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        return error.errno not in (errno.EWOULDBLOCK, errno.EACCES)
-    return True
-
-
-def _is_same_file(descriptor: int, place: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), place.lstat())
-    except OSError:
-        return False
 
 
 def _flush(path: Path) -> None:

@@ -14,22 +14,21 @@ from pathlib import Path
 
 import pytest
 
-from pspnet_edge import artifact
+from pspnet_edge import artifact, ownership
 from pspnet_edge.artifact import (
     atomic_path,
     claim,
     ensure_folder_writable,
     ensure_writable,
     open_for_append,
-    read_sidecar,
     replace,
     scratch_folder,
     sidecar_path,
     write_bytes,
-    write_sidecar,
 )
 from pspnet_edge.errors import ModelError, OutputError
 from pspnet_edge.labels import CAMVID
+from pspnet_edge.sidecar import read_sidecar, write_sidecar
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -256,7 +255,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next_that_writes_there(
     killed.wait()
     assert len(list(out.iterdir())) == 4
     assert len(list(tmp.iterdir())) == 2
-    monkeypatch.setattr(artifact, "_cleaned", set())
+    monkeypatch.setattr(ownership, "_cleaned", set())
     monkeypatch.setattr(artifact.tempfile, "tempdir", str(tmp))
     write_bytes(out / "c.bin", b"c")
     with scratch_folder() as scratch:
@@ -302,7 +301,7 @@ def test_a_disk_that_is_full_when_the_lock_is_written_keeps_no_lock(
     def full(descriptor: int, content: bytes) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(artifact.os, "write", full)
+    monkeypatch.setattr(ownership.os, "write", full)
     with pytest.raises(OutputError, match="No space left"), claim(tmp_path / "a.bin"):
         pass
     assert list(tmp_path.iterdir()) == []

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pspnet_edge.artifact import read_sidecar, sidecar_path, write_sidecar
+from pspnet_edge.artifact import sidecar_path
 from pspnet_edge.document import (
     DEEPEST,
     LABEL_SET,
@@ -28,6 +28,7 @@ from pspnet_edge.document import (
 )
 from pspnet_edge.errors import CalibrationError, ModelError
 from pspnet_edge.labels import CAMVID
+from pspnet_edge.sidecar import read_sidecar, write_sidecar
 
 SHAPE = Record({"name": Text(10), "numbers": List(Number(0, 10), 1, 3)}, {"more": Map(Optional(Flag()))}, closed=False)
 GOOD = {"kind": "k", "format_version": 1, "name": "x", "numbers": [1, 2.5], "more": {"a": True, "b": None}}

@@ -13,12 +13,13 @@ from typing import Protocol, runtime_checkable
 import cv2
 import numpy as np
 
-from ..artifact import InUse, atomic_path, claim, ensure_folder_writable
+from ..artifact import atomic_path, claim, ensure_folder_writable
 from ..data.geometry import mask_at
 from ..data.png import indexed_png
 from ..errors import OutputError
 from ..inputs import is_folder, is_there
 from ..labels import LabelSet
+from ..ownership import InUse
 from .shot import Shot
 from .sources import Source
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ..artifact import read_sidecar
 from ..document import LABEL_SET, SHAPE_NHW, List, Number, Record, Text, check_value
 from ..errors import EngineError, MissingPackage, ModelError, OptionError
 from ..inputs import check_file
 from ..labels import LabelSet
 from ..lazy import install_command
+from ..sidecar import read_sidecar
 from .backend import REBUILD, Backend
 from .engine import Engine, EngineInfo
 from .facts import EngineFacts

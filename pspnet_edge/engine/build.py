@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from .. import __version__, bundled
-from ..artifact import atomic_path, ensure_writable, remove_leftovers, sha256_of, write_sidecar
+from ..artifact import atomic_path, ensure_writable, sha256_of
 from ..data.datasets import Dataset
 from ..data.progress import Advance
 from ..errors import CalibrationError, EngineError, OptionError, OutputError
@@ -19,6 +19,8 @@ from ..graph.precision import PRECISIONS
 from ..graph.quantize import int8_mac_fraction, int8_model, with_uint8_activations
 from ..graph.scores import with_scores
 from ..graph.sensitivity import Images, gated_int8_model
+from ..ownership import remove_leftovers
+from ..sidecar import write_sidecar
 from .backend import Backend, BuildRequest, Precision
 from .backends import RUNTIMES, backend_of, choose_runtime, read_info
 from .facts import EngineFacts

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import bundled
-from ..artifact import ensure_writable, remove_leftovers, sha256_of, write_bytes
+from ..artifact import ensure_writable, sha256_of, write_bytes
 from ..errors import ModelError, PackError
 from ..lazy import require
+from ..ownership import remove_leftovers
 from ..pack_file import MODEL, TABLE, read_pack
 
 

@@ -14,12 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ..artifact import atomic_path, ensure_writable, scratch_folder, write_sidecar
+from ..artifact import atomic_path, ensure_writable, scratch_folder
 from ..data.progress import Advance
 from ..errors import CalibrationError, EngineError
 from ..graph.calibration_table import read_table, write_table
 from ..graph.onnx_file import read_model
 from ..graph.quantize import int8_model
+from ..sidecar import write_sidecar
 from .backends import backend_of, open_engine
 from .build import Gate, build_engine
 from .facts import EngineFacts

@@ -14,10 +14,11 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from ..artifact import ensure_writable, sha256_of, write_sidecar
+from ..artifact import ensure_writable, sha256_of
 from ..errors import ModelError, OptionError
 from ..labels import LabelSet, bright_palette
 from ..lazy import available
+from ..sidecar import write_sidecar
 from .foreign import ForeignGraph, read_foreign
 from .naming import name_by_place, unshare_weights
 from .onnx_file import ModelFile, model_file, write_model

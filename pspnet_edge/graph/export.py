@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..artifact import scratch_folder, sha256_of, write_sidecar
+from ..artifact import scratch_folder, sha256_of
 from ..errors import ModelError, OptionError
 from ..labels import LabelFacts, LabelSet
 from ..model.checkpoint import load_checkpoint
 from ..model.pspnet import PSPNet
 from ..model.quantiser import Pairs
+from ..sidecar import write_sidecar
 from .calibration_table import LEARNED, CalibrationTable, convolutions_of, weights_fingerprint, write_table
 from .confidence import ensure_probability, with_min_confidence
 from .fold import fold_projections

@@ -8,7 +8,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
-from ..artifact import InUse, claim, ensure_writable, find_target
+from ..artifact import claim, ensure_writable, find_target
+from ..ownership import InUse
 from .recipe_file import NAME as RECIPE
 
 FILES = (

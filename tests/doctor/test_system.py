@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from pspnet_edge.artifact import read_sidecar, sidecar_path, write_sidecar
+from pspnet_edge.artifact import sidecar_path
 from pspnet_edge.doctor import system as module
 from pspnet_edge.doctor.probe import CUDA_DRIVER
 from pspnet_edge.doctor.system import RealSystem
 from pspnet_edge.engine.build import build_engine, find_model
+from pspnet_edge.sidecar import read_sidecar, write_sidecar
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pspnet_edge import artifact
+from pspnet_edge import ownership
 from pspnet_edge.artifact import sidecar_path
 from pspnet_edge.data.datasets import SceneSet
 from pspnet_edge.data.geometry import frame_at
@@ -57,7 +57,7 @@ def test_what_a_killed_build_left_in_the_cache_is_removed_though_nothing_is_buil
     path, _ = build_cached_engine(model, "fp32", "onnxruntime")
     there = sorted(path.parent.iterdir())
     path.with_name(f".{path.name}~pspnet-edge.lock").touch()  # killed between the rename and the removal of its lock
-    monkeypatch.setattr(artifact, "_cleaned", set())
+    monkeypatch.setattr(ownership, "_cleaned", set())
     assert build_cached_engine(model, "fp32", "onnxruntime") == (path, False)
     assert sorted(path.parent.iterdir()) == there
 

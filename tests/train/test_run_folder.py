@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pspnet_edge.artifact import InUse
 from pspnet_edge.errors import OutputError
+from pspnet_edge.ownership import InUse
 from pspnet_edge.train.run_folder import claimed_folder, remove_run
 
 

@@ -8,13 +8,14 @@ from types import ModuleType
 
 import pytest
 
-from pspnet_edge.artifact import sidecar_path, write_sidecar
+from pspnet_edge.artifact import sidecar_path
 from pspnet_edge.engine.backends import open_engine
 from pspnet_edge.engine.tensorrt import session
 from pspnet_edge.engine.tensorrt.gpu import Gpu
 from pspnet_edge.engine.tensorrt.plan_file import check_plan, read_header
 from pspnet_edge.errors import EngineError
 from pspnet_edge.labels import CAMVID
+from pspnet_edge.sidecar import write_sidecar
 
 ORIN = Gpu("Orin", "8.7", True)
 MAGIC = {"tensorrt": b"ftrt", "tensorrt-rtx": b"vtrt"}
