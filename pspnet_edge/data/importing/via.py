@@ -101,9 +101,9 @@ def _images_of_json(path: Path) -> Iterator[tuple[str, list[_Region]]]:
         yield (
             str(entry.get("filename")),
             [
-                _Region(region["shape_attributes"], region.get("region_attributes") or {})
+                made
                 for region in dictionaries(regions)
-                if isinstance(region.get("shape_attributes"), dict)
+                if (made := _region(region.get("shape_attributes"), region.get("region_attributes")))
             ],
         )
 
@@ -141,11 +141,18 @@ def _images_of_csv(path: Path) -> Iterator[tuple[str, list[_Region]]]:
             shape, attributes = (
                 json.loads(row.get(key) or "{}") for key in ("region_shape_attributes", "region_attributes")
             )
-            if shape:
-                found.append(_Region(shape, attributes))
+            if region := _region(shape, attributes):
+                found.append(region)
     except (ValueError, csv.Error, RecursionError) as error:
         raise DataError(f"{path} is not whole: line {rows.line_num} ({error})", "export it again") from error
     yield from regions.items()
+
+
+def _region(shape: object, attributes: object) -> _Region | None:
+    """A region as a file gives it; None where it gives no shape."""
+    if not isinstance(shape, dict) or not shape:
+        return None
+    return _Region(shape, attributes if isinstance(attributes, dict) else {})
 
 
 def _class_attribute(regions: list[_Region]) -> str | None:
