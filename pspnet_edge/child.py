@@ -5,8 +5,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import signal
 import sys
 
+_PR_SET_PDEATHSIG = 1
 # Nothing may be imported before the search path is set.
 _START = (
     "import sys; sys.path[:] = sys.argv.pop(1).split(chr(10)); import runpy; "
@@ -22,3 +26,9 @@ def child_command(module: str, *arguments: object) -> list[str]:
         arguments: what it finds in ``sys.argv`` behind its own name.
     """
     return [sys.executable, "-I", "-c", _START, "\n".join(sys.path), module, *map(str, arguments)]
+
+
+def end_with_parent() -> None:
+    """Let the kernel end this process when its parent ends, however that happens; does nothing outside Linux."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

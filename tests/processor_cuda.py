@@ -11,6 +11,8 @@ import pytest
 from pspnet_edge.engine.tensorrt.host_kernels import HostKernels
 
 CUDA_INCLUDE = Path("/usr/local/cuda/include")
+DRIVER = Path(__file__).with_name("processor_cuda.cpp")
+HEADERS = Path(HostKernels.__init__.__code__.co_filename).parent
 
 
 @pytest.fixture(scope="session")
@@ -27,9 +29,14 @@ def cuda_h() -> Path:
 @pytest.fixture(scope="session")
 def processor_cuda(cuda_h: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a ``libcuda.so.1`` that runs in the processor's memory: see ``processor_cuda.cpp``."""
-    library = tmp_path_factory.mktemp("cuda") / "libcuda.so.1"
-    source = Path(__file__).with_name("processor_cuda.cpp")
-    headers = Path(HostKernels.__init__.__code__.co_filename).parent
-    flags = ["-std=c++17", "-O1", "-ffp-contract=off", "-shared", "-fPIC", f"-I{cuda_h}", f"-I{headers}"]
-    subprocess.run(["g++", *flags, "-Wl,-soname,libcuda.so.1", "-o", str(library), str(source)], check=True)
-    return library.parent
+    return compiled_driver(tmp_path_factory.mktemp("cuda"), cuda_h, HEADERS, DRIVER.read_text(encoding="utf-8"))
+
+
+def compiled_driver(folder: Path, cuda_h: Path, kernels: Path, source: str) -> Path:
+    """The folder, with a ``libcuda.so.1`` whose kernels are those of the headers in another."""
+    (folder / DRIVER.name).write_text(source, encoding="utf-8")
+    library = folder / "libcuda.so.1"
+    flags = ["-std=c++17", "-O1", "-ffp-contract=off", "-shared", "-fPIC", f"-I{cuda_h}", f"-I{kernels}"]
+    command = ["g++", *flags, "-Wl,-soname,libcuda.so.1", "-o", str(library), str(folder / DRIVER.name)]
+    subprocess.run(command, check=True)
+    return folder

@@ -17,7 +17,6 @@ The orders' end is the end of the process, so it never outlives its parent.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import mmap
 import os
@@ -31,12 +30,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..child import end_with_parent
 from ..errors import SourceError
 from .devices import Device, Wanted, open_device, set_environment
 
 SLOTS = 3
 """One is written, one waits, one is copied out."""
-_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 
 
 class Slot(NamedTuple):
@@ -181,7 +180,7 @@ def main() -> None:
     # The terminal's Ctrl-C and systemd's stop are for the parent, which ends this process by closing its orders.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+    end_with_parent()
     memory, orders, reports = map(int, sys.argv[1:4])
     Reader(memory, orders, reports).run()
 

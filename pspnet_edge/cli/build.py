@@ -112,7 +112,7 @@ def build(
     hardware_compatible: HardwareCompatibleFlag = False,
     compute_capability: CapabilityOption = None,
     workspace: WorkspaceOption = None,
-    head: HeadOption = "graph",
+    head: HeadOption = "auto",
     tail: TailOption = "auto",
     optimization_level: OptimizationOption = None,
     output: Annotated[

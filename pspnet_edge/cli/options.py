@@ -76,7 +76,7 @@ HeadOption = Annotated[
     typer.Option(
         "--head",
         metavar="auto|graph|kernel",
-        help="What resizes and normalizes frames: processor and graph, or our kernel, not yet tried on a GPU.",
+        help="Where frames are resized and normalized: processor and engine, or our kernel; auto: see --tail.",
         rich_help_panel="TensorRT",
     ),
 ]
@@ -85,7 +85,7 @@ TailOption = Annotated[
     typer.Option(
         "--tail",
         metavar="auto|graph|kernel",
-        help="Where upsampling and argmax run: in the engine, or in our kernel; auto: kernel on Orin and Thor.",
+        help="Where upsampling and argmax run: in the engine, or in our kernel; auto: kernel if right on this GPU.",
         rich_help_panel="TensorRT",
     ),
 ]

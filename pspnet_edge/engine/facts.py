@@ -48,6 +48,10 @@ class TensorRtFacts(TypedDict, total=False):
     workspace_bytes: int
     optimization_level: int | None
     left_in_float: list[str]
+    proved: list[str]
+    """Whose kernels, ``head`` and ``tail``, gave the right values on the GPU of the build."""
+    left_to_graph: dict[str, str]
+    """Of ``head`` and ``tail`` what has a kernel for this GPU that was not taken, and why."""
 
 
 class Int8Convolutions(TypedDict):

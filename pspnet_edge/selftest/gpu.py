@@ -59,21 +59,6 @@ def tail_facts_of(logits: NDArray[np.floating], align_corners: bool, kernels: by
     }
 
 
-class StoredLogits:
-    """A network that gives the same logits for every frame, copied to where they are wanted."""
-
-    def __init__(self, logits: NDArray[np.floating]) -> None:
-        self._logits = np.ascontiguousarray(logits)
-
-    def enqueue(self, frames: int, masks: int, stream: int) -> None:
-        """See ``runner.Executor``."""
-        source = self._logits.ctypes.data_as(ctypes.c_void_p)
-        load_driver().call("cuMemcpyHtoDAsync_v2", masks, source, self._logits.nbytes, stream)
-
-    def close(self) -> None:
-        """See ``runner.Executor``."""
-
-
 class FramesAsLogits:
     """A network whose frames are logits: their bytes, read as FP16. It runs the product's own kernel, so that each
     frame has another mask, which is known.

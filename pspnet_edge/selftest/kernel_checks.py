@@ -19,18 +19,16 @@ from ..data.scenes import Drive
 from ..engine.tensorrt.host_kernels import HostKernels
 from ..engine.tensorrt.kernels import compiled_kernels, find_nvcc, kernels_for, shipped_cubin, shipped_ptx
 from ..engine.tensorrt.memory import CudaMemory, Shape3
-from ..engine.tensorrt.tail import KernelTail, tail_launch
+from ..engine.tensorrt.proof import Masks, mask_complaint, masks_on_gpu
+from ..engine.tensorrt.tail import tail_launch
 from ..errors import BuildError
 from ..graph.onnx_file import read_model
 from ..graph.tail import Tail, without_tail
 from ..lazy import available
 from ..lazy import require as import_package
-from .gpu import CASES, StoredLogits, device, milliseconds, needed_gpu, tail_facts_of
-from .head_cases import compare_heads, input_on_gpu, input_on_processor
+from .gpu import CASES, device, milliseconds, needed_gpu, tail_facts_of
+from .head_cases import compare_heads, input_on_device, input_on_processor
 from .outcome import Answer, Skipped, require
-from .reference import reference_masks
-
-Masks = Callable[[NDArray[np.floating], tuple[int, int], bool], NDArray[np.uint8]]
 
 
 def check_kernels_on_processor(headers: Path | None = None) -> Answer:
@@ -57,8 +55,8 @@ def check_kernels_on_gpu() -> Answer:
         forms["machine code by nvcc"] = compiled_kernels(capability)
     require(bool(forms), f"no kernels ship for compute capability {capability}, and nvcc is missing")
     with device():  # keeps the context, which would be made again for every mask
-        inputs = sum(compare_heads(input_on_gpu, image) for image in forms.values())
-        masks = sum(_compare(partial(masks_on_gpu, image)) for image in forms.values())
+        inputs = sum(compare_heads(input_on_device, image) for image in forms.values())
+        masks = sum(_compare(partial(masks_on_device, image)) for image in forms.values())
     return _answer(masks, inputs, f" ({', '.join(forms)})")
 
 
@@ -152,23 +150,12 @@ def _by_onnxruntime(
         yield tail, frame, logits, masks
 
 
-def masks_on_gpu(
+def masks_on_device(
     kernels: bytes, logits: NDArray[np.floating], size_hw: tuple[int, int], align_corners: bool
 ) -> NDArray[np.uint8]:
     """As ``HostKernels.masks``, by the product's tail on the GPU."""
-    shape_nhw = (logits.shape[0], *size_hw)
     with device() as memory:
-        tail = KernelTail(StoredLogits(logits), memory, tail_facts_of(logits, align_corners, kernels), shape_nhw)
-        masks = memory.allocate(int(np.prod(shape_nhw)))
-        masks.host[:] = 0xEE
-        memory.enqueue_upload(masks)
-        tail.enqueue(0, masks.address, memory.stream)
-        memory.enqueue_download(masks)
-        memory.synchronise()
-        found: NDArray[np.uint8] = masks.host.reshape(shape_nhw).copy()
-        memory.free(masks)
-        tail.close()
-    return found
+        return masks_on_gpu(memory, tail_facts_of(logits, align_corners, kernels), logits, size_hw)
 
 
 def _compare(masks: Masks) -> int:
@@ -180,21 +167,16 @@ def _compare(masks: Masks) -> int:
             for dtype in (np.float32, np.float16):
                 # Few distinct values give ties, which the first class must win.
                 for logits in (normal.astype(dtype), np.round(normal).astype(dtype)):
-                    expected = reference_masks(logits, out_hw, align_corners)
-                    what = f"{classes} classes, {in_hw} to {out_hw}, {np.dtype(dtype).name}"
-                    _same(masks(logits, out_hw, align_corners), expected, what)
-                    compared += len(expected)
+                    complaint = mask_complaint(masks, logits, out_hw, align_corners)
+                    require(not complaint, complaint)
+                    compared += len(logits)
     if available("onnxruntime"):
         for tail, stored, expected in bundled_logits():
             found = masks(stored, expected.shape[1:], tail.align_corners)
-            _same(found, expected, "the bundled model")
+            wrong = int((found != expected).sum())
+            require(wrong == 0, f"{wrong} of {expected.size} pixels differ from the bundled model's graph")
             compared += 1
     return compared
-
-
-def _same(found: NDArray[np.uint8], expected: NDArray[np.uint8], what: str) -> None:
-    wrong = int((found != expected).sum())
-    require(wrong == 0, f"{wrong} of {expected.size} pixels differ from the graph's ({what})")
 
 
 if __name__ == "__main__":
@@ -202,5 +184,5 @@ if __name__ == "__main__":
     with device():
         for number, (of, small, large) in enumerate(CASES[1:]):
             drawn = np.random.default_rng(number).normal(size=(2, of, *small)).astype(np.float16)
-            masks_on_gpu(kernels_for(needed_gpu().compute_capability), drawn, large, False)
-        compare_heads(input_on_gpu, kernels_for(needed_gpu().compute_capability))
+            masks_on_device(kernels_for(needed_gpu().compute_capability), drawn, large, False)
+        compare_heads(input_on_device, kernels_for(needed_gpu().compute_capability))

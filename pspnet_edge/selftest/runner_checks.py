@@ -14,13 +14,13 @@ from ..child import child_command
 from ..engine.session import IN_FLIGHT
 from ..engine.tensorrt.driver import Driver, DriverError, load_driver
 from ..engine.tensorrt.memory import CudaMemory, Replay
+from ..engine.tensorrt.reference import reference_masks
 from ..engine.tensorrt.runner import Executor, Runner
 from ..engine.tensorrt.tail import KernelTail
 from ..errors import EngineError
 from .gpu import FramesAsLogits, needed_gpu, tail_facts_of
 from .kernel_checks import bundled_logits
 from .outcome import Answer, Failed, require
-from .reference import reference_masks
 
 _FRAMES = 10_000
 Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]

@@ -7,7 +7,6 @@ and leaves the plan in the folder. It offers itself first to the kernel's out-of
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import logging
 import os
@@ -25,7 +24,7 @@ import onnx
 
 from ... import errors
 from ...artifact import scratch_folder
-from ...child import child_command
+from ...child import child_command, end_with_parent
 from ...errors import BuildError, PspnetEdgeError
 from ...graph.onnx_file import ModelFile
 from ...labels import LabelSet
@@ -39,7 +38,6 @@ LIMIT_S = 3 * 3600
 _LEFT_BYTES = 96 << 20
 """Free memory below which the child is ended, before the kernel ends something else."""
 _POLL_S = 0.25
-_PR_SET_PDEATHSIG = 1
 _MODEL, _REQUEST, _PLAN = "model.onnx", "request.json", "plan"
 _log = logging.getLogger(__name__)
 
@@ -241,9 +239,7 @@ def main() -> None:
     """Build what lies in the folder that the first argument names; messages go to the descriptor of the second."""
     with contextlib.suppress(OSError):  # not Linux, or not allowed: then the kernel chooses
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
-    with contextlib.suppress(OSError, AttributeError):  # not Linux
-        # A parent that is killed cannot end this process any more.
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent()
     with os.fdopen(int(sys.argv[2]), "w", encoding="utf-8") as stream:
         _work(Path(sys.argv[1]), stream)
 

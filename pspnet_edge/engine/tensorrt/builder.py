@@ -7,8 +7,10 @@ tested; TensorRT itself measures on the GPU that it builds for.
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,10 +24,11 @@ from ..facts import HeadFacts, MadeFacts, TailFacts
 from .gpu import Gpu, find_gpu, free_memory_bytes
 from .graphs import quantized_depthwise, without_pairs
 from .head import head_facts
-from .kernels import kernels_for, shipped_cubin
+from .kernels import has_kernels, kernels_for
 from .layers import convolution_precisions
 from .log import Log, Report, logger_for, monitor_for
 from .parser import parse_graph
+from .proof import End, prove
 from .tail import tail_facts
 from .versions import (
     Api,
@@ -44,6 +47,7 @@ from .versions import (
 if TYPE_CHECKING:
     from . import typed
 
+_log = logging.getLogger(__name__)
 ENDS = ("auto", "graph", "kernel")
 """What may compute the head and the tail."""
 OPTIMIZATION_LEVELS = range(6)
@@ -77,11 +81,10 @@ class BuildOptions:
     """Scratch memory a layer may take; None chooses by what is free."""
     tail: str = "auto"
     """``graph`` upsamples and takes the argmax in the network, ``kernel`` in one CUDA kernel behind it; ``auto`` takes
-    the kernel where machine code for this GPU ships."""
-    head: str = "graph"
+    the kernel where the plan is for this GPU and the kernel gives the right masks on it."""
+    head: str = "auto"
     """``graph`` normalizes frames of the engine's size in the network, ``kernel`` resizes and normalizes in one CUDA
-    kernel before it; ``auto`` takes the kernel where machine code for this GPU ships and the rest can be built. Not yet
-    the default: that kernel has run on no GPU."""
+    kernel before it; ``auto`` takes the kernel as for the tail, if the rest can be built."""
     optimization_level: int | None = None
     """0 builds fastest, 5 tries most kernels; None leaves TensorRT's default, 3."""
 
@@ -134,26 +137,26 @@ def build_plan(
     _preflight(api, gpu, model, options, cache)
     strongly_typed = is_strongly_typed(api, options.dla_core)
     fits = _kernel_fits(api, gpu, options)
-    wanted = {end: kind == "kernel" or (kind == "auto" and fits) for end, kind in _ends(options).items()}
-    kernels = _kernels(options, gpu) if any(wanted.values()) else None
-    build = _Build(api, model, precision, strongly_typed, options, cache, report)
-    head, tail = (kernels if wanted[end] else None for end in ("head", "tail"))
+    ends = _ends(options)
+    wanted = {end for end, kind in ends.items() if kind == "kernel" or (kind == "auto" and fits)}
+    kernels = _kernels(options, gpu) if wanted else b""
+    here = gpu is not None and options.compute_capability in (None, gpu.compute_capability)
+    build = _Build(api, model, precision, strongly_typed, options, cache, report, kernels, tries_kernels=here)
     started = time.monotonic()
+    build.prepare(wanted)
     try:
-        build.prepare(head, tail)
         content, limit = _build_until_it_fits(build, options.workspace_bytes)
     except BuildError as error:
-        if head is None or options.head == "kernel" or build.raised:
+        if build.head is None or ends["head"] == "kernel" or build.raised:
             raise  # the head was asked for, or what fails is at the other end
-        report(0, f"without the head's kernel, because {error}")
-        build.prepare(None, tail)
+        build.leave_to_graph("head", error)
         content, limit = _build_until_it_fits(build, options.workspace_bytes)
     facts = _facts(build, gpu, limit)
     facts.update({"head": build.head, "tail": build.tail, "build_s": round(time.monotonic() - started, 2)})
     return Plan(content, facts)
 
 
-def _ends(options: BuildOptions) -> dict[str, str]:
+def _ends(options: BuildOptions) -> dict[End, str]:
     return {"head": options.head, "tail": options.tail}
 
 
@@ -184,9 +187,9 @@ def _build_until_it_fits(build: _Build, wanted_bytes: int | None) -> tuple[bytes
 
 
 def _kernel_fits(api: Api, gpu: Gpu | None, options: BuildOptions) -> bool:
-    """Whether machine code of the kernels ships for the one GPU that the plan is for."""
+    """Whether there are kernels for the one GPU that the plan is for."""
     portable = api.is_rtx or options.hardware_compatible or options.dla_core is not None
-    return gpu is not None and not portable and shipped_cubin(gpu.compute_capability) is not None
+    return gpu is not None and not portable and has_kernels(gpu.compute_capability)
 
 
 class _Build:
@@ -201,6 +204,8 @@ class _Build:
         options: BuildOptions,
         cache: Path,
         report: Report,
+        kernels: bytes,
+        tries_kernels: bool,
     ) -> None:
         self.api, self.source, self.model, self.precision, self.options = api, model, model, precision, options
         self.fallback: list[str] = []
@@ -210,24 +215,64 @@ class _Build:
         self.tail: TailFacts | None = None
         self.log = Log(report)
         self.report = report
-        self._kernels: tuple[bytes | None, bytes | None] = None, None
+        self.left_to_graph: dict[str, str] = {}
+        self._kernels, self._tries_kernels = kernels, tries_kernels
+        self._with_kernel: set[End] = set()
+        self._proved: dict[End, HeadFacts | TailFacts] = {}
         self._strongly_typed = strongly_typed
         self._cache = cache / f"{api.name.replace(' ', '-').lower()}.timing"
 
-    def prepare(self, head: bytes | None, tail: bytes | None) -> None:
-        """Make the graph that this TensorRT takes, without the head and the tail for which there are kernels."""
-        self._kernels = head, tail
+    def prepare(self, ends: set[End]) -> None:
+        """Make the graph that this TensorRT takes, without what kernels do: ``head``, ``tail``, both or neither."""
         model = without_pairs(self.source, self.left_in_float) if self.left_in_float else self.source
         self.model = graph_for(self.api, model, self.precision, self._strongly_typed)
         self.head = self.tail = None
-        if tail is not None:
-            self.model, shape = without_tail(self.model)
-            self.tail = tail_facts(shape, tail)
-        if head is not None:
-            # Where flags rule, what a network that begins in INT8 becomes is up to them.
-            quantized = self.precision == "int8" and self._strongly_typed
-            self.model, begin = without_head(self.model, quantized=quantized)
-            self.head = head_facts(begin, head)
+        self._with_kernel = set(ends)
+        cuts: dict[End, Callable[[], None]] = {"tail": self._cut_tail, "head": self._cut_head}
+        for end, cut in cuts.items():
+            if end not in ends:
+                continue
+            try:
+                cut()
+            except BuildError as error:
+                if _ends(self.options)[end] == "kernel":
+                    raise
+                self._leave(end, error)
+
+    def _cut_tail(self) -> None:
+        model, shape = without_tail(self.model)
+        facts = tail_facts(shape, self._kernels)
+        self._prove("tail", facts)
+        self.model, self.tail = model, facts
+
+    def _cut_head(self) -> None:
+        # Where flags rule, what a network that begins in INT8 becomes is up to them.
+        quantized = self.precision == "int8" and self._strongly_typed
+        model, begin = without_head(self.model, quantized=quantized)
+        facts = head_facts(begin, self._kernels)
+        self._prove("head", facts)
+        self.model, self.head = model, facts
+
+    def _prove(self, end: End, facts: HeadFacts | TailFacts) -> None:
+        """Try a kernel on the GPU, if it is the one that the plan is for."""
+        if self._tries_kernels and self._proved.get(end) != facts:
+            self.report(0, f"comparing what the {end}'s kernel gives on this GPU")
+            prove(end, facts, self.source.shape_nhw)
+            self._proved[end] = facts
+
+    def _leave(self, end: End, why: BuildError) -> None:
+        self._with_kernel.discard(end)
+        self.left_to_graph[end] = why.problem
+        _log.warning("the engine is built without the %s's kernel: %s", end, why.problem)
+
+    def leave_to_graph(self, end: End, why: BuildError) -> None:
+        """Prepare a graph that does what a kernel should have done."""
+        self._leave(end, why)
+        self.prepare(self._with_kernel)
+
+    def proved(self) -> list[str]:
+        """What kernels do that gave the right values on this GPU."""
+        return [end for end in self._proved if end in self._with_kernel]
 
     def leave_depthwise_in_float(self, reason: str) -> bool:
         """Where the builder finds no INT8 kernel for a depthwise convolution, prepare a graph without them in INT8."""
@@ -238,7 +283,7 @@ class _Build:
             return False
         self.left_in_float = depthwise
         self.report(0, f"no INT8 kernel for {named[0]}: {len(depthwise)} depthwise convolutions stay in FP16")
-        self.prepare(*self._kernels)
+        self.prepare(self._with_kernel)
         return True
 
     def attempt(self, workspace_bytes: int) -> bytes | None:
@@ -397,6 +442,8 @@ def _facts(build: _Build, gpu: Gpu | None, workspace_bytes: int) -> MadeFacts:
             "workspace_bytes": workspace_bytes,
             "optimization_level": options.optimization_level,
             "left_in_float": build.left_in_float,
+            "proved": build.proved(),
+            "left_to_graph": build.left_to_graph,
         },
         "graph_sha256": hashlib.sha256(build.model.graph.SerializeToString()).hexdigest(),
         "int8_convolutions": {

@@ -139,7 +139,7 @@ class KernelHead:
         offset = 0
         try:
             for piece in pieces:
-                pitch = piece.size_hw[1] * piece.pixel_bytes
+                pitch = piece.pitch or piece.size_hw[1] * piece.pixel_bytes
                 launch = head_launch(
                     self._facts, self._size_hw, piece.size_hw, piece.inner, piece.pixel_bytes, pitch, self._lanes
                 )

@@ -31,6 +31,15 @@ def shipped_ptx() -> bytes:
     return (SHIPPED / f"{PTX_TARGET}.ptx").read_bytes()
 
 
+def has_kernels(compute_capability: str) -> bool:
+    """Whether ``kernels_for`` has some for a GPU without a compiler on this machine."""
+    return shipped_cubin(compute_capability) is not None or _takes_ptx(compute_capability)
+
+
+def _takes_ptx(compute_capability: str) -> bool:
+    return tuple(map(int, compute_capability.split("."))) >= (7, 5)
+
+
 def kernels_for(compute_capability: str) -> bytes:
     """The kernels for one GPU: shipped machine code, else nvcc's, else PTX.
 
@@ -42,7 +51,7 @@ def kernels_for(compute_capability: str) -> bytes:
         return cubin
     if find_nvcc() is not None:
         return compiled_kernels(compute_capability)
-    if tuple(map(int, compute_capability.split("."))) < (7, 5):
+    if not _takes_ptx(compute_capability):
         raise BuildError(
             f"no kernels ship for compute capability {compute_capability}, and nvcc is not here: install CUDA, or "
             f"{_GRAPH}"

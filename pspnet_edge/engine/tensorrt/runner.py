@@ -45,6 +45,8 @@ class Piece:
     pixel_bytes: int
     inner: Box
     """Where it lies in the engine's input; a margin is around it."""
+    pitch: int = 0
+    """Bytes from one row to the next; 0 where rows follow each other."""
 
     @property
     def nbytes(self) -> int:

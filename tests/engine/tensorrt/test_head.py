@@ -17,6 +17,7 @@ from pspnet_edge.engine.facts import HeadFacts
 from pspnet_edge.engine.tensorrt.graphs import int8_fp16_model
 from pspnet_edge.engine.tensorrt.head import head_facts, head_launch, head_levels, input_values
 from pspnet_edge.engine.tensorrt.host_kernels import HostKernels
+from pspnet_edge.engine.tensorrt.reference import reference_picture
 from pspnet_edge.errors import BuildError
 from pspnet_edge.graph.calibration_table import read_table
 from pspnet_edge.graph.head import Head, without_head
@@ -24,7 +25,6 @@ from pspnet_edge.graph.onnx_file import ModelFile, model_file, read_model
 from pspnet_edge.graph.precision import fp16_model
 from pspnet_edge.graph.quantize import int8_model
 from pspnet_edge.labels import CAMVID
-from pspnet_edge.selftest.reference import reference_picture
 
 SIZES = [
     # picture, input: growing, shrinking by less and more than half, by whole factors, one side each way, single pixels

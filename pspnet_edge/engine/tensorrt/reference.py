@@ -7,22 +7,29 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.geometry import Box
+from ...data.geometry import MARGIN, Box
 
 _F = np.float32
 
 
 def reference_masks(logits: NDArray[np.floating], size_hw: tuple[int, int], align_corners: bool) -> NDArray[np.uint8]:
     """Logits ``[N, classes, h, w]`` → class ids ``uint8 [N, H, W]``: linear Resize, then ArgMax, all in FP32."""
-    values = logits.astype(_F)
-    top, bottom, of_top, of_bottom = _axis(values.shape[2], size_hw[0], align_corners)
-    left, right, of_left, of_right = _axis(values.shape[3], size_hw[1], align_corners)
-    above, below = values[:, :, top], values[:, :, bottom]
-    # In ONNX Runtime's order of sums: each rounds once.
-    scores = (of_left * of_top[:, None]) * above[..., left] + (of_right * of_top[:, None]) * above[..., right]
-    scores = scores + (of_left * of_bottom[:, None]) * below[..., left]
-    scores = scores + (of_right * of_bottom[:, None]) * below[..., right]
-    return np.asarray(scores.argmax(1), np.uint8)
+    rows, columns = logits.shape[2:]
+    top, bottom, of_top, of_bottom = _axis(rows, size_hw[0], align_corners)
+    left, right, of_left, of_right = _axis(columns, size_hw[1], align_corners)
+    weights = [of_x * of_y[:, None] for of_y in (of_top, of_bottom) for of_x in (of_left, of_right)]
+    best = np.zeros((len(logits), *size_hw), np.uint8)
+    largest = np.full(best.shape, -np.inf, _F)
+    # One class after another, because all scores of a large mask at once do not fit a board's memory.
+    for index in range(logits.shape[1]):
+        values = logits[:, index].astype(_F)
+        parts = [line[..., x] for line in (values[:, top], values[:, bottom]) for x in (left, right)]
+        terms = [weight * part for weight, part in zip(weights, parts, strict=True)]
+        # In ONNX Runtime's order of sums: each rounds once.
+        scores = terms[0] + terms[1] + terms[2] + terms[3]
+        larger = scores > largest
+        best[larger], largest[larger] = index, scores[larger]
+    return best
 
 
 def _axis(
@@ -77,7 +84,7 @@ def reference_input(
     lanes: int,
 ) -> NDArray[np.generic]:
     """A picture ``uint8 [H, W, bytes]`` as the network's input ``[C, h, w]`` or, with lanes, ``[h, w, lanes]``."""
-    frame = np.full((*size_hw, picture.shape[2]), 114, np.uint8)
+    frame = np.full((*size_hw, picture.shape[2]), MARGIN, np.uint8)
     frame[inner.slices] = reference_picture(picture, inner.size_hw)
     planes = np.stack([values[frame[..., byte]] for values, byte in zip(levels, order, strict=True)])
     if lanes == 1:
