@@ -19,6 +19,7 @@ from ..errors import ModelError, OptionError
 from ..labels import LabelSet, bright_palette
 from ..lazy import available
 from ..sidecar import write_sidecar
+from .adapt_output import Range, channels_last, four_axes, map_sides, nearest_resize, score_range
 from .foreign import ForeignGraph, read_foreign
 from .naming import name_by_place, unshare_weights
 from .onnx_file import ModelFile, model_file, write_model
@@ -29,6 +30,8 @@ from .view import GraphView, attribute
 Colour = Literal["rgb", "bgr"]
 _GREY_LEVELS = 5.0
 """A mean or deviation above this is one of grey levels, 0 to 255, and not of 0 to 1."""
+_LARGEST_FACTOR = 10.0
+"""No network wants pixels times more than this."""
 _NORMALIZING = ("Sub", "Add", "Div", "Mul")
 _SAME_VALUES = ("Cast", "Squeeze", "Unsqueeze", "Reshape", "Transpose", "Identity")
 _INTEGERS = (TensorProto.INT64, TensorProto.INT32, TensorProto.UINT8, TensorProto.INT8, TensorProto.BOOL)
@@ -142,6 +145,7 @@ def adapt(
         "threshold": threshold if editor.kind == "one score" else None,
     }
     adapted = editor.finish(model.stem, label_set, facts | {"source": model.name})
+    agreement, seen = _agreement(editor, adapted, mean, std, wanted)
     result = Adapted(
         path=output,
         shape_nhw=adapted.shape_nhw,
@@ -152,8 +156,8 @@ def adapt(
         upsampled=editor.upsampled,
         opset=source.opset,
         gmac=round(sum(convolution_macs(adapted.proto).values()) / adapted.shape_nhw[0] / 1e9, 4),
-        agreement=_agreement(source, adapted, mean, std, wanted, threshold, editor.kind),
-        remarks=remarks,
+        agreement=agreement,
+        remarks=(*remarks, *_said_of(editor, threshold), *seen),
         **facts,  # type: ignore[arg-type]
     )
     write_model(output, adapted)
@@ -179,6 +183,14 @@ class _Editor:
         self.source = source
         self.kind = "scores"
         self.upsampled = 1.0
+        self.arranged: list[int] = []
+        """The shape of the output with all its axes."""
+        self.turned = False
+        """Whether its channels come last."""
+        self.bounds: Range | None = None
+        """Between which values one score lies; None for a logit."""
+        self.level = 0.0
+        """Above which it is the object."""
         self.proto = onnx.ModelProto()
         self.proto.CopyFrom(source.proto)
         self.batch, self.height, self.width, self.channels = source.shape
@@ -235,14 +247,14 @@ class _Editor:
                 f"the output {name} is the largest score of each pixel, which does not say of which class",
                 "choose the output of the class ids or of all scores with --output-name",
             )
-        if len(shape) == 3 and self.batch == 1:
-            name, shape = self._reshape(name, [1, *shape]), [1, *shape]
-        if len(shape) != 4 or shape[0] != self.batch:
+        whole = four_axes(self.source, shape)
+        if whole is None:
             raise ModelError(
                 f"the output {name} has shape {shape}, not that of scores [N, classes, H, W]", "choose another output"
             )
-        if self._channels_last(shape):
-            name = self._add("Transpose", [name], self._after, perm=[0, 3, 1, 2])
+        name, shape, self.arranged = name if whole == shape else self._reshape(name, whole), whole, whole
+        if channels_last(self.source, shape):
+            name, self.turned = self._add("Transpose", [name], self._after, perm=[0, 3, 1, 2]), True
             shape = [shape[0], shape[3], *shape[1:3]]
         _, scores, height, width = shape
         self.upsampled = math.sqrt(self.height * self.width / (height * width))
@@ -250,11 +262,11 @@ class _Editor:
         maker = self._view.producer(self.source.output)
         if scores == 1:
             self.kind = "one score"
-            probability = maker is not None and maker.op_type == "Sigmoid"
             name = name if same else self._resize(name, [self.batch, 1, self.height, self.width], "linear")
-            level = threshold if probability else math.log(threshold / (1 - threshold))
+            self.bounds = score_range(self._view, self.source.output)
+            self.level = _level(threshold, self.bounds)
             flat = self._reshape(name, [self.batch, self.height, self.width])
-            above = self._add("Greater", [flat, self._constant(np.float32(level))], self._after)
+            above = self._add("Greater", [flat, self._constant(np.float32(self.level))], self._after)
             self._add("Cast", [above], self._after, output="masks", to=TensorProto.UINT8)
             return 2
         if (
@@ -320,15 +332,14 @@ class _Editor:
             return False  # one-hot
         maker = self._view.producer(name)
         while self._view.dtype(name) not in _INTEGERS:
-            if maker is None or maker.op_type not in _SAME_VALUES:
+            if maker is None or not (maker.op_type in _SAME_VALUES or nearest_resize(maker)):
                 return False
             name = maker.input[0]
             maker = self._view.producer(name)
         return True
 
     def _append_ids(self, name: str, shape: list[int], named: int) -> None:
-        sizes = [size for size in shape if size != 1] if len(shape) > 3 else shape[-2:]
-        height, width = sizes[-2:] if len(sizes) >= 2 else (0, 0)
+        height, width = map_sides(self.source, shape)
         if math.prod(shape) != self.batch * height * width:
             raise ModelError(
                 f"the output {name} has shape {shape}, not that of class ids [N, H, W]", "choose another output"
@@ -345,14 +356,6 @@ class _Editor:
         if named <= 2:  # the object may be 1, or 255 as in pictures of masks
             x = self._add("Greater", [x, self._constant(np.float32(0))], self._after)
         self._add("Cast", [x], self._after, output="masks", to=TensorProto.UINT8)
-
-    def _channels_last(self, shape: list[int]) -> bool:
-        """Whether height and width of a map are its axes 1 and 2, which is where they have the frame's proportions."""
-        first, last = self._like_the_frame(*shape[2:]), self._like_the_frame(*shape[1:3])
-        return last and (not first or not self.source.channels_first)
-
-    def _like_the_frame(self, height: int, width: int) -> bool:
-        return abs(height * self.width - width * self.height) <= max(self.width, self.height)
 
     def _flip_stem(self) -> bool:
         """Turn the colours in the weights of the convolutions that read the picture, if nothing else does."""
@@ -419,6 +422,15 @@ def _is(node: onnx.NodeProto | None, *kinds: str) -> TypeGuard[onnx.NodeProto]:
 
 def _beside_its_own(wanted: Preprocessing, source: ForeignGraph) -> tuple[Preprocessing, tuple[str, ...]]:
     """The preprocessing in front of a graph that may normalize by itself, and what there is to say of it."""
+    if wanted.scale is not None and wanted.scale > _LARGEST_FACTOR:
+        wanted = replace(wanted, scale=1 / wanted.scale)  # people also write what pixels are divided by, 255
+    if source.whole_numbers:
+        if wanted.mean != (0.0,) or wanted.std != (1.0,) or wanted.scale not in (None, 1.0):
+            raise OptionError(
+                "the network takes whole grey levels of 0 to 255, and normalizes by itself",
+                "leave out --mean, --std and --scale",
+            )
+        return replace(wanted, scale=1.0), ("the network takes whole grey levels, so gets those of 0 to 255",)
     view, name, own = GraphView(source.proto), source.input, []
     while len(readers := view.readers(name)) == 1 and readers[0].op_type in (*_NORMALIZING, *_SAME_VALUES, "Gather"):
         node = readers[0]
@@ -484,22 +496,37 @@ def _label_set(classes: Sequence[str] | LabelSet | int, scores: int | None, kind
     return label_set
 
 
+def _said_of(editor: _Editor, threshold: float) -> tuple[str, ...]:
+    """How a single score was understood."""
+    if editor.kind != "one score":
+        return ()
+    low, high = editor.bounds or (0.0, 0.0)
+    what = "a logit" if editor.bounds is None else f"a score from {low:g} to {high:g}"
+    return (f"it is {what}, and the object where it is above {editor.level:.3g} (--threshold {threshold:g})",)
+
+
+def _level(threshold: float, bounds: Range | None) -> float:
+    """What a score has to exceed: the logit of the threshold, or the threshold's place between the score's bounds."""
+    if bounds is None:
+        return math.log(threshold / (1 - threshold))
+    return bounds[0] + threshold * (bounds[1] - bounds[0])
+
+
 def _agreement(
-    source: ForeignGraph,
+    editor: _Editor,
     adapted: ModelFile,
     mean: tuple[float, ...],
     std: tuple[float, ...],
     wanted: Preprocessing,
-    threshold: float,
-    kind: str,
-) -> float | None:
-    """How many pixels of a test picture get the class that the original gives them.
+) -> tuple[float | None, tuple[str, ...]]:
+    """How many pixels of a test picture get the class that the original gives them, and what there is to say of it.
 
     Raises:
         ModelError: they get ids that no class has.
     """
     if not available("onnxruntime"):
-        return None
+        return None, ()
+    source = editor.source
     batch, height, width, channels = source.shape
     rows, columns = np.mgrid[0:height, 0:width]
     random = np.random.default_rng(0)
@@ -516,30 +543,26 @@ def _agreement(
             f"the output {source.output} gives the id {masks.max()}, and {len(adapted.label_set)} classes are named",
             "give every id from 0 on a class, in their order",
         )
-    expected = _masks_of(theirs, source, (height, width), threshold, kind)
-    if expected is not None and kind == "class ids" and len(adapted.label_set) == 2:
-        expected = expected > 0
-    return None if expected is None else float((masks == expected).mean())
-
-
-def _masks_of(
-    values: NDArray[Any], source: ForeignGraph, size_hw: tuple[int, int], threshold: float, kind: str
-) -> NDArray[Any] | None:
-    """The original's masks by NumPy; None where its output is smaller than the picture."""
-    if kind == "class ids":
-        flat = values.reshape(
-            values.shape[0] if values.ndim > 2 else 1, *[size for size in values.shape if size > 1][-2:]
+    expected = _masks_of(theirs, editor, len(adapted.label_set))
+    remarks: tuple[str, ...] = ()
+    if editor.kind == "one score" and editor.bounds is None and theirs.min() >= 0 and theirs.max() <= 1:
+        remarks = (
+            f"the scores of a test picture lie between {theirs.min():.3g} and {theirs.max():.3g}: if they are "
+            "probabilities, export the network with a sigmoid as its last operator, or without it",
         )
-        return flat if flat.shape[1:] == size_hw else None
-    if values.ndim == 3:
-        values = values[None]
-    if values.shape[2:] != size_hw and values.shape[1:3] == size_hw:
-        values = values.transpose(0, 3, 1, 2)
-    if values.shape[2:] != size_hw:
+    return None if expected is None else float((masks == expected).mean()), remarks
+
+
+def _masks_of(values: NDArray[Any], editor: _Editor, classes: int) -> NDArray[Any] | None:
+    """The original's masks by NumPy; None where its output is smaller than the picture."""
+    size = (editor.height, editor.width)
+    if editor.kind == "class ids":
+        height, width = map_sides(editor.source, list(values.shape))
+        ids = values.reshape(editor.batch, height, width)
+        return None if (height, width) != size else ids > 0 if classes == 2 else ids
+    scores: NDArray[Any] = np.reshape(values, editor.arranged)
+    if editor.turned:
+        scores = np.moveaxis(scores, 3, 1)
+    if scores.shape[2:] != size:
         return None
-    if values.shape[1] == 1:
-        view = GraphView(source.proto)
-        maker = view.producer(source.output)
-        probability = maker is not None and maker.op_type == "Sigmoid"
-        return values[:, 0] > (threshold if probability else math.log(threshold / (1 - threshold)))
-    return np.asarray(values.argmax(1))
+    return scores[:, 0] > editor.level if len(scores[0]) == 1 else np.asarray(scores.argmax(1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from .gate import MOST_CONSTANT_BYTES, MOST_FILE_BYTES, MOST_PIXELS, array_of, i
 from .opset import lower_opset, opset_of, raise_opset
 from .view import GraphView, attribute
 
+_WHOLE_NUMBERS = (TensorProto.UINT8, TensorProto.INT32, TensorProto.INT64)
 LAYOUTS = ("auto", "nchw", "nhwc")
 
 
@@ -35,6 +37,8 @@ class ForeignGraph:
     channels_first: bool
     opset: int
     """Of the file."""
+    whole_numbers: bool = False
+    """Whether it takes pixels as whole numbers; here they are float."""
 
 
 def read_foreign(
@@ -79,6 +83,7 @@ def read_foreign(
         raise ModelError(f"{name} has the inputs {listed or 'none'}", "export it with the picture as its only input")
     del proto.graph.input[:]
     proto.graph.input.append(inputs[0])
+    whole_numbers = inputs[0].type.tensor_type.elem_type in _WHOLE_NUMBERS
     shape, channels_first = _fix_shape(proto.graph.input[0], size_hw, layout, name)
     proto = lower_opset(_fold(proto, name), name)
     # What the file says of its output may be symbols, or of another size.
@@ -92,7 +97,9 @@ def read_foreign(
     except Exception as error:  # of C++
         raise ModelError(f"{name}: shapes cannot be inferred ({error})", "export it with static shapes") from error
     proto = infer(proto, name)
-    return ForeignGraph(proto, inputs[0].name, proto.graph.output[0].name, shape, channels_first, version)
+    return ForeignGraph(
+        proto, inputs[0].name, proto.graph.output[0].name, shape, channels_first, version, whole_numbers
+    )
 
 
 def _load_external(proto: onnx.ModelProto, path: Path) -> None:
@@ -157,6 +164,8 @@ def _compute_in_fp32(proto: onnx.ModelProto) -> None:
 
 def _keep_output(proto: onnx.ModelProto, wanted: str | None, name: str) -> None:
     outputs = {value.name: value for value in proto.graph.output}
+    if reason := _instances(proto.graph.output, chosen=wanted is not None):
+        raise ModelError(f"{name} {reason}", "export it with scores for each pixel, or choose another network")
     if wanted is None and len(outputs) > 1:
         raise OptionError(
             f"{name} has the outputs {', '.join(map(_described, proto.graph.output))}",
@@ -172,6 +181,18 @@ def _keep_output(proto: onnx.ModelProto, wanted: str | None, name: str) -> None:
     proto.graph.output.append(chosen)
 
 
+def _instances(outputs: Sequence[onnx.ValueInfoProto], *, chosen: bool) -> str:
+    """Why a network is one of instances, by its outputs; empty for others. A chosen output may be beside boxes."""
+    shapes = [[dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in outputs]
+    maps = [shape[1] for shape in shapes if len(shape) == 4 and shape[1] > 0]
+    for shape in (shape for shape in shapes if len(shape) == 3):
+        if shape[1] in maps:
+            return f"gives masks of {shape[1]} queries and classes for each query (MaskFormer), not scores of classes"
+        if not chosen and shape[2] > 1000 and any(4 + count < shape[1] for count in maps):
+            return "gives boxes and prototypes of masks (instance segmentation), not scores of classes"
+    return ""
+
+
 def _described(value: onnx.ValueInfoProto) -> str:
     """An output by its name and shape, as far as the file says it."""
     sizes = (str(dim.dim_value) if dim.dim_value else dim.dim_param or "?" for dim in value.type.tensor_type.shape.dim)
@@ -183,7 +204,7 @@ def _fix_shape(
 ) -> tuple[tuple[int, int, int, int], bool]:
     """Give an input the static shape that it has or is to have; ``(N, H, W, C)`` and whether channels come first."""
     kind = value.type.tensor_type
-    if kind.elem_type != TensorProto.FLOAT or len(kind.shape.dim) != 4:
+    if kind.elem_type not in (TensorProto.FLOAT, *_WHOLE_NUMBERS) or len(kind.shape.dim) != 4:
         raise ModelError(
             f"{name}: the input {value.name} is not a batch of float pictures", "export it with float [N, C, H, W]"
         )

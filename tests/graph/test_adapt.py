@@ -190,6 +190,174 @@ def test_one_score_is_compared_with_the_threshold(tmp_path: Path, sigmoid: bool)
     assert adapted.threshold == 0.7
 
 
+HALF = numpy_helper.from_array(np.array([1, 1, 2, 2], np.float32), "twice")
+GREY = numpy_helper.from_array(np.array(255, np.float32), "white")
+ONE = numpy_helper.from_array(np.array(1, np.float32), "one")
+
+
+@pytest.mark.parametrize(
+    ("behind", "rank"),
+    [
+        ([("Squeeze", [".", "axis"], {})], 3),
+        ([("Transpose", ["."], {"perm": [0, 2, 3, 1]})], 4),
+        ([("Mul", [".", "white"], {})], 4),
+        ([("Clip", [".", "zero", "one"], {})], 4),
+        ([("Sub", ["one", "."], {}), ("Sub", ["one", "."], {})], 4),
+        ([("Squeeze", ["."], {})], 2),
+    ],
+    ids=["no axis of classes", "channels last", "0 to 255", "clipped", "twice from 1", "rows and columns alone"],
+)
+def test_a_probability_stays_one_whatever_follows_the_sigmoid(tmp_path: Path, behind: list, rank: int) -> None:
+    cuts = [numpy_helper.from_array(np.array([at]), name) for at, name in ((0, "first"), (1, "last"), (1, "axis"))]
+    tail = [("Slice", [".", "first", "last", "axis"], {}), ("Sigmoid", ["."], {}), *behind]
+    path = foreign(
+        tmp_path / "f.onnx",
+        tail,
+        (TensorProto.FLOAT, [None] * rank),
+        constants=[*cuts, HIGH, GREY, ONE],
+        given=[1, 3, *SIZE],
+    )
+    adapted = adapt(path, tmp_path / "a.onnx", ["crack"], preprocessing=IMAGENET, threshold=0.7)
+    expected = scores_of(frame())[:, 0] > np.log(0.7 / 0.3)
+    assert (masks_of(tmp_path / "a.onnx", frame()) == expected).mean() > 0.999
+    assert "above 178" in adapted.remarks[-1] if behind[0][0] == "Mul" else "above 0.7" in adapted.remarks[-1]
+
+
+def test_one_class_of_a_softmax_is_a_probability(tmp_path: Path) -> None:
+    third = numpy_helper.from_array(np.array([2], np.int64), "third")
+    part = numpy_helper.from_array(np.array([-3, -10, 4, -7], np.float32).reshape(1, 4, 1, 1), "part")
+    tail = [("Add", [".", "part"], {}), ("Softmax", ["."], {"axis": 1}), ("Gather", [".", "third"], {"axis": 1})]
+    path = foreign(tmp_path / "f.onnx", tail, (TensorProto.FLOAT, ["n", 1, "h", "w"]), constants=[third, part])
+    adapt(path, tmp_path / "a.onnx", ["crack"], preprocessing=IMAGENET, size_hw=SIZE, threshold=0.3)
+    scores = np.exp(scores_of(frame()) + numpy_helper.to_array(part))
+    expected = (scores / scores.sum(1, keepdims=True))[:, 2] > 0.3
+    assert 0.05 < expected.mean() < 0.95
+    assert (masks_of(tmp_path / "a.onnx", frame()) == expected).mean() > 0.999
+
+
+def test_a_score_that_could_be_a_probability_is_pointed_at(tmp_path: Path) -> None:
+    first = numpy_helper.from_array(np.array([0], np.int64), "first")
+    tail = [("Gather", [".", "first"], {"axis": 1}), ("Neg", ["."], {}), ("Exp", ["."], {}), ("Add", [".", "one"], {})]
+    path = foreign(
+        tmp_path / "f.onnx",
+        [*tail, ("Reciprocal", ["."], {})],
+        (TensorProto.FLOAT, ["n", 1, "h", "w"]),
+        constants=[first, ONE],
+    )
+    adapted = adapt(path, tmp_path / "a.onnx", ["crack"], preprocessing=IMAGENET, size_hw=SIZE)
+    assert "if they are probabilities" in adapted.remarks[-1]
+
+
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.parametrize("stride", [1, 4])
+def test_flat_maps_of_keras_are_unfolded(tmp_path: Path, last: bool, stride: int) -> None:
+    height, width = SIZE[0] // stride, SIZE[1] // stride
+    order = [0, 2, 3, 1] if last else [0, 1, 2, 3]
+    shape = [1, height * width, 4] if last else [1, 4, height * width]
+    tail = [
+        ("AveragePool", ["."], {"kernel_shape": [stride] * 2, "strides": [stride] * 2}),
+        ("Transpose", ["."], {"perm": order}),
+        ("Reshape", [".", "flat"], {}),
+        ("Softmax", ["."], {"axis": 2 if last else 1}),
+    ]
+    flat = numpy_helper.from_array(np.array(shape, np.int64), "flat")
+    path = foreign(tmp_path / "f.onnx", tail, (TensorProto.FLOAT, shape), given=[1, 3, *SIZE], constants=[flat])
+    adapted = adapt(path, tmp_path / "a.onnx", 4, preprocessing=IMAGENET)
+    assert adapted.upsampled == stride
+    masks = masks_of(tmp_path / "a.onnx", frame())
+    if stride == 1:
+        assert (masks == scores_of(frame()).argmax(1)).mean() > 0.9999
+    else:
+        pooled = scores_of(frame()).reshape(1, 4, height, stride, width, stride).mean((3, 5))
+        exponents = np.exp(pooled - pooled.max(1, keepdims=True))
+        torch = pytest.importorskip("torch")
+        small = torch.from_numpy(exponents / exponents.sum(1, keepdims=True))
+        large = torch.nn.functional.interpolate(small, size=SIZE, mode="bilinear", align_corners=False)
+        assert (masks == large.argmax(1).numpy()).mean() > 0.999
+
+
+def test_flat_class_ids_are_unfolded(tmp_path: Path) -> None:
+    tail = [("ArgMax", ["."], {"axis": 1, "keepdims": 0}), ("Reshape", [".", "flat"], {})]
+    flat = numpy_helper.from_array(np.array([1, SIZE[0] * SIZE[1]], np.int64), "flat")
+    path = foreign(
+        tmp_path / "f.onnx", tail, (TensorProto.INT64, list(flat.dims)), given=[1, 3, *SIZE], constants=[flat]
+    )
+    adapt(path, tmp_path / "a.onnx", 4, preprocessing=IMAGENET)
+    assert (masks_of(tmp_path / "a.onnx", frame()) == scores_of(frame()).argmax(1)).mean() > 0.9999
+
+
+def test_class_ids_as_float_that_are_enlarged_stay_class_ids(tmp_path: Path) -> None:
+    tail = [
+        ("AveragePool", ["."], {"kernel_shape": [2, 2], "strides": [2, 2]}),
+        ("ArgMax", ["."], {"axis": 1, "keepdims": 1}),
+        ("Cast", ["."], {"to": TensorProto.FLOAT}),
+        (
+            "Resize",
+            [".", "", "twice"],
+            {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"},
+        ),
+    ]
+    path = foreign(tmp_path / "f.onnx", tail, (TensorProto.FLOAT, None), given=[1, 3, *SIZE], constants=[HALF])
+    assert adapt(path, tmp_path / "a.onnx", 4, preprocessing=IMAGENET).kind == "class ids"
+    pooled = scores_of(frame()).reshape(1, 4, SIZE[0] // 2, 2, SIZE[1] // 2, 2).mean((3, 5))
+    expected = pooled.argmax(1).repeat(2, 1).repeat(2, 2)
+    assert (masks_of(tmp_path / "a.onnx", frame()) == expected).mean() > 0.999
+
+
+@pytest.mark.parametrize("given", [Preprocessing(), Preprocessing(scale=1.0)])
+def test_a_network_of_whole_numbers_gets_grey_levels(tmp_path: Path, given: Preprocessing) -> None:
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["x"], ["f"], to=TensorProto.FLOAT),
+            helper.make_node("Transpose", ["f"], ["t"], perm=[0, 3, 1, 2]),
+            helper.make_node("Sub", ["t", "mean"], ["centred"]),
+            helper.make_node("Conv", ["centred", "w"], ["y"], pads=[1, 1, 1, 1]),
+        ],
+        "whole numbers",
+        [helper.make_tensor_value_info("x", TensorProto.UINT8, [1, *SIZE, 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [
+            numpy_helper.from_array(WEIGHTS, "w"),
+            numpy_helper.from_array(np.full((1, 3, 1, 1), 120, np.float32), "mean"),
+        ],
+    )
+    path = tmp_path / "f.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+    adapted = adapt(path, tmp_path / "a.onnx", 4, preprocessing=given)
+    assert adapted.scale == 1
+    wanted = Preprocessing((120.0,) * 3, (1.0,) * 3)
+    assert (masks_of(tmp_path / "a.onnx", frame()) == scores_of(frame(), wanted).argmax(1)).mean() > 0.999
+    with pytest.raises(OptionError, match="normalizes by itself"):
+        adapt(path, tmp_path / "b.onnx", 4, preprocessing=IMAGENET)
+
+
+def test_a_scale_that_divides_is_understood(tmp_path: Path) -> None:
+    adapted = adapt(
+        foreign(tmp_path / "f.onnx"), tmp_path / "a.onnx", 4, preprocessing=Preprocessing(scale=255), size_hw=SIZE
+    )
+    assert adapted.scale == pytest.approx(1 / 255)
+    plain = Preprocessing((0.0,) * 3, (1.0,) * 3)
+    assert (masks_of(tmp_path / "a.onnx", frame()) == scores_of(frame(), plain).argmax(1)).mean() > 0.999
+
+
+@pytest.mark.parametrize(
+    ("outputs", "said"),
+    [
+        ({"class_queries_logits": [1, 100, 20], "masks_queries_logits": [1, 100, 24, 32]}, "masks of 100 queries"),
+        ({"output0": [1, 116, 8400], "output1": [1, 32, 160, 160]}, "boxes and prototypes"),
+    ],
+)
+def test_networks_of_instances_are_named_as_such(tmp_path: Path, outputs: dict[str, list[int]], said: str) -> None:
+    model = onnx.load(foreign(tmp_path / "f.onnx"))
+    del model.graph.output[:]
+    for name, shape in outputs.items():
+        model.graph.node.append(helper.make_node("RandomNormal", [], [name], shape=shape))
+        model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+    onnx.save(model, tmp_path / "f.onnx")
+    with pytest.raises(ModelError, match=said):
+        adapt(tmp_path / "f.onnx", tmp_path / "a.onnx", 19, size_hw=SIZE)
+
+
 def test_scores_at_a_stride_are_upsampled(tmp_path: Path) -> None:
     tail = [("AveragePool", ["."], {"kernel_shape": [4, 4], "strides": [4, 4]})]
     path = foreign(tmp_path / "f.onnx", tail, (TensorProto.FLOAT, None))
