@@ -1,7 +1,8 @@
 """Estimates held against figures that others published for Jetson boards, and the roofline's constants fitted to them.
 
     python benchmarks/estimate.py            the table with the constants that the package has
-    python benchmarks/estimate.py --fit      find the constants anew; they are put into estimate/roofline.py by hand
+    python benchmarks/estimate.py --fit      find the constants again; they are put into estimate/roofline.py by hand
+    python benchmarks/estimate.py --boards   only the bundled models on today's boards: results/boards.md
 
 The networks are built in ``published_networks.py`` with random weights. Beside the error of the fit stands that of
 leave-one-out: each device, then each source, predicted with constants that were fitted without it.
@@ -28,6 +29,7 @@ from zoo import ROOT
 from pspnet_edge.artifact import write_bytes, write_json
 from pspnet_edge.estimate.boards import BOARDS
 from pspnet_edge.estimate.kernels import Kernel, fused_kernels, read_graph
+from pspnet_edge.estimate.plan import estimated_candidates, front
 from pspnet_edge.estimate.roofline import FITTED, Constants, layer_times
 
 INFERENCE, GRADIENTS, ISAAC = "jetson-inference", "super-gradients", "Isaac ROS"
@@ -127,7 +129,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fit", action="store_true", help="find the constants anew and print them")
     parser.add_argument("--graphs", type=Path, help="keep the exported networks here, for another run")
+    parser.add_argument("--boards", action="store_true", help="only the table of bundled models on boards")
     options = parser.parse_args()
+    if options.boards:
+        write_bytes(ROOT / "benchmarks/results/boards.md", boards_page().encode())
+        return
     with tempfile.TemporaryDirectory() as folder:
         graphs = options.graphs or Path(folder)
         kernels = [kernels_of(figure, graphs) for figure in PUBLISHED]
@@ -257,6 +263,33 @@ def page(ratios: np.ndarray, by_device: np.ndarray, by_source: np.ndarray, const
             f"| {f.source} | {f.network} | {f.size_hw[0]}×{f.size_hw[1]} | {BOARDS[f.board].title} | {f.precision} | {f.ms:.2f} "
             f"| {f.ms * ratio:.2f} | {ratio:.2f} | {device:.2f} | {source:.2f} |"
         )
+    return "\n".join(lines) + "\n"
+
+
+TODAYS = ("orin-nano", "orin-nano-super", "orin-nx", "agx-orin", "thor")
+
+
+def boards_page() -> str:
+    """Every bundled model, size and precision on every board of today, with both kinds of ends."""
+    lines = ["# Bundled models on boards, estimated", "", "Made by `python benchmarks/estimate.py --boards`.", ""]
+    lines += [
+        "ms: with our head and tail kernels, the default; beside it with the plan's own (`--head graph --tail graph`). "
+        "FPS: of the former, with its error bar. Front: no other of the board is faster and more accurate.",
+        "",
+        "| board | model, size, precision | ms | ms, plan's own ends | FPS | mIoU | front |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for board in TODAYS:
+        every = estimated_candidates(board)
+        best = front(every)
+        for one in sorted(every, key=lambda each: each.latency_ms):
+            assert one.miou is not None
+            assert one.graph_ends_ms is not None
+            lines.append(
+                f"| {BOARDS[board].title} | {one.model} {one.size_hw[0]}×{one.size_hw[1]} {one.precision.upper()} "
+                f"| {one.latency_ms:.2f} | {one.graph_ends_ms:.2f} | {one.fps:.0f} ({one.fps_low:.0f}–{one.fps_high:.0f}) "
+                f"| {one.miou:.4f} | {'yes' if one in best else ''} |"
+            )
     return "\n".join(lines) + "\n"
 
 

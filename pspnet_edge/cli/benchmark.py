@@ -163,7 +163,15 @@ def _estimate_line(entry: NamedEstimate) -> str:
     from ..report.tables import estimated_fps
 
     what = f"{entry['model']} {entry['size']} {entry['precision']}"
-    return f"estimate, not measured: {entry['board_title']}, {what}: {estimated_fps(entry)} FPS"
+    return f"estimate, not measured: {entry['board_title']}, {what}: {estimated_fps(entry)} FPS{_graph_ends(entry)}"
+
+
+def _graph_ends(entry: NamedEstimate) -> str:
+    """What the plan's own head and tail would give; nothing where that is all there is, or in an older report."""
+    slower = entry.get("graph_ends_ms", entry["latency_ms"])
+    if slower == entry["latency_ms"]:
+        return ""
+    return f", {entry['fps'] * entry['latency_ms'] / slower:.0f} with --head graph --tail graph"
 
 
 def _listed(values: list[str] | None) -> list[str]:

@@ -59,6 +59,11 @@ class Board:
         return self.tensor_cores * self.clock_mhz * 1e6 * a_clock
 
     @property
+    def takes_our_kernels(self) -> bool:
+        """Whether an engine gets our head and tail there: Orin and Thor. The others' TensorRT is older than 8.6."""
+        return self.architecture in (AMPERE, BLACKWELL)
+
+    @property
     def has_int8(self) -> bool:
         """Whether TensorRT computes in INT8 on it: not before compute capability 6.1, and TX2 has 6.2 without it."""
         return self.architecture.int8 > 0

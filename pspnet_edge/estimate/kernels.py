@@ -39,6 +39,8 @@ class Stored:
     """Size of the second of four axes, which formats of the GPU pad; 0 where there is no such axis."""
     kind: str
     """``float`` (the engine's precision), ``int8``, ``float32`` (an end of the engine) or bytes a value as a digit."""
+    lanes: int = 0
+    """Channels are padded to a multiple of it; 0 for what the GPU's format of the type pads to."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ class Kernel:
 
     name: str
     operation: str
-    """``conv``, ``depthwise``, ``matmul``, ``pointwise``, ``reformat``, or an ONNX operation in lower case."""
+    """``conv``, ``depthwise``, ``matmul``, ``pointwise``, ``reformat``, an ONNX operation in lower case, or an end of
+    ``ends.py``."""
     batch: int
     reads: tuple[Stored, ...]
     writes: Stored
@@ -62,6 +65,8 @@ class Kernel:
     window: int = 1
     """Weights a pair of channels: 9 for 3×3."""
     stride: int = 1
+    cuda_work: int = 0
+    """Of our own kernels: what they do on CUDA cores, in multiply-accumulates that take as long."""
 
 
 def read_graph(path: Path) -> onnx.ModelProto:

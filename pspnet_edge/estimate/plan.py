@@ -15,13 +15,12 @@ from ..graph.onnx_file import read_model
 from .boards import AMPERE, BLACKWELL, BOARDS, Board
 from .figures import Quality, Size, bundled_qualities
 from .kernels import Kernel, fused_kernels, read_graph, scaled_kernels
-from .predict import USUAL_ERROR
+from .predict import USUAL_ERROR, kernels_on
 from .roofline import FITTED, layer_times
 
 _EQUAL_MIOU = 0.001
 """Of two candidates nearer than this the faster is taken."""
-_CAMERA_BYTES = 4 + 1
-"""Per pixel of a camera's frame: BGRx is read once for the resize, a byte of the mask at its size is written."""
+_BGRX = 4
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,8 @@ class Candidate:
     data: str
     measured: bool
     """Whether the speed was measured on the board; else it is an estimate."""
+    graph_ends_ms: float | None = None
+    """Of an estimate: the latency where the plan makes the network's input and the mask itself."""
     load: float = 0.0
     """Share of the time that the wanted rate keeps the GPU busy; over 1 it does not reach the rate."""
 
@@ -63,6 +64,7 @@ class Candidate:
             "miou": self.miou,
             "data": self.data,
             "measured": self.measured,
+            "graph_ends_ms": None if self.graph_ends_ms is None else round(self.graph_ends_ms, 3),
             "load": round(self.load, 3),
         }
 
@@ -134,8 +136,13 @@ def estimated_candidates(
         if quality.precision == "int8" and not chosen.has_int8:
             continue
         own_hw, kernels = _kernels(quality.model, quality.precision == "int8")
-        layers = layer_times(scaled_kernels(kernels, own_hw, quality.size_hw), chosen, quality.precision)
-        seconds = sum(layer.seconds for layer in layers) + _camera_s(chosen, camera_hw)
+        scaled = scaled_kernels(kernels, own_hw, quality.size_hw)
+        resized = _resize_s(chosen, camera_hw)
+        graph_s = resized + _seconds(scaled, chosen, quality.precision)
+        if chosen.takes_our_kernels:
+            seconds = _seconds(kernels_on(chosen, scaled, camera_hw), chosen, quality.precision)
+        else:
+            seconds = graph_s
         found.append(
             Candidate(
                 quality.model,
@@ -148,9 +155,14 @@ def estimated_candidates(
                 quality.miou,
                 quality.data,
                 measured=False,
+                graph_ends_ms=1000 * graph_s,
             )
         )
     return found
+
+
+def _seconds(kernels: tuple[Kernel, ...], board: Board, precision: Precision) -> float:
+    return sum(layer.seconds for layer in layer_times(kernels, board, precision))
 
 
 def with_measured(estimated: Iterable[Candidate], measured: Sequence[Candidate]) -> list[Candidate]:
@@ -267,11 +279,11 @@ def _own_size(model: str) -> Size:
     return height, width
 
 
-def _camera_s(board: Board, camera_hw: Size | None) -> float:
-    """The kernel that makes the network's input of a camera's frame, and its mask: bound by memory."""
+def _resize_s(board: Board, camera_hw: Size | None) -> float:
+    """A kernel that resizes a camera's frame before a plan that takes frames of the engine's size: bound by memory."""
     if camera_hw is None:
         return 0.0
-    moved = camera_hw[0] * camera_hw[1] * _CAMERA_BYTES
+    moved = camera_hw[0] * camera_hw[1] * _BGRX
     return moved / (board.bandwidth_gb_s * 1e9 * FITTED.bandwidth) + FITTED.launch_us * 1e-6
 
 
@@ -341,6 +353,11 @@ def _notes(
         notes.append(
             f"Speeds are estimates of the GPU's work: within a factor of {USUAL_ERROR:g} for 49 of 50 published "
             "figures (docs/estimate.md). Capture and display come on top."
+        )
+    if choice.graph_ends_ms is not None and choice.graph_ends_ms > choice.latency_ms:
+        notes.append(
+            f"A frame takes {choice.latency_ms:.2f} ms with our head and tail kernels, and {choice.graph_ends_ms:.2f} "
+            "where `build` leaves both to the graph."
         )
     if not sure:
         notes.append(

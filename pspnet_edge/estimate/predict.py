@@ -8,7 +8,8 @@ from typing import TypedDict
 
 from ..errors import OptionError
 from .boards import BOARDS, Board
-from .kernels import fused_kernels, read_graph
+from .ends import with_our_ends
+from .kernels import Kernel, fused_kernels, read_graph
 from .roofline import LayerTime, layer_times
 
 __all__ = ["BOARDS", "USUAL_ERROR", "Board", "Estimate", "estimate"]
@@ -34,6 +35,9 @@ class EstimateFacts(TypedDict):
     bound_by: dict[str, float]
     gmac: float
     kernels: int
+    graph_ends_ms: float
+    """The latency where the plan makes the network's input and the mask itself (``--head graph --tail graph``)."""
+    graph_ends_kernels: int
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,9 @@ class Estimate:
     gmac: float
     """10⁹ multiply-accumulates of one batch."""
     layers: tuple[LayerTime, ...]
-    """One for each kernel that TensorRT is taken to launch, in their order."""
+    """One for each kernel that is launched, in their order; our head and tail among them where a board takes them."""
+    graph_ends: tuple[LayerTime, ...]
+    """The same where the plan makes the network's input and the mask itself."""
 
     def facts(self) -> EstimateFacts:
         """For a report: everything but the layers, and that it is an estimate."""
@@ -70,6 +76,8 @@ class Estimate:
             "bound_by": {name: round(share, 3) for name, share in self.bound_by.items()},
             "gmac": round(self.gmac, 3),
             "kernels": len(self.layers),
+            "graph_ends_ms": round(1000 * sum(layer.seconds for layer in self.graph_ends), 3),
+            "graph_ends_kernels": len(self.graph_ends),
         }
 
 
@@ -95,7 +103,7 @@ def estimate(model: Path, precision: str, board: str) -> Estimate:
         raise OptionError(f"{chosen.title} does not compute in INT8: estimate fp16 for it")
     graph = read_graph(model)
     kernels = fused_kernels(graph, int8=precision == "int8")
-    layers = layer_times(kernels, chosen, precision)
+    layers = layer_times(kernels_on(chosen, kernels), chosen, precision)
     seconds = sum(layer.seconds for layer in layers)
     bound_by = {
         bound: sum(getattr(layer, f"{bound}_s") for layer in layers) / seconds
@@ -103,4 +111,20 @@ def estimate(model: Path, precision: str, board: str) -> Estimate:
     }
     batch = kernels[0].batch
     gmac = sum(kernel.macs for kernel in kernels) / 1e9
-    return Estimate(board, precision, 1000 * seconds, batch / seconds, bound_by, gmac, layers)
+    return Estimate(
+        board,
+        precision,
+        1000 * seconds,
+        batch / seconds,
+        bound_by,
+        gmac,
+        layers,
+        layer_times(kernels, chosen, precision),
+    )
+
+
+def kernels_on(
+    board: Board, kernels: tuple[Kernel, ...], picture_hw: tuple[int, int] | None = None
+) -> tuple[Kernel, ...]:
+    """The kernels of an engine as ``build`` makes it for a board: with our head and tail where it takes them."""
+    return with_our_ends(kernels, picture_hw=picture_hw) if board.takes_our_kernels else kernels

@@ -88,6 +88,8 @@ def layer_times(
 
 
 def _compute_s(kernel: Kernel, board: Board, bits: int, constants: Constants) -> float:
+    if kernel.cuda_work:
+        return kernel.cuda_work / (board.cuda_macs_per_s(32) * constants.cuda)
     if not kernel.macs:
         return 0.0
     bits = 8 if kernel.int8 else bits
@@ -122,7 +124,7 @@ def _stored_bytes(tensor: Stored, board: Board, bits: int) -> float:
     each = 1 if tensor.kind == "int8" else bits // 8
     if not tensor.channels or not board.tensor_cores or each == 4:
         return tensor.elements * each
-    return tensor.elements / tensor.channels * _up(tensor.channels, 32 if each == 1 else 8) * each
+    return tensor.elements / tensor.channels * _up(tensor.channels, tensor.lanes or (32 if each == 1 else 8)) * each
 
 
 def _up(value: int, step: int) -> int:

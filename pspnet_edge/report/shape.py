@@ -62,7 +62,13 @@ _ESTIMATE = Record(
         "latency_ms": _FIGURE,
         "bound_by": Map(_SHARE, 10),
     },
-    {"fps_low": _FIGURE, "fps_high": _FIGURE, "miou": Optional(_SHARE), "is_estimate": Flag()},
+    {
+        "fps_low": _FIGURE,
+        "fps_high": _FIGURE,
+        "graph_ends_ms": _FIGURE,
+        "miou": Optional(_SHARE),
+        "is_estimate": Flag(),
+    },
 )
 _ENVIRONMENT = Record(
     {

@@ -117,6 +117,7 @@ ESTIMATE_COLUMNS: Columns[EstimateRow] = [
     ("engine", lambda entry: f"{entry['model']} {entry['size'].replace('x', '×')} {entry['precision'].upper()}"),
     ("FPS, estimated", lambda entry: estimated_fps(entry)),
     ("ms, estimated", lambda entry: f"{entry['latency_ms']:.2f}"),
+    ("ms without our kernels", lambda entry: f"{entry.get('graph_ends_ms', entry['latency_ms']):.2f}"),
     ("bound by", lambda entry: ", ".join(f"{name} {share:.0%}" for name, share in entry["bound_by"].items())),
     ("mIoU measured here", lambda entry: percent(entry.get("miou"))),
 ]
