@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import subprocess
 from pathlib import Path
@@ -17,9 +18,12 @@ HEADERS = Path(HostKernels.__init__.__code__.co_filename).parent
 
 @pytest.fixture(scope="session")
 def cuda_h() -> Path:
-    """The folder of ``cuda.h``."""
+    """The folder of ``cuda.h``: the toolkit's, or that of the packages which PyTorch brings."""
     nvcc = shutil.which("nvcc")
     folders = [CUDA_INCLUDE, *([Path(nvcc).resolve().parents[1] / "include"] if nvcc else [])]
+    if packages := importlib.util.find_spec("nvidia"):
+        places = packages.submodule_search_locations or ()
+        folders += [folder for place in places for folder in Path(place).glob("*/include")]
     found = next((folder for folder in folders if (folder / "cuda.h").is_file()), None)
     if found is None or shutil.which("g++") is None:
         pytest.skip("the CUDA toolkit's headers or g++ are not here")

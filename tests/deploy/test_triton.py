@@ -83,10 +83,6 @@ def test_values_that_do_not_fit_are_refused(tmp_path: Path, options: dict[str, o
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    "TRY_TRITON" not in os.environ,
-    reason="installs the Triton server (55 MB); set TRY_TRITON=1",
-)
 def test_the_real_server_gives_the_masks_of_the_engine_to_four_clients(tmp_path: Path) -> None:
     packages = install_triton(tmp_path / "venv")
     server = tmp_path / "server"

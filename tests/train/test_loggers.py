@@ -17,6 +17,12 @@ ROWS = [EpochResult(1, 2.0, NAN, NAN, 0.1, elapsed_s=3.0), EpochResult(2, 1.5, 0
 CLASSES = ("road", "car")
 
 
+@pytest.fixture(autouse=True)
+def _packages_tell_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+
+
 def scalars(folder: Path, name: str) -> list[tuple[int, float]]:
     event_accumulator = pytest.importorskip(
         "tensorboard.backend.event_processing.event_accumulator", reason="TensorBoard is not installed"
@@ -72,7 +78,7 @@ def test_an_unknown_logger_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_mlflow_gets_the_recipe_and_the_figures_and_a_resumed_run_continues(tmp_path: Path, monkeypatch) -> None:
-    mlflow = pytest.importorskip("mlflow", reason="mlflow is not installed")
+    mlflow = pytest.importorskip("mlflow", reason="the dev extra is not installed")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
     folder = tmp_path / "mine"
@@ -89,7 +95,7 @@ def test_mlflow_gets_the_recipe_and_the_figures_and_a_resumed_run_continues(tmp_
 
 
 def test_wandb_gets_the_figures_offline(tmp_path: Path, monkeypatch) -> None:
-    pytest.importorskip("wandb", reason="wandb is not installed")
+    pytest.importorskip("wandb", reason="the dev extra is not installed")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     folder = tmp_path / "mine"
@@ -107,7 +113,7 @@ def test_wandb_gets_the_figures_offline(tmp_path: Path, monkeypatch) -> None:
 
 
 def test_a_logger_that_cannot_be_opened_is_one_sentence(tmp_path: Path, monkeypatch) -> None:
-    pytest.importorskip("mlflow", reason="mlflow is not installed")
+    pytest.importorskip("mlflow", reason="the dev extra is not installed")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "nonsense://nowhere")
     with pytest.raises(PspnetEdgeError, match="mlflow cannot be used"), opened(("mlflow",), tmp_path):
         pass
