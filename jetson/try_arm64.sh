@@ -142,13 +142,14 @@ copy_sources() {
   cp -r "$folder/here/scenes" "$folder/here/frames" "$machine/root/trial"
 }
 
-# The same engine on this computer.
+# The same engine on this computer, with the sums that ARM64 has.
 run_here() (
+  here_edge=("$python" "$here/arm64_result.py" edge)
   cd "$folder/here" &&
-    "$python" -m pspnet_edge build --runtime onnxruntime --precision int8 -o pspnet.engine --json >build.json &&
-    "$python" -m pspnet_edge run pspnet.engine --input frames --save-masks frame_masks --view none --json >frames.json &&
-    "$python" -m pspnet_edge run pspnet.engine --input demo --frames $FRAMES --save-masks masks --view none --json >demo.json &&
-    "$python" -m pspnet_edge evaluate pspnet.engine --root scenes --json >evaluate.json
+    "${here_edge[@]}" build --runtime onnxruntime --precision int8 -o pspnet.engine --json >build.json &&
+    "${here_edge[@]}" run pspnet.engine --input frames --save-masks frame_masks --view none --json >frames.json &&
+    "${here_edge[@]}" run pspnet.engine --input demo --frames $FRAMES --save-masks masks --view none --json >demo.json &&
+    "${here_edge[@]}" evaluate pspnet.engine --root scenes --json >evaluate.json
 )
 
 # A step in the machine, by its name in the result: what it prints, its exit status and its seconds are kept.

@@ -1,10 +1,9 @@
-"""The emulated ARM64 machine, and what is made of its steps."""
+"""What is made of the steps of the emulated ARM64 machine. `make arm64` makes it, and fails when a step does."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import re
 import subprocess
 import sys
@@ -13,8 +12,14 @@ from types import ModuleType
 
 import cv2
 import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 
+from pspnet_edge import processor
+from pspnet_edge.engine import onnxruntime as backend
+
+from ..engine.test_exact_int8 import CHANNELS, quantized_convolution
 from .conftest import JETSON, Board
 
 SCRIPT = JETSON / "try_arm64.sh"
@@ -28,19 +33,6 @@ def arm64_result() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-@pytest.mark.slow
-@pytest.mark.skipif("TRY_ARM64" not in os.environ, reason="takes ten minutes and 1.5 GB: set TRY_ARM64=1")
-def test_an_emulated_arm64_machine_installs_builds_and_runs(tmp_path: Path) -> None:
-    folder = Path(os.environ.get("TRY_ARM64_FOLDER", tmp_path / "arm64"))
-    done = subprocess.run([SCRIPT, folder], env=os.environ | {"PYTHON": sys.executable}, text=True, capture_output=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    steps = json.loads((folder / "result.json").read_text())["steps"]
-    assert [step["name"] for step in steps if step["state"] != "pass"] == []
-    assert len(steps) == 12
-    # Nothing that was mounted for the machine is left.
-    assert str(folder) not in Path("/proc/mounts").read_text()
 
 
 def test_it_refuses_what_it_cannot_emulate(board: Board) -> None:
@@ -67,6 +59,44 @@ def test_proot_gets_only_calls_that_it_knows(tmp_path: Path) -> None:
     command = [sys.executable, "-c", found[1], sys.executable, "-c", tried]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.stdout.splitlines() == ["-1 38", "['new'] True"], done.stderr
+
+
+@pytest.mark.parametrize("code", [np.uint8, np.int8])
+@pytest.mark.parametrize(("kernel", "groups"), [(1, 1), (3, 1), (3, CHANNELS)])
+def test_unsigned_weights_have_whole_sums_on_every_processor(
+    arm64_result: ModuleType, kernel: int, groups: int, code: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Products of the largest codes: where two of them were added in int16, the sum would be short by a half."""
+    content = quantized_convolution(kernel, groups, code)
+    values = {one.name: numpy_helper.to_array(one) for one in onnx.load_model_from_string(content).graph.initializer}
+    weights = np.rint(values["w"] * 127).astype(int)
+    largest = np.iinfo(code).max
+    inputs = np.random.default_rng(1).integers(largest - 20, largest + 1, (CHANNELS, 16, 16))
+    windows = np.lib.stride_tricks.sliding_window_view(inputs, (kernel, kernel), (1, 2))
+    each = "chwij,cij->chw" if groups == CHANNELS else "chwij,ocij->ohw"
+    sums = np.einsum(each, windows, weights[:, 0] if groups == CHANNELS else weights)
+    expected = np.rint(sums / largest / 127 / values["y_scale"])
+    monkeypatch.setattr(backend, "as_computed_here", arm64_result.with_unsigned_weights)
+    session = backend.OnnxRuntimeSession(content, "sums", "int8")
+    found = session.infer((inputs / largest).astype(np.float32)[None])[0] / values["y_scale"]
+    inner = slice(kernel // 2, 16 - kernel // 2)
+    # A sum halfway between two codes may become either.
+    assert np.abs(found[:, inner, inner] - expected).max() < 1.01
+    assert np.mean(np.abs(found[:, inner, inner] - expected) < 0.01) > 0.999
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_x86_without_vnni_gets_the_sums_of_arm64(
+    arm64_result: ModuleType, fits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called = []
+    monkeypatch.setattr(processor, "int8_sums_fit", lambda: fits)
+    monkeypatch.setattr(arm64_result, "command_line", lambda: called.append((sys.argv[1:], backend.as_computed_here)))
+    monkeypatch.setattr(sys, "argv", [])
+    own = backend.as_computed_here
+    assert arm64_result.main("edge", "run", "an.engine") == 0
+    assert called == [(["run", "an.engine"], own if fits else arm64_result.with_unsigned_weights)]
+    assert backend.as_computed_here is own
 
 
 def write_masks(folder: Path, changed_pixels: int = 0, frames: int = 2) -> Path:
