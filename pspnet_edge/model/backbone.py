@@ -15,6 +15,8 @@ from ..errors import ModelError
 from ..lazy import require
 from .imagenet import MEAN, STD, load_in_order, timm_weights
 
+MOST_WEIGHTS = 1 << 28
+"""Of a network that a file describes: twice as many as the largest of the family has, 1 GB in float32."""
 _MOBILENET = "mobilenetv3_large_100"
 
 

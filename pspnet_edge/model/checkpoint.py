@@ -25,16 +25,13 @@ from ..document import LABEL_SET, Anything, Map, Record, Text, Unfit, check_valu
 from ..errors import ModelError, PspnetEdgeError
 from ..inputs import check_file
 from ..labels import LabelSet
-from .pspnet import PSPNet
+from .pspnet import PSPNet, network_from_file
 from .quantiser import Quantiser
 
 _FORMAT = "pspnet-edge checkpoint"
 _VERSION = 1
 _SHAPE = Record({"preset": Text(200), "label_set": LABEL_SET, "facts": Map(Anything())})
 _RANGES = "quantiser.log_ranges"
-
-
-_MOST_WEIGHTS = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -124,12 +121,7 @@ def _network(path: Path, preset: str, classes: int, changes: Any) -> PSPNet:
     try:
         if changes is not None:
             check_value(changes, Map(Anything()), "it")
-        if changes:
-            with torch.device("meta"):  # sizes are checked before memory is taken
-                count = sum(value.numel() for value in PSPNet(preset, classes, changes).parameters())
-            if count > _MOST_WEIGHTS:
-                raise ValueError(f"{count} weights")
-        return PSPNet(preset, classes, changes)
+        return network_from_file(preset, classes, changes or {})
     except PspnetEdgeError:
         raise
     except Exception as error:  # torch raises many kinds for sizes that do not fit

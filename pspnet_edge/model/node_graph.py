@@ -21,12 +21,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import ModelError
-from .backbone import StaticSameConv2d
+from .backbone import MOST_WEIGHTS, StaticSameConv2d
 
 Node = Mapping[str, Any]
 
 _MOST_NODES = 20_000
-_MOST_WEIGHTS = 1 << 30
 _LARGEST_NUMBER = 1 << 16
 
 
@@ -234,7 +233,7 @@ def _checked(nodes: list[dict[str, Any]], outputs: list[int]) -> tuple[list[int]
             raise ModelError(
                 f"node {place} of the backbone in the checkpoint is damaged ({error}): import the network again"
             ) from error
-    if not outputs or not all(0 < place < len(nodes) for place in outputs) or weights > _MOST_WEIGHTS:
+    if not outputs or not all(0 < place < len(nodes) for place in outputs) or weights > MOST_WEIGHTS:
         raise ModelError("the backbone in the checkpoint is damaged: import the network again")
     return channels, strides
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import OptionError
-from .backbone import Backbone, EfficientNetLite, MobileNetV3
+from ..errors import ModelError, OptionError
+from .backbone import MOST_WEIGHTS, Backbone, EfficientNetLite, MobileNetV3
 from .imagenet import MEAN, STD, values_for
 from .node_graph import GraphBackbone, NodeGraph
 from .pyramid import GlobalContext, PyramidPooling, conv_bn_relu, decoder_convolution, detail_branch, resize
@@ -388,3 +388,17 @@ def _backbone(shape: Preset) -> Backbone:
 
 def _resize_like(x: Tensor, like: Tensor) -> Tensor:
     return resize(x, (int(like.shape[-2]), int(like.shape[-1])))
+
+
+def network_from_file(preset: str, classes: int, changes: Mapping[str, Any]) -> PSPNet:
+    """``PSPNet`` as a file describes it: its size is checked before memory is taken.
+
+    Raises:
+        ModelError: it would have more weights than any network of the family.
+        OptionError: as of ``PSPNet``.
+    """
+    with torch.device("meta"):
+        weights = sum(value.numel() for value in PSPNet(preset, classes, changes).parameters())
+    if weights > MOST_WEIGHTS:
+        raise ModelError(f"it describes a network of {weights:.2g} weights, more than any PSPNet")
+    return PSPNet(preset, classes, changes)

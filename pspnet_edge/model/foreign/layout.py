@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...errors import ModelError
 from ..imagenet import MEAN, STD
-from ..pspnet import CHANNELS, IMPORTED, PSPNet
+from ..pspnet import CHANNELS, IMPORTED, PSPNet, network_from_file
 from ..resnet import DEPTHS
 from .planner import GraphPlan
 from .weights import ForeignWeights
@@ -132,7 +132,10 @@ def build(
     if preset == IMPORTED:
         changes["backbone"] = variant
     with torch.random.fork_rng(devices=[]):
-        model = PSPNet(preset, 2 if single else classes, changes | ({"binary": True} if single else {}))
+        try:
+            model = network_from_file(preset, 2 if single else classes, changes | ({"binary": True} if single else {}))
+        except ModelError as error:
+            raise ModelError(f"{weights.path}: {error.problem}", "give the trained network") from error
     _leave_out_odd_aux(weights, layout, model)
     _fill(model, weights, layout, single)
     if single:

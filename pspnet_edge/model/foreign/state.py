@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ...errors import ModelError, OptionError
+from ..backbone import MOST_WEIGHTS
 
 WeightsChoice = Literal["model", "ema"]
 
@@ -40,7 +41,6 @@ _HARMLESS = re.compile(
 # Counts that synchronized BatchNorms of CSAIL's code keep beside the statistics.
 _COUNTS = ("._tmp_running_mean", "._tmp_running_var", "._running_iter")
 _SMALL = 16
-_MOST_WEIGHTS = 1 << 29
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def _tensors(state: Mapping[Any, Any]) -> dict[str, Tensor]:
         if not str(key).endswith(_COUNTS) and (tensor := _tensor(value)) is not None
     }
     # A file of a kilobyte can hold a tensor of any shape, as one number with strides of 0.
-    if (weights := sum(tensor.numel() for tensor in found.values())) > _MOST_WEIGHTS:
+    if (weights := sum(tensor.numel() for tensor in found.values())) > MOST_WEIGHTS:
         raise ModelError(f"its tensors have {weights:.2g} elements, more than any PSPNet: give the trained network")
     return {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in found.items()}
 
