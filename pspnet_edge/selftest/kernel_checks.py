@@ -27,7 +27,7 @@ from ..graph.tail import Tail, without_tail
 from ..lazy import available
 from ..lazy import require as import_package
 from .gpu import CASES, device, milliseconds, needed_gpu, tail_facts_of
-from .head_cases import compare_heads, input_on_device, input_on_processor
+from .head_cases import compare_heads, input_on_device, input_on_processor, time_heads
 from .outcome import Answer, Skipped, require
 
 
@@ -82,8 +82,12 @@ def check_memory_of_kernels() -> Answer:
 
 
 def check_speed_of_kernels() -> Answer:
-    """The tail's time on this GPU: logits in FP32 and FP16, blocks of three shapes, and logits in mapped memory."""
-    needed_gpu()
+    """The kernels' times on this GPU.
+
+    The tail's with logits in FP32 and FP16, blocks of three shapes, and logits in mapped memory; the head's of pictures
+    that are interpolated (640×480), averaged over whole pixels (960×768) and over parts (1920×1080).
+    """
+    capability = needed_gpu().compute_capability
     figures: dict[str, float] = {}
     for classes, in_hw, out_hw in ((11, (96, 120), (384, 480)), (19, (256, 512), (1024, 2048))):
         size = f"{out_hw[0]}x{out_hw[1]}x{classes}"
@@ -101,8 +105,15 @@ def check_speed_of_kernels() -> Answer:
                 memory.free_device(masks)
                 memory.free_device(own)
                 memory.free(mapped)
-    usual = {name: value for name, value in figures.items() if "_32x8_" in name}
-    return Answer(", ".join(f"{name.split('_32x8')[0]} {value} ms" for name, value in usual.items()), figures)
+    with device(CudaMemory(mapped=True)) as memory:
+        pictures = ((480, 640), (768, 960), (1080, 1920))
+        figures |= time_heads(memory, pictures, (384, 480), kernels_for(capability))
+    usual = {
+        name.removesuffix("_ms").replace("_32x8", ""): value
+        for name, value in figures.items()
+        if "_32x8_" in name or (name.startswith("head_") and "_mapped" not in name)
+    }
+    return Answer(", ".join(f"{name} {value} ms" for name, value in usual.items()), figures)
 
 
 def _launch(

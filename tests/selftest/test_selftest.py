@@ -118,6 +118,33 @@ def test_a_planted_fault_is_found(fault: str, processor_cuda: Path) -> None:
     assert re.search(says, outcome.reason), outcome.reason
 
 
+def test_every_head_is_timed_and_all_is_freed(processor_cuda: Path) -> None:
+    code = (
+        "import json\n"
+        "from pspnet_edge.engine.tensorrt.kernels import shipped_ptx\n"
+        "from pspnet_edge.engine.tensorrt.memory import CudaMemory\n"
+        "from pspnet_edge.selftest.gpu import device\n"
+        "from pspnet_edge.selftest.head_cases import time_heads\n"
+        "from pspnet_edge.selftest.memory_checks import _free_bytes, load_driver\n"
+        "with device(CudaMemory(mapped=True)) as memory:\n"
+        "    before = _free_bytes(load_driver())\n"
+        "    times = time_heads(memory, [(30, 41), (96, 120)], (48, 60), shipped_ptx())\n"
+        "    print(json.dumps([times, before - _free_bytes(load_driver())]))"
+    )
+    environment = os.environ | {"LD_LIBRARY_PATH": str(processor_cuda)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    times, lost = json.loads(done.stdout)
+    assert lost == 0
+    # The driver in the processor's memory answers 1 ms for every interval.
+    assert times == {
+        f"head_{size}_to_48x60_{dtype}{kind}_ms": 1.0
+        for size in ("30x41", "96x120")
+        for dtype in ("int8", "float16")
+        for kind in ("", "_mapped")
+    }
+
+
 @pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not here")
 @pytest.mark.parametrize(
     ("header", "right", "wrong"),
