@@ -49,6 +49,8 @@ def read_stored(path: Path, weights: WeightsChoice | None = None) -> StoredCheck
         ModelError: missing, damaged, asking for more than tensors, or without a state dict.
     """
     content = read_content(path)
+    if isinstance(content, (list, tuple)):  # (state dict, epoch), and the like
+        content = {str(place): value for place, value in enumerate(content) if isinstance(value, Mapping)} or content
     if not isinstance(content, Mapping):
         raise ModelError(f"{path} holds a {type(content).__name__} and no state dict: {SAVE_PLAINLY}")
     if str(content.get("format", "")).startswith("pspnet-edge"):

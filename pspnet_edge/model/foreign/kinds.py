@@ -83,6 +83,10 @@ def kind_of(path: Path) -> Kind:
                 f"{path} lists the parts of a checkpoint: save it as one file, with `max_shard_size` raised"
             )
         raise ModelError(f"{path} is a JSON text, not the weights themselves: give the checkpoint file")
+    if path.suffix == ".caffemodel":
+        raise ModelError(
+            f"{path} is a Caffe model: convert it to ONNX and use `pspnet-edge adapt`, or give a checkpoint of semseg"
+        )
     if start[257:262] == b"ustar":
         raise ModelError(f"{path} is a tar archive: unpack it and give the checkpoint inside")
     return "pickle"
@@ -104,8 +108,10 @@ def _kind_of_zip(path: Path) -> Kind:
         return "torch zip"
     if any(name.endswith(".npy") for name in names):
         raise ModelError(f"{path} is an archive of numpy arrays: give a PyTorch or PaddlePaddle checkpoint")
-    if any("models/" in name or name.endswith("archive_format") for name in inner) and "data.pt2" in str(names):
+    if "archive_format" in inner or any(name.endswith((".pt2", "/weights_config.json")) for name in names):
         raise ModelError(f"{path} is a torch.export archive, which holds a program: {SAVE_PLAINLY}")
+    if "model.weights.h5" in names:
+        raise ModelError(f"{path} is a Keras model: give a PyTorch or PaddlePaddle checkpoint")
     first = next((name for name in names if not name.endswith("/")), "nothing")
     raise ModelError(
         f"{path} is a zip archive of {len(names)} files (the first is {first}): "

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from ...errors import ModelError
 from ..imagenet import MEAN, STD
 from . import mobilenet
 from .layout import Layout, Preprocessing
-from .settings import Settings, numbers, whole_numbers
+from .settings import Settings, merged, numbers, whole_numbers
 from .weights import ForeignWeights
 
 MARKER = "decode_head.psp_modules."
@@ -46,7 +47,7 @@ def layout(weights: ForeignWeights, meta: Mapping[str, Any], settings: Settings)
 
     What weights do not show is read from the configuration, which most files carry, or from the name of the file.
     """
-    settings = settings or _from_name(weights.path.name)
+    settings = _with_bases(settings) if settings.missing else settings or _from_name(weights.path.name)
     _ensure_known(weights, settings)
     backbone, head = settings.table("model", "backbone"), _first(settings.get("model", "decode_head"))
     text = settings.text
@@ -107,13 +108,21 @@ def layout(weights: ForeignWeights, meta: Mapping[str, Any], settings: Settings)
 
 def _from_name(name: str) -> Settings:
     """What the name of a released model says, e.g. pspnet_r50-d32_512x1024_80k_cityscapes….pth."""
-    found = re.search(r"(?:^|[_-])d(8|16|32)(?=[_-])", name) if name.startswith(("pspnet_", "mobilenet-v2-")) else None
+    found = re.search(r"(?:^|[_-])d(8|16|32)(?=[_.-])", name) if name.startswith(("pspnet_", "mobilenet-v2-")) else None
     if not found or name.startswith("mobilenet"):
         return Settings()
     strides, dilations = {"8": _D8, "16": _D16, "32": _D32}[found[1]]
     backbone = {"strides": list(strides), "dilations": list(dilations), "contract_dilation": True}
     head = {"align_corners": "769x769" in name}
     return Settings("the name of the file", {"model": {"backbone": backbone, "decode_head": head}}, "")
+
+
+def _with_bases(settings: Settings) -> Settings:
+    """A configuration whose bases are not there, on those that the package has under their names."""
+    bases = (name.rpartition("/")[2].replace("_d", "-d") for name in settings.missing)
+    known = next((found for name in bases if (found := _from_name(name))), _from_name("pspnet_r50-d8.py"))
+    said = f"{settings.source} (without {', '.join(settings.missing)}: taken as the released models have them)"
+    return replace(settings, source=said, values=merged(known.values, settings.values))
 
 
 def _ensure_known(weights: ForeignWeights, settings: Settings) -> None:
@@ -162,18 +171,18 @@ def _norm_eps(backbone: Mapping[str, Any], head: Mapping[str, Any]) -> tuple[flo
 
 
 def _preprocessing(settings: Settings) -> Preprocessing:
-    found: Mapping[str, Any] | None = settings.table("model", "data_preprocessor")
-    found = (
-        found or settings.table("data_preprocessor") or settings.table("img_norm_cfg") or _normalize(settings.values)
-    )
     text = settings.text
+    preprocessor = settings.table("model", "data_preprocessor") or settings.table("data_preprocessor")
+    if preprocessor and not settings.missing:  # the class's own defaults where the configuration states none
+        preprocessor = {"mean": (0.0,) * 3, "std": (1.0,) * 3, "bgr_to_rgb": False} | dict(preprocessor)
+    found = preprocessor or settings.table("img_norm_cfg") or _normalize(settings.values)
     if not found:
         found = {field: _numbers(rf"\b{field}=\[([\d.,\s]+)\]", text) or None for field in ("mean", "std")}
         for flag in ("to_rgb", "bgr_to_rgb"):
             found[flag] = _flag(flag, text)
     mean, std = (numbers(found.get(field), field) for field in ("mean", "std"))
     to_rgb = found.get("bgr_to_rgb", found.get("to_rgb"))
-    if not settings or settings.source == "the name of the file":
+    if not settings or settings.source == "the name of the file" or (settings.missing and not mean and not std):
         return Preprocessing(MEAN, STD, "rgb", "ImageNet's, as its released models have it")
     return Preprocessing(mean or MEAN, std or STD, "bgr" if to_rgb is False else "rgb", settings.source)
 

@@ -9,6 +9,7 @@ import ast
 import json
 import operator
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ class Settings:
     """What people call it: ``its configuration`` or the name of a file; empty where there is none."""
     values: Mapping[str, Any] = field(default_factory=dict)
     text: str = ""
+    missing: tuple[str, ...] = ()
+    """Files that it builds on and that are not there."""
 
     def __bool__(self) -> bool:
         return bool(self.source)
@@ -147,24 +150,28 @@ def read_settings(path: Path, depth: int = 0) -> Settings:
     else:
         raise ModelError(f"{path} is not a configuration file: give a .py, .yml, .yaml or .json file")
     bases = values.pop("_base_", None)
-    texts = [text]
+    texts, missing = [text], list[str]()
     for base in [bases] if isinstance(bases, str) else bases or []:
         place = path.parent / str(base)
         if depth < _DEEPEST_BASE and place.is_file():
             below = read_settings(place, depth + 1)
-            values = _merged(below.values, values)
+            values = merged(below.values, values)
             texts.insert(0, below.text)
-    return Settings(str(path.name), values, "\n".join(texts))
+            missing += below.missing
+        else:
+            missing.append(str(base))
+    return Settings(str(path.name), values, "\n".join(texts), tuple(missing))
 
 
-def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration on the one that it builds on, table by table."""
     if above.get("_delete_") or above.get("_inherited_") is False:
         return {key: value for key, value in above.items() if key not in ("_delete_", "_inherited_")}
-    merged = dict(below)
+    both = dict(below)
     for key, value in above.items():
-        inner = merged.get(key)
-        merged[key] = _merged(inner, value) if isinstance(inner, Mapping) and isinstance(value, Mapping) else value
-    return merged
+        inner = both.get(key)
+        both[key] = merged(inner, value) if isinstance(inner, Mapping) and isinstance(value, Mapping) else value
+    return both
 
 
 def _json(path: Path, text: str) -> dict[str, Any]:
@@ -205,12 +212,31 @@ def _python(text: str) -> dict[str, Any]:
         return {}
     names: dict[str, Any] = {}
     for statement in tree.body:
-        if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+        if isinstance(statement, ast.With):  # mmengine's `with read_base():`
+            names.setdefault("_base_", []).extend(_imported(statement))
+        elif (update := _update(statement)) is not None and isinstance(names.get(update[0], {}), dict):
+            with suppress(_Unknown, RecursionError):
+                names[update[0]] = merged(names.get(update[0], {}), _literal(update[1], names))
+        elif isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
             try:
                 names[statement.targets[0].id] = _literal(statement.value, names)
             except (_Unknown, RecursionError):
                 continue
     return names
+
+
+def _imported(statement: ast.With) -> list[str]:
+    """The files from which configurations are imported."""
+    inner = [entry for entry in statement.body if isinstance(entry, ast.ImportFrom)]
+    return ["../" * (entry.level - 1) + f"{entry.module.replace('.', '/')}.py" for entry in inner if entry.module]
+
+
+def _update(statement: ast.stmt) -> tuple[str, ast.expr] | None:
+    """The name and the values of ``name.update(values)``."""
+    call = statement.value if isinstance(statement, ast.Expr) else None
+    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute) or call.func.attr != "update":
+        return None
+    return (call.func.value.id, call.args[0]) if isinstance(call.func.value, ast.Name) and call.args else None
 
 
 def _literal(node: ast.expr, names: Mapping[str, Any]) -> Any:

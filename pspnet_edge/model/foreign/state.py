@@ -38,6 +38,11 @@ _HARMLESS = re.compile(
     r"confmat|accuracy|train_iou|val_iou|lpips|vgg_loss)([._].*)?)$",
     re.IGNORECASE,
 )
+# Segments that wrappers put anywhere into a key.
+_WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "module")
+_MEASURED = re.compile(r"(^|\.)(total_ops|total_params)$")
+"""Counts that thop leaves in every layer."""
+_FAKE_QUANTIZED = re.compile(r"\.(weight_fake_quant|activation_post_process)\.")
 # Counts that synchronized BatchNorms of CSAIL's code keep beside the statistics.
 _COUNTS = ("._tmp_running_mean", "._tmp_running_var", "._running_iter")
 _SMALL = 16
@@ -61,22 +66,36 @@ def choose_state(path: Path, content: Mapping[Any, Any], weights: WeightsChoice 
         OptionError: ``weights`` asks for an average that is not there.
     """
     models, averages = _states(content, _MODEL_KEYS), _states(content, _EMA_KEYS)
+    remarks: list[str] = []
+    if not models and not averages and not _tensors(content):
+        models = _of_a_pspnet(content)
+        remarks += [f"the weights under {key!r}" for key in models]
     if not models and not averages and _tensors(content):
         models = {"": content}
     held = [content, *(value for value in content.values() if isinstance(value, Mapping))]
     if not models and not averages and any("param_groups" in state and "state" in state for state in held):
         raise ModelError(f"{path} holds the state of an optimizer and no weights: give the file of model.state_dict()")
-    remarks: list[str] = []
     key, chosen = _pick(path, models, averages, weights, remarks)
     beside = {str(name): "training state" for name in content if name != key} if key else {}
     for other in (*models, *averages):
         if other != key and other in beside:
             beside[other] = "another copy of the weights"
-    tensors = _tensors(chosen)
+    if "averaging_state" in content:
+        remarks.append(f"the weights under {key!r}, which Lightning averaged")
+    unnamed = next((name for name in _EMA_KEYS if _is_unnamed(content.get(name))), None)
+    if unnamed:
+        remarks.append(f"those under {unnamed!r} are averages without names, and are left out")
+    tensors = _unwrapped(_tensors(chosen))
     if quantized := [str(name) for name, value in chosen.items() if isinstance(value, Tensor) and value.is_quantized]:
         raise ModelError(f"{path} holds quantized weights ({quantized[0]}): give the checkpoint from before quantizing")
     if not tensors:
         raise ModelError(f"{path} holds no tensors: give a checkpoint of a trained network")
+    if fake := next((name for name in tensors if _FAKE_QUANTIZED.search(name)), None):
+        raise ModelError(
+            f"{path} holds a network that PyTorch prepared for quantization ({fake}), which computes otherwise than "
+            "its weights: give the checkpoint from before, and use `pspnet-edge train --qat`"
+        )
+    tensors = _multiplied_out(tensors, remarks)
     return _within(path, tensors, beside, remarks, None if key in averages else weights)
 
 
@@ -118,6 +137,65 @@ def _states(content: Mapping[Any, Any], keys: tuple[str, ...]) -> dict[str, Mapp
         if _tensors(value):
             found[key] = value
     return found
+
+
+def _of_a_pspnet(content: Mapping[Any, Any], depth: int = 0) -> dict[str, Mapping[Any, Any]]:
+    """The only state dict with a pyramid pooling module, whatever its name."""
+    found: dict[str, Mapping[Any, Any]] = {}
+    for key, value in content.items():
+        if not isinstance(value, Mapping):
+            continue
+        if any(marker in str(name) for name in value for marker in _MARKERS) and _tensors(value):
+            found[str(key)] = value
+        elif depth < 2:
+            found |= {str(key): inner for inner in _of_a_pspnet(value, depth + 1).values()}
+    return found if len(found) == 1 else {}
+
+
+def _is_unnamed(value: object) -> bool:
+    """Whether averages are a list, as torch-ema stores them."""
+    shadows = value.get("shadow_params") if isinstance(value, Mapping) else None
+    return isinstance(shadows, (list, tuple)) and bool(shadows)
+
+
+def _unwrapped(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Keys without the segments that wrappers of inner modules put into them."""
+    found = {
+        ".".join(part for part in key.split(".") if part not in _WRAPPERS): value
+        for key, value in tensors.items()
+        if not _MEASURED.search(key)
+    }
+    return found if len(found) == sum(not _MEASURED.search(key) for key in tensors) else dict(tensors)
+
+
+def _multiplied_out(tensors: dict[str, Tensor], remarks: list[str]) -> dict[str, Tensor]:
+    """Weights that PyTorch keeps as two factors: those of pruning and of weight normalization."""
+    made: dict[str, Tensor] = {}
+    taken: set[str] = set()
+    for key, value in tensors.items():
+        for first, second in (("_orig", "_mask"), ("_g", "_v"), ("original0", "original1")):
+            other = key[: -len(first)] + second
+            if not key.endswith(f"weight{'.' * (first[0] == 'o')}{first}") or other not in tensors:
+                continue
+            name = key[: -len(first)].replace("parametrizations.", "").rstrip(".")
+            factor = tensors[other]
+            if first == "_orig" and value.shape == factor.shape:
+                made[name] = value * factor
+            elif first != "_orig" and value.ndim == factor.ndim and not _wider(value, factor):
+                axes = [axis for axis in range(factor.ndim) if value.shape[axis] == 1]
+                made[name] = value * factor / factor.square().sum(axes, keepdim=True).sqrt()
+            else:
+                continue
+            taken |= {key, other}
+    if not made:
+        return tensors
+    remarks.append(f"{len(made)} weights are multiplied out of the two tensors that pruning or weight norm keeps")
+    return {key: value for key, value in tensors.items() if key not in taken} | made
+
+
+def _wider(value: Tensor, other: Tensor) -> bool:
+    """Whether a tensor has an axis that the other has not, so that their product is larger than the other."""
+    return any(own not in (1, theirs) for own, theirs in zip(value.shape, other.shape))
 
 
 def _tensors(state: Mapping[Any, Any]) -> dict[str, Tensor]:

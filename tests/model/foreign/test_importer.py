@@ -125,6 +125,69 @@ def test_a_network_for_bgr_becomes_the_same_network_for_rgb(text: str, mmseg_r18
         torch.testing.assert_close(imported.model(bgr.flip(1)), plain.model(bgr))
 
 
+OWN = "model = dict(decode_head=dict(num_classes=19))"
+OLD_BASE = "_base_ = ['../_base_/models/pspnet_{}.py', '../_base_/default_runtime.py']\n" + OWN
+NEW_BASE = (
+    "with read_base():\n    from .._base_.models.pspnet_{} import *\n" + OWN.replace(" = dict", ".update(dict") + ")"
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        OLD_BASE.format("r50-d8"),
+        OLD_BASE.format("r50-d32"),
+        NEW_BASE.format("r50_d8"),
+        "_base_ = './my_own_base.py'\n" + OWN,
+    ],
+)
+def test_a_configuration_without_its_bases_stands_on_the_released_ones(
+    text: str, mmseg_r18: State, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(text)
+    imported = import_checkpoint(saved(mmseg_r18, tmp_path), config=tmp_path / "mine.py")
+    shape, d32 = imported.model.shape, "d32" in text
+    assert shape.contract_dilation
+    assert shape.strides == ((1, 2, 2, 2) if d32 else ())
+    assert (imported.preprocessing.mean[0], imported.preprocessing.colour) == (123.675, "rgb")
+    assert "taken as the released models have them" in imported.remarks[0]
+
+
+@pytest.mark.parametrize("text", [OLD_BASE, NEW_BASE])
+def test_bases_of_both_kinds_are_read(text: str, mmseg_r18: State, tmp_path: Path) -> None:
+    base = tmp_path / "_base_" / "models"
+    (tmp_path / "configs").mkdir()
+    base.mkdir(parents=True)
+    backbone = "dict(dilations=(1, 1, 1, 2), strides=(1, 2, 2, 1), contract_dilation=True)"
+    for name in ("pspnet_r50-d8.py", "pspnet_r50_d8.py"):
+        (base / name).write_text(
+            f"model = dict(backbone={backbone}, decode_head=dict(align_corners=True, num_classes=3))"
+        )
+    (tmp_path / "_base_" / "default_runtime.py").write_text("")
+    config = tmp_path / "configs" / "mine.py"
+    config.write_text(text.format("r50-d8" if text is OLD_BASE else "r50_d8"))
+    imported = import_checkpoint(saved(mmseg_r18, tmp_path), config=config)
+    assert imported.model.shape.strides == (1, 2, 2, 1)
+    assert imported.model.shape.align_corners
+    assert imported.remarks == ("read mine.py",)
+
+
+@pytest.mark.parametrize(
+    ("fields", "mean", "colour"),
+    [
+        ("mean=[1.0, 2.0, 3.0], std=[4.0, 5.0, 6.0]", (1.0, 2.0, 3.0), "bgr"),
+        ("mean=[1.0, 2.0, 3.0], std=[4.0, 5.0, 6.0], bgr_to_rgb=True", (1.0, 2.0, 3.0), "rgb"),
+        ("size_divisor=32", (0.0, 0.0, 0.0), "bgr"),
+    ],
+)
+def test_what_a_preprocessor_does_not_state_is_its_classs_default(
+    fields: str, mean: tuple[float, ...], colour: str, mmseg_r18: State, tmp_path: Path
+) -> None:
+    cfg = f"model = dict(data_preprocessor=dict(type='SegDataPreProcessor', {fields}))\ncontract_dilation=True"
+    taken = import_checkpoint(saved(mmseg_r18, tmp_path, {"cfg": cfg})).preprocessing
+    assert (taken.mean, taken.colour) == (mean, colour)
+
+
 def test_classes_come_from_the_file(mmseg_r18: State, tmp_path: Path) -> None:
     for meta in ({"CLASSES": CITYSCAPES.classes}, {"dataset_meta": {"classes": CITYSCAPES.classes}}):
         assert import_checkpoint(saved(mmseg_r18, tmp_path, meta)).label_set == CITYSCAPES

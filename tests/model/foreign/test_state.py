@@ -6,6 +6,7 @@ import argparse
 import collections
 import datetime
 import pathlib
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.utils import prune
 
 from pspnet_edge.errors import ModelError, OptionError
 from pspnet_edge.model.foreign.files import read_stored
@@ -44,6 +46,15 @@ def written(content: Any, folder: Path) -> Path:
         {**under("module."), "n_averaged": torch.tensor(5)},
         {**NETWORK, "criterion.weight": torch.ones(3)},
         {"state_dict": {**under("model."), "loss_fn.weight": torch.ones(3), "val_iou.confmat": torch.ones(9)}},
+        {key.replace("encoder.", "encoder._orig_mod."): value for key, value in NETWORK.items()},
+        {key.replace(".", ".module.", 1): value for key, value in NETWORK.items()},
+        {key.replace("encoder.", "encoder._fsdp_wrapped_module."): value for key, value in NETWORK.items()},
+        {key.replace("conv1", "conv1._checkpoint_wrapped_module"): value for key, value in NETWORK.items()},
+        {**NETWORK, "total_ops": torch.ones(1), "encoder.conv1.total_params": torch.ones(1)},
+        {"best_model": NETWORK, "epoch": 3},
+        {"result": {"state": under("module."), "score": 0.3}},
+        (NETWORK, {"epoch": 3}),
+        [NETWORK],
     ],
 )
 def test_wrappers_come_off_and_the_rest_is_left_out(content: dict[str, Any], tmp_path: Path) -> None:
@@ -61,6 +72,53 @@ def test_of_two_state_dicts_the_chosen_one_is_taken_and_said(model: str, ema: st
         assert stored.tensors["encoder.conv1.weight"].tolist() == [value, value]
         assert f"the weights under {key!r}" in stored.remarks[0]
     assert stored.beside == {model: "another copy of the weights", "epoch": "training state"}
+
+
+def test_of_several_state_dicts_under_unusual_names_none_is_taken(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="holds no tensors"):
+        read_stored(written({"best": NETWORK, "newest": AVERAGED}, tmp_path))
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm")
+@pytest.mark.parametrize("kind", ["pruned", "weight norm", "parametrized"])
+def test_weights_in_two_factors_are_multiplied_out(kind: str, tmp_path: Path) -> None:
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3))
+    if kind == "pruned":
+        prune.random_unstructured(network[0], "weight", 0.5)
+    elif kind == "weight norm":
+        torch.nn.utils.weight_norm(network[0])
+    else:
+        torch.nn.utils.parametrizations.weight_norm(network[0])
+    network(torch.ones(1, 3, 8, 8))
+    stored = read_stored(written({**network.state_dict(), **NETWORK}, tmp_path))
+    assert set(stored.tensors) == {"0.weight", "0.bias", *NETWORK}
+    assert torch.allclose(stored.tensors["0.weight"], network[0].weight.detach(), atol=1e-6)
+    assert "multiplied out" in stored.remarks[0]
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 3, 1), (9, 1, 1, 1), (4,)])
+def test_factors_that_do_not_fit_stay_as_they_are(shape: tuple[int, ...], tmp_path: Path) -> None:
+    content = {**NETWORK, "0.weight_g": torch.ones(shape), "0.weight_v": torch.ones(4, 1, 1, 1)}
+    assert "0.weight_g" in read_stored(written(content, tmp_path)).tensors
+
+
+def test_averages_that_are_a_list_or_were_made_by_lightning_are_said(tmp_path: Path) -> None:
+    listed = {"model": NETWORK, "ema": {"decay": 0.9, "shadow_params": list(AVERAGED.values())}}
+    assert "averages without names" in read_stored(written(listed, tmp_path)).remarks[0]
+    averaged = {
+        "state_dict": AVERAGED,
+        "current_model_state": NETWORK,
+        "averaging_state": {"n_averaged": torch.ones(1)},
+    }
+    stored = read_stored(written(averaged, tmp_path))
+    assert stored.tensors["encoder.conv1.weight"][0] == 2
+    assert "Lightning averaged" in stored.remarks[0]
+
+
+def test_weights_prepared_for_quantization_are_named(tmp_path: Path) -> None:
+    content = {**NETWORK, "encoder.conv1.weight_fake_quant.scale": torch.ones(1)}
+    with pytest.raises(ModelError, match=r"prepared for quantization .* train --qat"):
+        read_stored(written(content, tmp_path))
 
 
 def test_averages_that_are_not_there_are_not_taken(tmp_path: Path) -> None:
@@ -157,6 +215,20 @@ def test_torchscript_is_named(tmp_path: Path) -> None:
     torch.jit.save(torch.jit.trace(torch.nn.Linear(1, 1), torch.zeros(1, 1)), str(tmp_path / "a.pt"))  # type: ignore[no-untyped-call]
     with pytest.raises(ModelError, match="TorchScript archive"):
         read_stored(tmp_path / "a.pt")
+
+
+def test_exported_programs_keras_and_caffe_models_are_named(tmp_path: Path) -> None:
+    torch.export.save(torch.export.export(torch.nn.Linear(1, 1), (torch.zeros(1, 1),)), str(tmp_path / "m.pt2"))
+    with zipfile.ZipFile(tmp_path / "m.keras", "w") as archive:
+        archive.writestr("model.weights.h5", "")
+    (tmp_path / "m.caffemodel").write_bytes(b"\n\x06PSPNet" + b"\x01" * 99)
+    for name, said in (
+        ("m.pt2", "a torch.export archive"),
+        ("m.keras", "a Keras model"),
+        ("m.caffemodel", "a Caffe model"),
+    ):
+        with pytest.raises(ModelError, match=said):
+            read_stored(tmp_path / name)
 
 
 def test_safetensors_are_read(tmp_path: Path) -> None:
