@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
+from urllib.parse import unquote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -152,8 +153,8 @@ def open_source(camera: int | str | None, place: str | None, settings: Settings 
 
     Args:
         camera: index of a V4L2 camera, or its device file.
-        place: a video file, an image, a folder or glob of images, an ``rtsp://`` or ``http://`` URL, ``csi://N``, or
-            ``demo``.
+        place: a video file, an image, a folder or glob of images, an ``rtsp://`` or ``http://`` URL, ``csi://N``,
+            ``/dev/videoN``, a ``file://`` URL, or ``demo``.
         settings: for a live one; the device's own choice when None.
 
     Raises:
@@ -173,14 +174,27 @@ def _open_place(place: str, settings: Settings) -> Source:
     if place == "demo":
         return _play(DemoSource, None, settings)
     scheme, separator, rest = place.partition("://")
-    if separator:
+    if scheme.lower() == "file" and separator:
+        place = _file_of(rest)
+    elif scheme.lower() == "v4l2" and separator:
+        return _opened_camera(rest, settings)
+    elif separator:
         return _opened_url(scheme.lower(), rest, place, settings)
+    if place.startswith("/dev/video") or place.startswith("/dev/v4l/"):
+        return _opened_camera(place, settings)
     path = Path(place)
     pattern = not is_there(path) and (glob.has_magic(place) or _NUMBER.search(path.name))
     if is_folder(path) or path.suffix.lower() in SUFFIXES or pattern:
         return _play(ImageSource, path, settings)
     check_file(path, "video", SourceError, "give --input a video, a folder of images, or demo")
     return _play(VideoSource, path, settings)
+
+
+def _file_of(rest: str) -> str:
+    """The path in a ``file://`` URL: percent-encoded, with this host's name or none; or a relative one, as in Jetson's
+    own examples (``file://drive.mp4``)."""
+    path = rest.removeprefix("localhost") if rest.startswith("localhost/") else rest
+    return path if is_there(Path(path)) else unquote(path)
 
 
 def _play(kind: Callable[[Any], Source], place: Any, settings: Settings) -> Source:
@@ -229,7 +243,9 @@ def _opened_url(scheme: str, rest: str, place: str, settings: Settings) -> Sourc
             raise OptionError(f"{place} is not a CSI camera", "give its number, as in csi://0")
         return _opened_live("csi", rest, settings)
     if scheme not in _STREAMS:
-        raise OptionError(f"{scheme}:// is not a source", f"choose one of {', '.join(_STREAMS)}, csi, a file, or demo")
+        raise OptionError(
+            f"{scheme}:// is not a source", f"choose one of {', '.join(_STREAMS)}, csi, v4l2, file, or demo"
+        )
     return _opened_live("stream", place, settings)
 
 

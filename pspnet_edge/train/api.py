@@ -121,6 +121,8 @@ def train(
             for finding in quick_check(data.training_set, data.validation_set):
                 if recipe.binary and finding.kind in ("ignore-is-class", "class-never-occurs"):
                     raise DataError(finding.problem)
+                if (finding.kind, finding.split, finding.severity) == ("nothing-labelled", "train", "defect"):
+                    raise DataError(finding.problem)
                 listener.warn(finding.problem)
         if world.first and not resume:
             facts = {

@@ -31,6 +31,7 @@ class RunFiles:
         trained_on: names of the data sets behind the weights.
         held_out: what tells which images validated where a folder has no lists, or None.
         pixels: channels of the images and the range that deep ones were scaled by; the network needs the same.
+        images: how many the run trains on.
     """
 
     def __init__(
@@ -43,10 +44,11 @@ class RunFiles:
         trained_on: tuple[str, ...] = (),
         held_out: str | None = None,
         pixels: PixelFormat = _PIXELS,
+        images: int = 0,
     ) -> None:
         self._folder, self._recipe, self._label_set = folder, recipe, label_set
         self._validates, self._teacher_sha256, self._trained_on = validates, teacher_sha256, trained_on
-        self._held_out, self._pixels = held_out, pixels
+        self._held_out, self._pixels, self._images = held_out, pixels, images
         self._last = folder / LAST
         self.chosen = folder / (BEST if validates else FINAL)
         self.rows: list[EpochResult] = []
@@ -80,6 +82,7 @@ class RunFiles:
             "trained_on": list(self._trained_on),
             "held_out": self._held_out,
             "pixels": self._pixels.to_dict(),
+            "images": self._images,
             "run": self._folder.resolve().name,
         }
         if chosen and (self._validates or finished):

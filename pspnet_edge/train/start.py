@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,12 +30,12 @@ class Start:
     """Names of the data sets that the starting weights were trained on."""
 
 
-def resumable_checkpoint(path: Path, recipe: Recipe, teacher_sha256: str | None) -> Checkpoint:
+def resumable_checkpoint(path: Path, recipe: Recipe, teacher_sha256: str | None, label_set: LabelSet) -> Checkpoint:
     """Load ``last.pt`` of a run with this recipe.
 
     Raises:
         ModelError: no such file, or not one to resume from.
-        OptionError: it was made with another recipe or teacher.
+        OptionError: it was made with another recipe, teacher or list of classes.
     """
     saved = load_checkpoint(path)
     if saved.training is None:
@@ -45,9 +46,19 @@ def resumable_checkpoint(path: Path, recipe: Recipe, teacher_sha256: str | None)
             f"{path} was made with another recipe ({'; '.join(unlike)})",
             "leave these options out to resume, or start a new run with --init",
         )
+    if saved.label_set.classes != label_set.classes:
+        raise OptionError(
+            f"{path} was trained on the classes {_listed(saved.label_set)}, and the data has {_listed(label_set)}",
+            f"resume with the data of that run, or start a new run with --init {shlex.quote(str(path))}",
+        )
     if saved.training["teacher_sha256"] != teacher_sha256:
         raise OptionError(f"{path} was made with another teacher or none", "give the same --distil to resume")
     return saved
+
+
+def _listed(label_set: LabelSet, most: int = 8) -> str:
+    rest = len(label_set) - most
+    return ", ".join(label_set.classes[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def starting_network(

@@ -16,6 +16,7 @@ from ..data.datasets import Dataset
 from ..data.held_out import HeldOut
 from ..errors import DataError, OptionError, PspnetEdgeError
 from ..metrics import ConfusionMatrix
+from ..model.checkpoint import Checkpoint
 from ..model.pspnet import PSPNet
 from .checkpoints import LAST, RunFiles
 from .distil import soft_labels
@@ -109,11 +110,11 @@ def run_training(
     torch.manual_seed(recipe.seed)
     label_set = training_set.label_set
     teacher_sha256 = sha256_of(teacher) if teacher else None
-    saved = resumable_checkpoint(folder / LAST, recipe, teacher_sha256) if resume else None
+    saved = resumable_checkpoint(folder / LAST, recipe, teacher_sha256, label_set) if resume else None
     if saved is None:
         start = starting_network(recipe, label_set, init, backbone_weights)
     else:
-        start = Start(saved.model, (), tuple(saved.facts.get("trained_on", ())))
+        start = Start(saved.model, _changed(saved, training_set), tuple(saved.facts.get("trained_on", ())))
     for line in start.notes:
         listener.note(line)
     model = start.model
@@ -121,9 +122,8 @@ def run_training(
         quantise(model, training_set)
     for line in _batchnorm_warnings(recipe, world, accumulate):
         listener.warn(line)
-    soft = None
+    soft, images = None, len(training_set)
     if teacher:
-        images = len(training_set)
         soft = soft_labels(
             teacher, training_set, folder / "teacher", recipe.distil_scale, world,
             lambda done: listener.teacher(done, images),
@@ -132,7 +132,7 @@ def run_training(
     trained_on = tuple(dict.fromkeys((*start.trained_on, label_set.name)))
     validates, pixels = validation_set is not None, training_set.pixels
     held_out = validation_set.key if isinstance(validation_set, HeldOut) else None
-    files = RunFiles(folder, recipe, label_set, validates, teacher_sha256, trained_on, held_out, pixels)
+    files = RunFiles(folder, recipe, label_set, validates, teacher_sha256, trained_on, held_out, pixels, images)
     if saved is not None:
         run.restore(saved)
         files.resume(saved)
@@ -174,6 +174,14 @@ def run_training(
                 break
     world.wait()
     return _result(files, label_set.classes, folder, stopped_early=len(files.rows) < recipe.epochs)
+
+
+def _changed(saved: Checkpoint, training_set: Dataset) -> tuple[str, ...]:
+    """A line for the user where a resumed run has other images than before."""
+    before = saved.facts.get("images")
+    if not isinstance(before, int) or before == len(training_set):
+        return ()
+    return (f"this run had {before} training images before, and continues with {len(training_set)}",)
 
 
 def _check(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from urllib.parse import quote
 
 import cv2
 import numpy as np
@@ -11,7 +12,7 @@ from pspnet_edge.camera.sources import LiveSource, Settings, open_source, open_s
 from pspnet_edge.errors import OptionError, SourceError
 
 
-def frames_of(place: Path) -> list[np.ndarray]:
+def frames_of(place: Path | str) -> list[np.ndarray]:
     source = open_source(None, str(place))
     frames = []
     while (frame := source.read()) is not None:
@@ -121,6 +122,25 @@ def test_a_glob_gives_what_it_matches_in_order(tmp_path: Path) -> None:
     assert [int(frame[0, 0, 0]) for frame in frames_of(tmp_path / "a*.png")] == [10, 30]
     with pytest.raises(SourceError, match="no image is at"):
         open_source(None, str(tmp_path / "c*.png"))
+
+
+@pytest.mark.parametrize("place", ["file://{}", "FILE://localhost{}", "file://{quoted}"])
+def test_a_file_url_is_its_file(tmp_path: Path, place: str) -> None:
+    image = tmp_path / "süd #1 100%.png"
+    cv2.imwrite(str(image), np.full((8, 8, 3), 70, np.uint8))
+    assert [int(frame[0, 0, 0]) for frame in frames_of(place.format(image, quoted=quote(str(image))))] == [70]
+
+
+def test_a_file_url_may_be_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((8, 8, 3), 70, np.uint8))
+    monkeypatch.chdir(tmp_path)
+    assert len(frames_of("file://a.png")) == 1
+
+
+@pytest.mark.parametrize("place", ["/dev/video63", "v4l2:///dev/video63", "v4l2://63"])
+def test_a_camera_may_be_an_input(place: str) -> None:
+    with pytest.raises(SourceError, match="there is no camera /dev/video63"):
+        open_source(None, place)
 
 
 def test_a_stream_that_is_not_there_is_named_without_its_password() -> None:

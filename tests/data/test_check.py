@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -284,6 +285,24 @@ def test_the_fast_check_before_training_finds_a_binary_mask_of_0_and_255(tmp_pat
     [finding] = quick_check(train, val)
     assert (finding.kind, finding.severity) == ("ignore-is-class", "defect")
     assert "--map 255=thing" in finding.problem
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_masks_without_a_label_are_found(split: str, tmp_path: Path) -> None:
+    planted.make_clean(tmp_path)
+    dataset = open_dataset("folder", tmp_path, split)
+    for index in range(len(dataset)):
+        path = dataset.pairs[index][1]  # type: ignore[attr-defined]
+        cv2.imwrite(str(path), np.full_like(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), 255))
+    found = quick_check(open_dataset("folder", tmp_path, "train"), open_dataset("folder", tmp_path, "val"))
+    assert (found[0].kind, found[0].split, found[0].severity) == ("nothing-labelled", split, "defect")
+    assert "nothing-labelled" in [finding.kind for finding in check_dataset("folder", tmp_path).defects]
+    if split == "train":
+        pytest.importorskip("torch", reason="the train extra is not installed")
+        from pspnet_edge import Recipe, train
+
+        with pytest.raises(DataError, match="nothing to learn from"):
+            train(root=tmp_path, recipe=Recipe(batch=1), output=tmp_path / "run", backbone_weights="none")
 
 
 def test_the_fast_check_is_silent_on_a_clean_set(tmp_path: Path) -> None:

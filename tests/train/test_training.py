@@ -13,6 +13,7 @@ from pspnet_edge import bundled  # noqa: E402
 from pspnet_edge.data.datasets import SceneSet  # noqa: E402
 from pspnet_edge.data.subset import evenly_spaced  # noqa: E402
 from pspnet_edge.errors import ModelError, OptionError, PspnetEdgeError  # noqa: E402
+from pspnet_edge.labels import LabelSet  # noqa: E402
 from pspnet_edge.metrics import ConfusionMatrix  # noqa: E402
 from pspnet_edge.model.checkpoint import load_checkpoint  # noqa: E402
 from pspnet_edge.train import checkpoints, start, training  # noqa: E402
@@ -96,6 +97,28 @@ def test_resuming_with_another_recipe_is_refused(tmp_path: Path) -> None:
     run(tmp_path)
     with pytest.raises(OptionError, match=r"another recipe \(learning_rate was 0\.002, not 0\.0001\): leave"):
         run(tmp_path, replace(RECIPE, learning_rate=1e-4), resume=True)
+
+
+def test_resuming_with_other_classes_is_refused(tmp_path: Path) -> None:
+    run(tmp_path, replace(RECIPE, epochs=1))
+    names = SceneSet("train").label_set.classes
+    for classes in ((*names, "new"), (names[1], names[0], *names[2:])):
+        other = LabelSet("folder", classes, tuple((index, 0, 0) for index in range(len(classes))))
+        with pytest.raises(OptionError, match=rf"trained on the classes {names[0]}, .* start a new run with --init"):
+            start.resumable_checkpoint(tmp_path / "last.pt", RECIPE, None, other)
+
+
+def test_resuming_with_fewer_images_is_said(tmp_path: Path) -> None:
+    run(tmp_path, replace(RECIPE, epochs=1))
+    said: list[str] = []
+
+    class Told(Listener):
+        def note(self, line: str) -> None:
+            said.append(line)
+
+    fewer, val = evenly_spaced(SceneSet("train"), 6), evenly_spaced(SceneSet("val"), 1)
+    run_training(replace(RECIPE, epochs=2), fewer, val, None, tmp_path, resume=True, workers=0, listener=Told())
+    assert said == ["this run had 8 training images before, and continues with 6"]
 
 
 def test_resuming_from_nothing_is_refused(tmp_path: Path) -> None:

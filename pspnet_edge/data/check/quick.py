@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from ..files import FileSet
 from ..subset import Subset
 from .findings import Finding, SplitCount
 from .pair_facts import PairFacts, solid_ignore_of
-from .rules import never_occurring
+from .rules import never_occurring, unlabelled
 
 MASKS = 64
 
@@ -20,8 +21,9 @@ MASKS = 64
 def quick_check(training_set: Dataset, validation_set: Dataset | None = None) -> tuple[Finding, ...]:
     """Look at up to 64 masks of each set for what silently ruins a training.
 
-    Found are files that cannot be read, a class that never occurs (with 255 in its place, as in binary masks of 0 and
-    255), and classes of one set that the other lacks. Takes about a second; ``check_dataset`` finds much more.
+    Found are files that cannot be read, masks without a label, a class that never occurs (with 255 in its place, as in
+    binary masks of 0 and 255), and classes of one set that the other lacks. Takes about a second; ``check_dataset``
+    finds much more.
     """
     found: list[Finding] = []
     splits: dict[str, SplitCount] = {}
@@ -46,7 +48,11 @@ def quick_check(training_set: Dataset, validation_set: Dataset | None = None) ->
             pairs.append(PairFacts(split, index, path, path, pixels=counted, solid_ignore=solid_ignore_of(mask)))
         splits[split] = SplitCount(len(dataset), dataset.label_set.classes, pixels, occurs)
     looked_at = "" if whole else f" in the {len(pairs)} masks looked at"
-    for finding in never_occurring(training_set.label_set.name, _root_of(training_set), pairs, splits, looked_at):
+    root = _root_of(training_set)
+    found += (
+        replace(finding, severity="defect" if whole else "warning") for finding in unlabelled(root, splits, looked_at)
+    )
+    for finding in never_occurring(training_set.label_set.name, root, pairs, splits, looked_at):
         # A rare class may be missing in a sample; a set whose only object is 255 is wrong.
         certain = whole or (finding.kind == "ignore-is-class" and len(training_set.label_set) == 2)
         severity = finding.severity if certain else "warning"

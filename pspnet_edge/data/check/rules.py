@@ -78,6 +78,7 @@ def judge_set(
     name: str, root: Path, dataset: FileSet, pairs: Sequence[PairFacts], splits: Mapping[str, SplitCount], size: str
 ) -> Iterator[Finding]:
     """Faults that only the whole set shows."""
+    yield from unlabelled(root, splits)
     yield from never_occurring(name, root, pairs, splits)
     yield from _one_sided(splits, root)
     yield from _copies(pairs)
@@ -95,6 +96,20 @@ def one_class_problem(name: str) -> str:
         f"{name} is the only class, so every pixel would be {name}: list two, `background` and `{name}`, in the order "
         f"of the ids in the masks (0 and 1)"
     )
+
+
+def unlabelled(root: Path, splits: Mapping[str, SplitCount], looked_at: str = "") -> Iterator[Finding]:
+    """Splits whose masks are 255 alone; those to test on often have no labels."""
+    for split in ("train", "val"):
+        count = splits.get(split)
+        if count is not None and count.pixels[IGNORE] and not count.pixels[:IGNORE].any():
+            what = "learn from" if split == "train" else "measure"
+            command = f"pspnet-edge data import {shlex.quote(str(root))}"
+            yield Finding(
+                "nothing-labelled", "defect", split, root,
+                f"the masks of {split}{looked_at} are 255, which means ignore, at every pixel, so there is nothing to "
+                f"{what}: export the labels again, or convert the set with `{command}`",
+            )  # fmt: skip
 
 
 def never_occurring(
