@@ -266,7 +266,7 @@ def engines_of(name: str, folder: Path) -> tuple[dict[str, Path], dict[str, floa
 
 def peer_graph(name: str, folder: Path) -> Path:
     """A peer from uint8 frame to uint8 mask, as one ONNX file."""
-    peer = PEERS[name]().eval()
+    peer = PEERS[name]().eval().requires_grad_(False)  # tracing takes its weights as constants
 
     class FrameToMask(nn.Module):
         def forward(self, frames: Tensor) -> Tensor:

@@ -21,6 +21,8 @@ from .errors import OutputError
 
 _MARK = "~pspnet-edge"
 _TEMPORARY = re.compile(re.escape(_MARK) + r"-([0-9a-f]+)-([0-9a-f]+)-([0-9a-f]{8})-[0-9a-f]+(\..*)?$")
+_CHILDREN_END_S = 15.0
+"""Children of a killed process, such as those that load data, hold its locks until they notice."""
 _log = logging.getLogger(__name__)
 _cleaned: set[tuple[int, int]] = set()
 
@@ -66,7 +68,7 @@ def acquire(target: Path, path: Path, wait_s: float) -> int | None:
         if owner == str(os.getppid()):  # a child that writes for its parent
             return None
         waited_s = time.monotonic() - started
-        if waited_s >= wait_s:
+        if waited_s >= (wait_s if _lives(owner) else max(wait_s, _CHILDREN_END_S)):
             raise InUse(
                 f"{path} is being written by another process ({owner or 'unknown'})",
                 "wait for it or choose another path",
@@ -113,6 +115,10 @@ def remove_leftovers(folder: Path) -> None:
                     shutil.rmtree(place, ignore_errors=True)
                 else:
                     place.unlink(missing_ok=True)
+
+
+def _lives(owner: str) -> bool:
+    return owner.isdigit() and _started(int(owner)) is not None
 
 
 def _owner_lives(pid: str, started: str, boot: str) -> bool:

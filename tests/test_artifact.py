@@ -289,6 +289,26 @@ def test_two_processes_on_one_target_take_turns(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_the_children_of_a_killed_process_are_waited_for(tmp_path: Path) -> None:
+    """They inherit its lock, and notice seconds later that it is gone."""
+    target = tmp_path / "a.bin"
+    code = (
+        "import os, sys, time; from pathlib import Path; from pspnet_edge.artifact import claim\n"
+        "with claim(Path(sys.argv[1])):\n"
+        "    if os.fork() == 0: time.sleep(2); os._exit(0)\n"
+        "    print('ready', flush=True); time.sleep(60)"
+    )
+    killed = subprocess.Popen([sys.executable, "-c", code, str(target)], stdout=subprocess.PIPE, text=True)
+    assert killed.stdout is not None
+    with killed.stdout as stdout:
+        assert stdout.readline() == "ready\n"
+        killed.kill()
+        killed.wait()
+        with claim(target, wait_s=0):
+            write_bytes(target, b"x")
+    assert list(tmp_path.iterdir()) == [target]
+
+
 def test_a_claim_may_be_nested(tmp_path: Path) -> None:
     with claim(tmp_path / "a"), claim(tmp_path / "a", wait_s=0):
         write_bytes(tmp_path / "a", b"x")
