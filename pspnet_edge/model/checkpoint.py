@@ -14,6 +14,7 @@ A checkpoint is a dictionary of plain values and tensors, so it loads with ``wei
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,14 +61,15 @@ def save_checkpoint(
     facts: dict[str, Any],
     training: dict[str, Any] | None = None,
 ) -> None:
-    """Write a checkpoint atomically."""
+    """Write a checkpoint atomically. The same content gives the same bytes."""
     content = {
         "format": _FORMAT,
         "version": _VERSION,
         "preset": model.preset,
         "label_set": label_set.facts(),
+        # Pickle writes an object once and refers to it later: texts that are equal but not the same would change bytes.
+        "facts": json.loads(json.dumps(facts)),
         "weights": {key: value.contiguous() for key, value in model.state_dict().items()},
-        "facts": facts,
     }
     if model.architecture:
         content["architecture"] = model.architecture
