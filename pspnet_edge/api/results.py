@@ -87,6 +87,9 @@ class Evaluation(_Record):
     precision: str
     compute_ms: float
     """Median time of one batch in the engine."""
+    dataset: str
+    split: str
+    """``held out`` for the images of a folder without lists that training held out."""
 
 
 @dataclass(frozen=True)

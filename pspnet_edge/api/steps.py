@@ -176,9 +176,10 @@ def calibrate(
     Args:
         model: what to calibrate.
         output: the table; None is the model's name with ``.calib.json``.
-        dataset: the kind of data set, as for the command line; None is what ``root`` holds, or scenes without it.
-        root: its folder; scenes needs none.
-        split: never the split that quality is measured on.
+        dataset: the kind of data set, as for the command line; None is what ``root`` holds.
+        root: its folder; only scenes needs none.
+        split: never the split that quality is measured on. Of a folder without lists ``train`` is what training did
+            not hold out.
         images: how many, evenly spaced; None is 128.
         method: ``minmax``, ``percentile``, ``entropy`` or ``mse``.
         progress: shows how far it is.
@@ -186,9 +187,10 @@ def calibrate(
     Raises:
         DataError: images that cannot be used.
         CalibrationError: an activation is not finite.
-        ModelError, OptionError, OutputError: as the names say.
+        OptionError: neither ``dataset`` nor ``root`` was given, or another value is wrong.
+        ModelError, OutputError: as the names say.
     """
-    from ..data.datasets import open_dataset
+    from ..data.held_out import images_of_split
     from ..data.recognize import dataset_or_scenes
     from ..data.subset import evenly_spaced
     from ..graph.calibrate import table_from_dataset
@@ -198,12 +200,18 @@ def calibrate(
     source = prepare_model(None if model is None else os.fspath(model))
     path = Path(f"{source.name}.calib.json") if output is None else Path(output)
     ensure_writable(path)
+    if dataset is None and root is None:
+        # Streets would calibrate any network without an error, and most of them badly.
+        raise OptionError("calibrate needs images", "give root, the data set that the model was trained on")
     dataset = dataset_or_scenes(dataset, _path(root))
-    chosen = evenly_spaced(open_dataset(dataset, _path(root), split), images or _DEFAULT_IMAGES)
+    network = read_model(source.path)
+    chosen = evenly_spaced(
+        images_of_split(dataset, _path(root), split, network.facts, network.pixels), images or _DEFAULT_IMAGES
+    )
     state = path.with_name(f"{path.name}.partial")
     with progress("calibrate", len(chosen)) as advance:
         table, skipped = table_from_dataset(
-            read_model(source.path),
+            network,
             chosen,
             dataset=f"{dataset} {split}",
             method=method,
@@ -236,7 +244,8 @@ def evaluate(
         engine: an engine file or a model, as in ``open_engine``.
         dataset: the kind of data set, as for the command line; None is what ``root`` holds, or scenes without it.
         root: its folder; scenes needs none.
-        split: train, val or test; for a folder also all. None is test, and of a folder without it val, else all.
+        split: train, val or test; for a folder also all. None is test, and of a folder without it val, else the
+            images that training held out, else all; the result says which.
         precision: of an engine that is built.
         runtime: of an engine that is built.
         on_image: called with the number of images that are done.
@@ -244,15 +253,19 @@ def evaluate(
     Raises:
         EngineError, DataError: the engine or an image cannot be used, or the classes of engine and data set differ.
     """
-    from ..data.datasets import open_dataset, split_or_next
+    from ..data.datasets import open_dataset
+    from ..data.held_out import unseen_images
     from ..data.recognize import dataset_or_scenes
     from ..measure.evaluate import evaluate_engine
 
     dataset = dataset_or_scenes(dataset, _path(root))
-    labelled = open_dataset(dataset, _path(root), split or split_or_next(dataset, _path(root), "test"))
     with open_engine(engine, precision=precision, runtime=runtime) as opened:
-        facts = evaluate_engine(opened, labelled, on_image=on_image)
         info = opened.info
+        if split is None:
+            labelled, split = unseen_images(dataset, _path(root), "test", info.facts, info.pixels)
+        else:
+            labelled = open_dataset(dataset, _path(root), split, info.pixels)
+        facts = evaluate_engine(opened, labelled, on_image=on_image)
     return Evaluation(
         facts["miou"],
         facts["per_class_iou"],
@@ -262,6 +275,8 @@ def evaluate(
         info.runtime,
         info.precision,
         facts["compute_ms"],
+        dataset,
+        split,
     )
 
 
@@ -296,7 +311,7 @@ def benchmark(
         dataset: labelled set for mIoU; None is what ``root`` holds, or scenes without it. In a folder of images
             without labels, masks are compared with FP32.
         root: folder of the data set.
-        split: of the data set; None is test, and of a folder without it val, else all.
+        split: of the data set; None is as for ``evaluate``.
         rounds: how often each engine is timed, in turn with the others.
         seconds: how long an engine is timed in a round.
         overwrite: replace a report in ``output`` instead.
@@ -305,7 +320,6 @@ def benchmark(
     Raises:
         ModelError, CalibrationError, BuildError, EngineError, DataError, OptionError, OutputError: as the names say.
     """
-    from ..data.datasets import split_or_next
     from ..data.recognize import labelled_name
     from ..report.measured import Wanted, forget_work, measured_report
     from ..report.place import report_folder
@@ -315,8 +329,6 @@ def benchmark(
         raise OptionError("a benchmark needs at least two rounds of some time", "raise rounds and seconds")
     folder = report_folder(Path(output), overwrite=overwrite)
     dataset = "scenes" if dataset is None and root is None else labelled_name(dataset, _path(root))
-    if split is None:
-        split = "test" if dataset is None else split_or_next(dataset, _path(root), "test")
     wanted = Wanted(
         models=[os.fspath(model) for model in models],
         precisions=precisions,

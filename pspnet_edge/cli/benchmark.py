@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import labelled_name, parse_size, split_to_measure
+from .options import labelled_name, parse_size
 from .output import JsonFlag, progress, result, say
 
 if TYPE_CHECKING:
@@ -47,8 +47,12 @@ def benchmark(
         ),
     ] = None,
     split: Annotated[
-        str, typer.Option(help="Split to measure mIoU on; where the set has none of that name, val.")
-    ] = "test",
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Split to measure mIoU on. Default: test, else val, else what training held out, else all.",
+        ),
+    ] = None,
     video: Annotated[
         Path | None, typer.Option("--input", metavar="FILE", help="Video for the loop. Default: the demo drive.")
     ] = None,
@@ -106,7 +110,6 @@ def benchmark(
     else:
         pictures = output / PICTURES
         named = "scenes" if dataset is None and root is None else labelled_name(dataset, root)
-        part = split_to_measure(named, root, split) if named else split
         wanted = Wanted(
             models=models or [],
             precisions=_listed(precision) or ["fp32", "fp16", "int8"],
@@ -114,7 +117,7 @@ def benchmark(
             runtimes=_listed(runtime) or ["auto"],
             dataset=named,
             root=root,
-            split=part,
+            split=split,
             video=video,
             calibration=calibration,
             rounds=rounds,

@@ -26,7 +26,7 @@ def calibrate(
     model: Annotated[str | None, typer.Argument(metavar="MODEL", help="A bundled name, .onnx or .pt.")] = None,
     dataset: DatasetOption = None,
     root: RootOption = None,
-    split: Annotated[str, typer.Option(help="Never the split that measures.")] = "train",
+    split: Annotated[str, typer.Option(metavar="NAME", help="Never the split that mIoU is measured on.")] = "train",
     images: Annotated[
         int | None, typer.Option(min=1, help="How many, evenly spaced over the split or over --images-from.")
     ] = None,
@@ -71,7 +71,8 @@ def calibrate(
       pspnet-edge calibrate mine.onnx --root my_data --images 64 --method percentile
     """
     from ..artifact import claim, ensure_writable, sha256_of
-    from ..data.datasets import open_dataset
+    from ..data.held_out import images_of_split
+    from ..data.subset import Subset
     from ..engine.build import find_model
     from ..errors import OptionError
     from ..graph.calibrate import table_from_dataset
@@ -89,7 +90,10 @@ def calibrate(
     if model is None and dataset == "folder":
         say(f"no MODEL was given: the bundled {source.name} is calibrated")
     listed = images_from or (_shipped_list(dataset, split) if images is None else None)
-    chosen = _chosen(open_dataset(dataset, root, split, network.pixels), listed, images)
+    pictures = images_of_split(dataset, root, split, network.facts, network.pixels)
+    if isinstance(pictures, Subset):
+        say(f"{root} has no list for validation: calibrating on the {len(pictures)} images that training used")
+    chosen = _chosen(pictures, listed, images)
     state = output.with_name(f"{output.name}.partial")
     with claim(output), progress("calibrate", len(chosen)) as advance:
         table, skipped = table_from_dataset(

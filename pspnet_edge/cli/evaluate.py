@@ -18,11 +18,12 @@ from .options import (
     RuntimeOption,
     chosen_dataset,
     engine_or_default,
-    split_to_measure,
+    images_to_measure,
 )
 from .output import Advance, JsonFlag, progress, result
 
 if TYPE_CHECKING:
+    from ..data.datasets import Dataset
     from ..data.geometry import Geometry
     from ..measure.facts import Evaluated
     from ..measure.processes import Processes
@@ -38,7 +39,12 @@ def evaluate(
     dataset: DatasetOption = None,
     root: RootOption = None,
     split: Annotated[
-        str | None, typer.Option(help="train, val or test; for a folder also all. Default: test, else val, else all.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="train, val or test; for a folder also all. Default: test, else val, else what training held out, "
+            "else all.",
+        ),
     ] = None,
     fit: Annotated[
         str,
@@ -97,12 +103,17 @@ def _evaluated(
     from ..measure.evaluate import evaluate_engine
 
     name = processes.in_turn(lambda: chosen_dataset(dataset, root))
-    part = split or processes.in_turn(lambda: split_to_measure(name, root, "test"))
     with processes.in_turn(lambda: engine_or_default(engine, model, precision, runtime)) as opened:
-        labelled = processes.in_turn(lambda: open_dataset(name, root, part, opened.info.pixels))
+        info = opened.info
+
+        def chosen() -> tuple[Dataset, str]:
+            if split is not None:
+                return open_dataset(name, root, split, info.pixels), split
+            return images_to_measure(name, root, "test", info.facts, info.pixels)
+
+        labelled, part = processes.in_turn(chosen)
         with _progress(processes, len(labelled)) as advance:
             facts = evaluate_engine(opened, labelled, on_image=advance, processes=processes, geometry=geometry)
-        info = opened.info
     return {
         **facts,
         "engine": str(info.path),

@@ -196,31 +196,18 @@ def chosen_dataset(name: str | None, root: Path | None) -> str:
     return found
 
 
-def split_to_measure(name: str, root: Path | None, wanted: str) -> str:
-    """The split that is measured; where the folder lacks the wanted one, the next best, which is said."""
-    from ..data.datasets import split_or_next
-
-    split = split_or_next(name, root, wanted)
-    _say_split(root, wanted, split)
-    return split
-
-
 def images_to_measure(
     name: str, root: Path | None, wanted: str, facts: Mapping[str, Any], pixels: PixelFormat | None = None
 ) -> tuple[Dataset, str]:
     """``unseen_images``; where they are not those of the wanted split, it is said."""
-    from ..data.held_out import unseen_images
+    from ..data.held_out import other_images_sentence, unseen_images
     from ..pixels import PixelFormat
 
     images, split = unseen_images(name, root, wanted, facts, pixels or PixelFormat())
-    _say_split(root, wanted, split)
+    said = other_images_sentence(root, wanted, split, len(images))
+    if said:
+        say(said)
     return images, split
-
-
-def _say_split(root: Path | None, wanted: str, split: str) -> None:
-    names = {"all": "every image", "held out": "the images that training held out"}
-    if split != wanted:
-        say(f"{root} has no split {wanted}: measured on {names.get(split, split)}")
 
 
 def labelled_name(name: str | None, root: Path | None) -> str | None:

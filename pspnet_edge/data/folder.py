@@ -128,7 +128,8 @@ def _pairs(root: Path, split: str, layout: Layout) -> list[tuple[Path, Path]]:
     elif split in SPLITS and layout.has_folder(split):
         keys = layout.keys_below(split)
     else:
-        has = ", ".join(stored_splits(root))
+        stored = stored_splits(root)
+        has = "no lists" if stored == ("all",) else ", ".join(stored)
         raise (DataError if split in SPLITS else OptionError)(
             f"{root} has no split {split!r} (it has {has})",
             f"make one with `pspnet-edge data split {root}`, or give --split all for every image",

@@ -10,7 +10,8 @@ from typing import Any
 
 from ..errors import DataError
 from ..pixels import PixelFormat
-from .datasets import Dataset, FileSet, open_dataset, split_or_next
+from .datasets import Dataset, FileSet, ensure_on_disk, open_dataset, split_or_next
+from .folder import stored_splits
 from .split import assign, group_names
 from .subset import Subset
 
@@ -52,6 +53,32 @@ def hold_out(whole: Dataset) -> HeldOut:
     return HeldOut(whole, held, Subset(whole, kept), grouped_by)
 
 
+def held_out_of(
+    name: str, root: Path | None, facts: Mapping[str, Any], pixels: PixelFormat = _PIXELS
+) -> HeldOut | None:
+    """What training held out of a folder; None where the folder has a list for that, or was not what it trained on.
+
+    Args:
+        name: of the data set.
+        root: its folder.
+        facts: of the network: from its checkpoint, its model file or the sidecar of its engine.
+        pixels: the channels to read images with.
+    """
+    if facts.get("held_out") is None or name != "folder" or root is None:
+        return None
+    stored = stored_splits(ensure_on_disk(name, root))
+    if "val" in stored:
+        return None
+    for whole in ("train", "all") if "train" in stored else ("all",):
+        try:
+            found = hold_out(open_dataset(name, root, whole, pixels))
+        except DataError:
+            continue
+        if found.key == facts["held_out"]:
+            return found
+    return None
+
+
 def unseen_images(
     name: str, root: Path | None, wanted: str, facts: Mapping[str, Any], pixels: PixelFormat = _PIXELS
 ) -> tuple[Dataset, str]:
@@ -62,21 +89,41 @@ def unseen_images(
         root: its folder.
         wanted: a split. Of a folder without it ``val``; of one without any split those that training held out, where
             the network was trained on that folder; else every image.
-        facts: of the network, from its checkpoint or its model file.
+        facts: of the network, as for ``held_out_of``.
         pixels: the channels to read images with.
 
     Raises:
         OptionError, DataError: as ``open_dataset``.
     """
     split = split_or_next(name, root, wanted)
-    images = open_dataset(name, root, split, pixels)
-    if split != "all" or wanted == "all" or "held_out" not in facts:
-        return images, split
-    try:
-        found = hold_out(images)
-    except DataError:
-        return images, split
-    return (found, HELD_OUT) if found.key == facts["held_out"] else (images, split)
+    if split == "all" and wanted != "all":
+        found = held_out_of(name, root, facts, pixels)
+        if found is not None:
+            return found, HELD_OUT
+    return open_dataset(name, root, split, pixels), split
+
+
+def images_of_split(
+    name: str, root: Path | None, split: str, facts: Mapping[str, Any], pixels: PixelFormat = _PIXELS
+) -> Dataset:
+    """The images of a split; where ``train`` is meant and training held images out, those that it left.
+
+    Raises:
+        OptionError, DataError: as ``open_dataset``.
+    """
+    found = held_out_of(name, root, facts, pixels) if split == "train" else None
+    return open_dataset(name, root, split, pixels) if found is None else found.training
+
+
+def other_images_sentence(root: Path | None, wanted: str, split: str, count: int) -> str | None:
+    """What is measured on in place of the wanted split, for people; None where it is that split."""
+    if split == wanted:
+        return None
+    where = {
+        "all": f"all {count} images; on those that the network was trained on it does better than on new ones",
+        HELD_OUT: f"the {count} images that training held out",
+    }
+    return f"{root} has no split {wanted}: measured on {where.get(split, split)}"
 
 
 def _paths(dataset: Dataset) -> list[str]:

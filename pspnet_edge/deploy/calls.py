@@ -51,7 +51,7 @@ def pack(
         runtime: computes the golden masks here.
         dataset: labelled set that golden frames are taken from and mIoU is measured on; None is what ``root`` holds.
         root: its folder.
-        split: of the data set; None is test, and of a folder without it val, else all.
+        split: of the data set; None is as for ``evaluate``.
         images: a folder of images for golden frames, without labels.
         golden: how many golden frames.
         miou: measured elsewhere, 0 to 1.
@@ -74,10 +74,11 @@ def pack(
     if dataset is None and root is not None:
         dataset = recognized(Path(root))
     if dataset is not None:
+        network = read_model(source.path)
         if split is None:
-            measured_on, part = unseen_images(dataset, _path(root), "test", read_model(source.path).facts)
+            measured_on, part = unseen_images(dataset, _path(root), "test", network.facts, network.pixels)
         else:
-            measured_on, part = open_dataset(dataset, _path(root), split), split
+            measured_on, part = open_dataset(dataset, _path(root), split, network.pixels), split
         pictures = Pictures(measured_on, dataset, part)
     elif images is not None:
         pictures = Pictures(ImageFiles(Path(images)), f"images in {Path(images).name}")

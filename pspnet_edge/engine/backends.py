@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ..document import LABEL_SET, SHAPE_NHW, List, Number, Record, Text, check_value
+from ..document import LABEL_SET, SHAPE_NHW, List, Number, Optional, Record, Text, check_value
 from ..errors import EngineError, MissingPackage, ModelError, OptionError
 from ..inputs import check_file
 from ..labels import LabelSet
@@ -35,7 +35,11 @@ _SIDECAR = Record(
         "label_set": LABEL_SET,
         "made_by": Record({"pspnet_edge": Text(100)}),
     },
-    {"channels": Number(1, 4, whole=True), "scores_hw": List(Number(1, 65_536, whole=True), 2, 2)},
+    {
+        "channels": Number(1, 4, whole=True),
+        "scores_hw": List(Number(1, 65_536, whole=True), 2, 2),
+        "held_out": Optional(Text(100)),
+    },
 )
 CPU_RUNTIMES = tuple(backend.name for backend in BACKENDS if not backend.on_gpu)
 

@@ -143,6 +143,7 @@ def build_engine(
         "shape_nhw": source.shape_nhw,
         "channels": source.channels,
         "pixels": source.pixels.to_dict(),
+        "held_out": source.facts.get("held_out"),
         "label_set": source.label_set.facts(),
         "min_confidence": graph.facts.get("min_confidence"),
         **precise,

@@ -94,6 +94,8 @@ class EngineFacts(MadeFacts, total=False):
     shape_nhw: tuple[int, int, int]
     channels: int
     pixels: dict[str, object]
+    held_out: str | None
+    """Tells which images training held out; None where they were listed. Sidecars of 0.1 lack it."""
     label_set: LabelFacts
     min_confidence: float | None
     int8_mac_fraction: float

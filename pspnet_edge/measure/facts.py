@@ -5,12 +5,17 @@ from __future__ import annotations
 from typing import TypedDict
 
 
-class Place(TypedDict):
-    """Images: a labelled data set, or those below a folder where ``dataset`` is None."""
-
+class _Split(TypedDict):
     dataset: str | None
     root: str | None
     split: str
+
+
+class Place(_Split, total=False):
+    """Images: a labelled data set, or those below a folder where ``dataset`` is None."""
+
+    held_out: str
+    """Where the split is what training held out: what tells which images those are."""
 
 
 class Task(TypedDict, total=False):

@@ -22,11 +22,12 @@ from ..camera.sources import Source, open_source
 from ..child import child_command
 from ..data.datasets import ImageSet, is_labelled, open_dataset
 from ..data.geometry import frame_at
+from ..data.held_out import held_out_of
 from ..data.image_file import DEFAULT_PIXELS
 from ..data.images import ImageFiles
 from ..engine.backends import open_engine
 from ..engine.engine import Engine
-from ..errors import EngineError, PspnetEdgeError
+from ..errors import DataError, EngineError, PspnetEdgeError
 from ..metrics import ConfusionMatrix
 from ..pixels import PixelFormat
 from .evaluate import evaluate_engine
@@ -98,6 +99,11 @@ def images_of(place: Place, pixels: PixelFormat = DEFAULT_PIXELS) -> ImageSet:
     if place["dataset"] is None:
         assert root is not None
         return ImageFiles(root, pixels)
+    if "held_out" in place:
+        found = held_out_of(place["dataset"], root, place, pixels)
+        if found is None:
+            raise DataError(f"the images of {root} have changed during the benchmark", "run it again with --fresh")
+        return found
     return open_dataset(place["dataset"], root, place["split"], pixels)
 
 

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..camera.sources import open_source
+from ..data.held_out import HELD_OUT, other_images_sentence, unseen_images
 from ..data.progress import Progress, silent
-from ..engine.build import check_precision, choose_runtime
+from ..engine.backends import read_info
+from ..engine.build import Model, check_precision, choose_runtime
+from ..graph.onnx_file import read_model
 from ..measure.benchmark import Protocol, measure, seconds_of_work, write_demo_video
 from ..measure.environment import environment
 from ..measure.facts import Place
 from ..measure.power import power_meter
 from ..measure.store import Store
-from ..measure.subjects import models_at_sizes, subjects_of
+from ..measure.subjects import Size, models_at_sizes, subjects_of
 from ..records import counted
 from .document import document, estimates_of, with_miou
 from .facts import Report
@@ -25,6 +28,7 @@ from .render import PICTURES
 from .rows import rows_of
 from .tables import BUSY, busy_sentence
 
+_SPLIT = "test"
 _WORK = ".unfinished"
 """Engines, exported models and results of a benchmark that is not done."""
 
@@ -40,7 +44,8 @@ class Wanted:
     runtimes: Sequence[str] = ("auto",)
     dataset: str | None = "scenes"
     root: Path | None = None
-    split: str = "test"
+    split: str | None = None
+    """None is test, else val, else what training held out, else every image."""
     video: Path | None = None
     """What the loop decodes; None is the demo drive."""
     calibration: Path | None = None
@@ -81,11 +86,7 @@ def measured_report(
     subjects = subjects_of(found, engines, list(dict.fromkeys(wanted.precisions)), chosen, work)
     video = _ensure_video(wanted.video, work)
     estimates = estimates_of(found, wanted.precisions, wanted.boards)
-    images: Place = {
-        "dataset": wanted.dataset,
-        "root": str(wanted.root) if wanted.root else None,
-        "split": wanted.split,
-    }
+    images = _place_of_images(wanted, found, engines, say)
     protocol = Protocol(wanted.rounds, wanted.seconds, images, str(video))
     say(f"{counted(len(subjects), 'engine')}, {wanted.rounds} rounds")
     with power_meter() as meter:
@@ -111,6 +112,27 @@ def measured_report(
 def forget_work(output: Path) -> None:
     """Remove what the report was made from, which would otherwise be taken for part of a newer one."""
     shutil.rmtree(output / _WORK, ignore_errors=True)
+
+
+def _place_of_images(
+    wanted: Wanted, models: Sequence[tuple[Model, Size]], engines: Sequence[Path], say: Callable[[str], None]
+) -> Place:
+    """Where the images for mIoU are: the same ones for every model, which none is known to have been trained on."""
+    name, root = wanted.dataset, wanted.root
+    place: Place = {"dataset": name, "root": str(root) if root else None, "split": wanted.split or _SPLIT}
+    if name is None or wanted.split is not None:
+        return place
+    networks: list[Mapping[str, Any]] = [read_model(model.path).facts for model, _ in models]
+    networks += [read_info(path).facts for path in engines]
+    for facts in networks:
+        images, place["split"] = unseen_images(name, root, _SPLIT, facts)
+        if place["split"] == HELD_OUT:
+            place["held_out"] = str(facts["held_out"])
+            break
+    said = other_images_sentence(root, _SPLIT, place["split"], len(images))
+    if said:
+        say(said)
+    return place
 
 
 def _ensure_video(video: Path | None, work: Path) -> Path:

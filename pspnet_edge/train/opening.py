@@ -12,6 +12,7 @@ from ..data.held_out import hold_out
 from ..data.recognize import recognized
 from ..errors import DataError, OptionError
 from ..pixels import PixelFormat
+from ..records import counted
 
 _PIXELS = PixelFormat()
 _STRETCHED = 1.15
@@ -87,10 +88,13 @@ def _split(whole: Dataset, root: Path, why: str, notes: tuple[str, ...]) -> Trai
     if len(whole) < 2:
         raise DataError(f"{root} has {len(whole)} image", "add images: at least one to train on and one to validate on")
     found = hold_out(whole)
-    together = "" if found.grouped_by == "none" else f", grouped by {found.grouped_by},"
+    groups = {"none": None, "name": "names that differ only in their last number"}.get(
+        found.grouped_by, found.grouped_by
+    )
+    together = f"; {groups} are kept together" if groups else ""
     note = (
-        f"{root} has {why}: {len(found.training)} images train and {len(found)}{together} validate, "
-        f"the same ones every time; `pspnet-edge data split {root}` writes lists that calibrate, evaluate and "
-        f"benchmark use too"
+        f"{root} has {why}: {counted(len(found.training), 'image')} for training and {len(found)} for validation, the "
+        f"same ones every time{together}. The network remembers which: evaluate and benchmark measure on those "
+        f"{len(found)}. To choose them yourself: `pspnet-edge data split {root}`"
     )
     return TrainingData("folder", found.training, found, (*notes, note))

@@ -99,7 +99,7 @@ def test_folder_without_splits_has_only_all(folder_root: Path) -> None:
         (folder_root / name / "train").rename(folder_root / name / "one")
         (folder_root / name / "val").rename(folder_root / name / "two")
     assert len(open_dataset("folder", folder_root, "all")) == 4
-    with pytest.raises(DataError, match=r"no split 'train' \(it has all\)"):
+    with pytest.raises(DataError, match=r"no split 'train' \(it has no lists\)"):
         open_dataset("folder", folder_root, "train")
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from pspnet_edge.data.datasets import Dataset, open_dataset
-from pspnet_edge.data.held_out import hold_out, unseen_images
+from pspnet_edge.data.held_out import held_out_of, hold_out, images_of_split, unseen_images
+from pspnet_edge.errors import DataError
 
 
 @pytest.fixture
@@ -50,3 +51,22 @@ def test_lists_come_before_what_was_held_out(root: Path) -> None:
     (root / "val.txt").write_text("a\n")
     images, split = unseen_images("folder", root, "test", {"held_out": key})
     assert (names_of(images), split) == ({"a.png"}, "val")
+
+
+def test_calibration_sees_only_what_training_saw(root: Path) -> None:
+    found = hold_out(open_dataset("folder", root, "all"))
+    assert names_of(images_of_split("folder", root, "train", {"held_out": found.key})) == names_of(found.training)
+    with pytest.raises(DataError, match="has no split 'train'"):
+        images_of_split("folder", root, "train", {"held_out": "of other images"})
+    assert len(images_of_split("folder", root, "all", {"held_out": found.key})) == 10
+
+
+def test_what_is_held_out_of_a_list_of_training_images_is_measured(root: Path) -> None:
+    (root / "train.txt").write_text("".join(f"{letter}\n" for letter in "abcdefgh"))
+    found = hold_out(open_dataset("folder", root, "train"))
+    images, split = unseen_images("folder", root, "test", {"held_out": found.key})
+    assert (names_of(images), split) == (names_of(found), "held out")
+    assert names_of(images_of_split("folder", root, "train", {"held_out": found.key})) == names_of(found.training)
+    (root / "val.txt").write_text("i\nj\n")
+    assert held_out_of("folder", root, {"held_out": found.key}) is None
+    assert len(images_of_split("folder", root, "train", {"held_out": found.key})) == 8

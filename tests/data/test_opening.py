@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pspnet_edge.cli.options import chosen_dataset, labelled_name, split_to_measure
+from pspnet_edge.cli.options import chosen_dataset, images_to_measure, labelled_name
 from pspnet_edge.data.datasets import split_or_next
 from pspnet_edge.errors import DataError
 
@@ -28,10 +28,13 @@ def test_without_a_test_split_val_is_measured_and_that_is_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_clean(tmp_path)
-    assert split_to_measure("folder", tmp_path, "test") == "val"
+    assert images_to_measure("folder", tmp_path, "test", {})[1] == "val"
     assert "no split test: measured on val" in capsys.readouterr().err
     assert split_or_next("folder", tmp_path, "train") == "train"
     for name in ("train", "val"):
         (tmp_path / f"{name}.txt").unlink()
     assert split_or_next("folder", tmp_path, "test") == "all"
+    images, split = images_to_measure("folder", tmp_path, "test", {})
+    assert split == "all"
+    assert f"measured on all {len(images)} images; on those that the network was trained on" in capsys.readouterr().err
     assert split_or_next("scenes", None, "test") == "test"

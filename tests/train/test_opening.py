@@ -33,7 +33,7 @@ def test_a_folder_without_splits_is_divided_the_same_way_every_time(tmp_path: Pa
     assert (len(first.training_set), len(first.validation_set)) == (8, 2)
     assert not names_of(first.training_set) & names_of(first.validation_set)
     assert names_of(first.validation_set) == names_of(again.validation_set)
-    assert any("8 images train and 2" in note and "data split" in note for note in first.notes)
+    assert any("8 images for training and 2 for validation" in note and "data split" in note for note in first.notes)
 
 
 def test_pictures_of_one_sequence_stay_together(tmp_path: Path) -> None:
