@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-from .errors import DataError, PspnetEdgeError
+from .errors import DataError, OptionError, PspnetEdgeError
 from .records import printable
 
 LONGEST_TEXT_BYTES = 16 << 20
@@ -36,14 +38,15 @@ def check_file(
     """
     status = _status(path, what, error, fix, command)
     shown = _shown(path)
+    named = f"{'an' if what[:1].lower() in 'aeio' else 'a'} {what}"
     if stat.S_ISDIR(status.st_mode):
-        raise error(f"{shown} is a folder, not a {what}", f"give the file of a {what}")
+        raise error(f"{shown} is a folder, not {named}", f"give the file of {named}")
     if not stat.S_ISREG(status.st_mode):
-        raise error(f"{shown} is a device, FIFO or socket, not a {what}", f"give the file of a {what}")
+        raise error(f"{shown} is a device, FIFO or socket, not {named}", f"give the file of {named}")
     if not os.access(path, os.R_OK):
         raise error(f"the {what} {shown} cannot be read (permission denied)", "change its permissions")
     if most_bytes is not None and status.st_size > most_bytes:
-        raise error(f"the {what} {shown} is larger than {most_bytes >> 20} MiB", f"give a {what} of a usual size")
+        raise error(f"the {what} {shown} is larger than {most_bytes >> 20} MiB", f"give {named} of a usual size")
 
 
 def check_folder(path: Path, what: str, error: type[PspnetEdgeError] = DataError, fix: str | None = None) -> None:
@@ -51,6 +54,38 @@ def check_folder(path: Path, what: str, error: type[PspnetEdgeError] = DataError
     status = _status(path, what, error, fix, None)
     if not stat.S_ISDIR(status.st_mode):
         raise error(f"{_shown(path)} is not a folder", f"give the folder of the {what}")
+
+
+def as_path(given: Any, parameter: str) -> Path:
+    """The path that a caller of the Python API gave.
+
+    Raises:
+        OptionError: it is not a path.
+    """
+    if not isinstance(given, (str, os.PathLike)):
+        raise OptionError(f"{_kind_of(given)} is not a path", "give one str or Path", parameter=parameter)
+    return Path(given)
+
+
+def as_path_or_none(given: Any, parameter: str) -> Path | None:
+    """The same for a path that may be left out."""
+    return None if given is None else as_path(given, parameter)
+
+
+def as_several(given: Any, parameter: str) -> list[Any]:
+    """The list that a caller of the Python API gave; a single text, whose letters would be taken for it, is refused.
+
+    Raises:
+        OptionError: it is one value.
+    """
+    if isinstance(given, (str, bytes, os.PathLike)) or not isinstance(given, Iterable):
+        fix = f"give [{given!r}]" if isinstance(given, str) else "give a list"
+        raise OptionError(f"{_kind_of(given)} is not a list", fix, parameter=parameter)
+    return list(given)
+
+
+def _kind_of(given: object) -> str:
+    return "None" if given is None else f"{given!r}" if isinstance(given, (int, str)) else f"a {type(given).__name__}"
 
 
 def is_file(path: Path) -> bool:

@@ -67,7 +67,9 @@ def read_sidecar(path: Path, kind: str, remake: str) -> Any:
             raise ModelError(f"the sidecar {place} cannot be read (no ordinary file)", "recreate it", remake)
         facts = parse_json(place.read_bytes())
     except FileNotFoundError:
-        raise ModelError(f"{path} has no sidecar {place.name}", "make both", remake) from None
+        raise ModelError(
+            f"{path} has no sidecar {place.name}, which every {kind} made here has", "make both", remake
+        ) from None
     except (OSError, ValueError) as error:
         raise ModelError(f"the sidecar {place} cannot be read ({error})", "recreate it", remake) from error
     if not isinstance(facts, dict) or facts.get("kind") != kind:

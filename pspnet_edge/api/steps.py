@@ -21,6 +21,7 @@ from ..engine.build import build_engine as build_engine_file
 from ..engine.engine import Engine
 from ..engine.model import prepare_model
 from ..errors import OptionError
+from ..inputs import as_path, as_path_or_none, as_several
 from ..lazy import require
 from .results import (
     BenchmarkReport,
@@ -63,9 +64,10 @@ def open_engine(
         EngineError: no such file, a sidecar that does not fit, or a runtime that refuses it.
         ModelError, CalibrationError, BuildError: it cannot be built.
     """
-    if engine is not None and not _names_model(engine):
-        return open_engine_file(Path(engine))
-    model, chosen = prepare_model(None if engine is None else os.fspath(engine)), choose_runtime(runtime)
+    place = as_path_or_none(engine, "engine")
+    if place is not None and not _names_model(place):
+        return open_engine_file(place)
+    model, chosen = prepare_model(_text(engine, "engine")), choose_runtime(runtime)
     path, _ = build_cached_engine(model, choose_precision(precision, model, chosen), chosen)
     return open_engine_file(path)
 
@@ -95,10 +97,10 @@ def build_engine(
     Raises:
         ModelError, CalibrationError, BuildError, OutputError, OptionError: it cannot be built.
     """
-    source, chosen = prepare_model(None if model is None else os.fspath(model)), choose_runtime(runtime)
-    table = None if calibration is None else Path(calibration)
+    source, chosen = prepare_model(_text(model, "model")), choose_runtime(runtime)
+    table = as_path_or_none(calibration, "calibration")
     wanted = choose_precision(precision, source, chosen, table)
-    path = default_engine_path(source, wanted, chosen) if output is None else Path(output)
+    path = as_path_or_none(output, "output") or default_engine_path(source, wanted, chosen)
     facts = build_engine_file(source, wanted, chosen, path, calibration=table)
     info = read_info(path)
     return BuiltEngine(
@@ -143,7 +145,8 @@ def export(
         MissingPackage: torch is not installed.
     """
     source = checkpoint_path(checkpoint)
-    path = Path(f"{source.stem}.onnx") if output is None else Path(output)
+    path = as_path_or_none(output, "output") or Path(f"{source.stem}.onnx")
+    size_hw = None if size_hw is None else _size(size_hw, "size_hw")
     ensure_writable(path, sidecar=True)
     require("torch", "export a checkpoint")
     from ..graph.export import export_checkpoint
@@ -197,16 +200,17 @@ def calibrate(
     from ..graph.calibration_table import write_table
     from ..graph.onnx_file import read_model
 
-    source = prepare_model(None if model is None else os.fspath(model))
-    path = Path(f"{source.name}.calib.json") if output is None else Path(output)
+    source = prepare_model(_text(model, "model"))
+    path = as_path_or_none(output, "output") or Path(f"{source.name}.calib.json")
     ensure_writable(path)
     if dataset is None and root is None:
         # Streets would calibrate any network without an error, and most of them badly.
         raise OptionError("calibrate needs images", "give root, the data set that the model was trained on")
-    dataset = dataset_or_scenes(dataset, _path(root))
+    dataset = dataset_or_scenes(dataset, as_path_or_none(root, "root"))
     network = read_model(source.path)
     chosen = evenly_spaced(
-        images_of_split(dataset, _path(root), split, network.facts, network.pixels), images or _DEFAULT_IMAGES
+        images_of_split(dataset, as_path_or_none(root, "root"), split, network.facts, network.pixels),
+        images or _DEFAULT_IMAGES,
     )
     state = path.with_name(f"{path.name}.partial")
     with progress("calibrate", len(chosen)) as advance:
@@ -258,13 +262,13 @@ def evaluate(
     from ..data.recognize import dataset_or_scenes
     from ..measure.evaluate import evaluate_engine
 
-    dataset = dataset_or_scenes(dataset, _path(root))
+    dataset = dataset_or_scenes(dataset, as_path_or_none(root, "root"))
     with open_engine(engine, precision=precision, runtime=runtime) as opened:
         info = opened.info
         if split is None:
-            labelled, split = unseen_images(dataset, _path(root), "test", info.facts, info.pixels)
+            labelled, split = unseen_images(dataset, as_path_or_none(root, "root"), "test", info.facts, info.pixels)
         else:
-            labelled = open_dataset(dataset, _path(root), split, info.pixels)
+            labelled = open_dataset(dataset, as_path_or_none(root, "root"), split, info.pixels)
         facts = evaluate_engine(opened, labelled, on_image=on_image)
     return Evaluation(
         facts["miou"],
@@ -322,27 +326,30 @@ def benchmark(
     """
     from ..data.recognize import labelled_name
     from ..report.measured import Wanted, forget_work, measured_report
-    from ..report.place import report_folder
+    from ..report.place import opened_report_folder
     from ..report.render import PICTURES, write_report
 
     if rounds < 2 or not seconds > 0:
         raise OptionError("a benchmark needs at least two rounds of some time", "raise rounds and seconds")
-    folder = report_folder(Path(output), overwrite=overwrite)
-    dataset = "scenes" if dataset is None and root is None else labelled_name(dataset, _path(root))
+    names = [str(as_path(model, "models")) for model in as_several(models, "models")]
+    precisions, runtimes = as_several(precisions, "precisions"), as_several(runtimes, "runtimes")
+    sizes_hw = [_size(size, "sizes_hw") for size in as_several(sizes_hw, "sizes_hw")]
+    dataset = "scenes" if dataset is None and root is None else labelled_name(dataset, as_path_or_none(root, "root"))
     wanted = Wanted(
-        models=[os.fspath(model) for model in models],
+        models=names,
         precisions=precisions,
         sizes_hw=sizes_hw,
         runtimes=runtimes,
         dataset=dataset,
-        root=_path(root),
+        root=as_path_or_none(root, "root"),
         split=split,
         rounds=rounds,
         seconds=seconds,
     )
-    report = measured_report(wanted, folder, command="pspnet_edge.benchmark(…)", progress=progress)
-    files = write_report(report, folder, folder / PICTURES)
-    forget_work(folder)
+    with opened_report_folder(as_path(output, "output"), overwrite=overwrite) as folder:
+        report = measured_report(wanted, folder, command="pspnet_edge.benchmark(…)", progress=progress)
+        files = write_report(report, folder, folder / PICTURES)
+        forget_work(folder)
     return BenchmarkReport(tuple(map(_row, report["rows"])), tuple(report["pareto"]), tuple(files))
 
 
@@ -380,8 +387,8 @@ def import_checkpoint(
         OptionError: classes that do not fit.
         MissingPackage: torch is not installed.
     """
-    source = Path(checkpoint)
-    path = source.with_suffix(".imported.pt") if output is None else Path(output)
+    source = as_path(checkpoint, "checkpoint")
+    path = as_path_or_none(output, "output") or source.with_suffix(".imported.pt")
     ensure_writable(path)
     require("torch", "import a checkpoint")
     from ..model.checkpoint import save_checkpoint
@@ -411,17 +418,25 @@ def import_checkpoint(
 
 def checkpoint_path(name: AnyPath) -> Path:
     """The checkpoint of a bundled name, or the path itself."""
-    text = os.fspath(name)
-    return bundled.checkpoint_path(text) if text in bundled.names() else Path(text)
+    path = as_path(name, "checkpoint")
+    return bundled.checkpoint_path(str(path)) if str(path) in bundled.names() else path
 
 
-def _path(place: AnyPath | None) -> Path | None:
-    return None if place is None else Path(place)
+def _text(given: AnyPath | None, parameter: str) -> str | None:
+    path = as_path_or_none(given, parameter)
+    return None if path is None else str(path)
 
 
-def _names_model(name: AnyPath) -> bool:
-    text = os.fspath(name)
-    return text in bundled.names() or Path(text).suffix.lower() in (".onnx", ".pt", ".pspnet")
+def _size(given: object, parameter: str) -> Size:
+    if not (isinstance(given, (tuple, list)) and len(given) == 2 and all(isinstance(side, int) for side in given)):
+        raise OptionError(
+            f"{given!r} is not a size", "give (height, width) in pixels, such as (384, 480)", parameter=parameter
+        )
+    return given[0], given[1]
+
+
+def _names_model(name: Path) -> bool:
+    return str(name) in bundled.names() or name.suffix.lower() in (".onnx", ".pt", ".pspnet")
 
 
 def _row(row: Row) -> BenchmarkRow:

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.files import read_image
-from ..errors import OptionError
+from ..errors import DataError, OptionError
+from ..inputs import check_file
 
 Frame = NDArray[np.uint8]
 FrameLike = Frame | str | PathLike[str]
@@ -33,6 +34,7 @@ def as_frame(given: Any, channels: int = 3) -> Frame:
         DataError: the image cannot be read.
     """
     if isinstance(given, (str, PathLike)):
+        check_file(Path(given), "image", DataError, "check its path")
         return read_image(Path(given))
     if given is None:
         raise OptionError(
@@ -49,6 +51,20 @@ def as_frame(given: Any, channels: int = 3) -> Frame:
         return _other_frame(given, channels)
     if given.ndim != 3 or given.shape[2] != 3 or given.dtype != np.uint8 or 0 in given.shape:
         raise OptionError(f"a frame is BGR uint8 [H, W, 3], got {given.dtype} {list(given.shape)}", _conversion(given))
+    return given
+
+
+def as_mask(given: Any) -> NDArray[np.uint8]:
+    """Return a mask ``uint8 [H, W]`` as it is.
+
+    Raises:
+        OptionError: it is not one.
+    """
+    if not isinstance(given, np.ndarray):
+        raise OptionError(f"a mask is an array uint8 [H, W], not {_kind_of(given)}", "give what a segmenter returned")
+    if given.ndim != 2 or given.dtype != np.uint8 or 0 in given.shape:
+        fix = "convert it with astype(numpy.uint8)" if given.ndim == 2 and given.size else "give one mask of class ids"
+        raise OptionError(f"a mask is uint8 [H, W], got {given.dtype} {list(given.shape)}", fix)
     return given
 
 

@@ -27,7 +27,8 @@ from ..engine.engine import Engine
 from ..engine.model import prepare_model
 from ..engine.segment import segment_frame, view_of
 from ..errors import EngineError, OptionError
-from .frames import Frame, FrameLike, FrameSource, as_frame
+from ..inputs import as_several
+from .frames import Frame, FrameLike, FrameSource, as_frame, as_mask
 from .loop import Loop
 from .overlay import Overlay, Show, check_show, class_ids
 from .regions import Regions, regions_of
@@ -80,6 +81,10 @@ class Segmenter:
         runtime: str = "auto",
         geometry: Geometry = STRETCHED,
     ) -> None:
+        if not isinstance(geometry, Geometry):
+            raise OptionError(
+                f"{geometry!r} is not a Geometry", 'give one, such as Geometry("letterbox")', parameter="geometry"
+            )
         self._geometry = geometry
         self._lock = threading.RLock()
         self._streams: weakref.WeakKeyDictionary[Stream, list[Loop]] = weakref.WeakKeyDictionary()
@@ -166,9 +171,11 @@ class Segmenter:
 
         Raises:
             SourceError: it cannot be opened or read.
-            OptionError: it is not a source.
+            OptionError: it is not a source, or ``settings`` is none.
             EngineError: the segmenter was closed, or the runtime failed.
         """
+        if settings is not None and not isinstance(settings, Settings):
+            raise OptionError(f"{settings!r} is not a Settings", "leave it out for the defaults", parameter="settings")
         loops: list[Loop] = []
         stream = self._stream(source, settings or Settings(), loops)
         self._streams[stream] = loops
@@ -198,11 +205,17 @@ class Segmenter:
             A new picture, BGR ``uint8``; ``picture[..., ::-1]`` is what matplotlib shows.
 
         Raises:
-            OptionError: it is not a frame, or there is no such class.
+            OptionError: it is not a frame or a mask, or there is no such class.
         """
         label_set = self.engine.info.label_set
-        drawing = Overlay(label_set, opacity, legend=legend, hide=class_ids(label_set, hide), show=check_show(show))
-        return drawing.draw(as_frame(frame), mask, "")
+        drawing = Overlay(
+            label_set,
+            opacity,
+            legend=legend,
+            hide=class_ids(label_set, as_several(hide, "hide")),
+            show=check_show(show),
+        )
+        return drawing.draw(as_frame(frame), as_mask(mask), "")
 
     def regions(self, mask: Mask, scores: Scores | None = None, *, split: bool = False, smallest: int = 1) -> Regions:
         """Cut a mask into boolean regions: ``supervision.Detections(**segmenter.regions(mask).to_dict())``.
@@ -212,7 +225,13 @@ class Segmenter:
             scores: ``float32 [H, W]``, for the regions' confidence.
             split: one region per connected part instead of one per class.
             smallest: regions of fewer pixels are left out.
+
+        Raises:
+            OptionError: it is not a mask, or the scores are not of its size.
         """
+        mask = as_mask(mask)
+        if scores is not None and (not isinstance(scores, np.ndarray) or scores.shape != mask.shape):
+            raise OptionError("the scores are not of the mask's size", "give those that came with it")
         return regions_of(mask, self.classes, scores=scores, split=split, smallest=smallest)
 
     def close(self) -> None:

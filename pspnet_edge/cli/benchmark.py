@@ -92,44 +92,47 @@ def benchmark(
     from ..lazy import install_command
     from ..report.compare import compare
     from ..report.measured import Wanted, forget_work, measured_report
-    from ..report.place import report_folder
+    from ..report.place import opened_report_folder
     from ..report.render import PICTURES, can_draw, read_report, write_report
 
     if estimate and not any((output, dataset, root, video, against, from_report)):
         _estimate_only(models or [], _listed(precision), _listed(size), calibration, _listed(estimate), as_json)
         return
     old = read_report(against) if against else None
-    output = report_folder(output or Path("report"), overwrite=overwrite, source=from_report, baseline=against, say=say)
-    if not can_draw():
-        say(
-            f"report.html and report.png need matplotlib and jinja2: {install_command('report')}, "
-            "or make them elsewhere with --from report.json"
-        )
-    if from_report is not None:
-        report, pictures = read_report(from_report), from_report.parent / PICTURES
-    else:
-        pictures = output / PICTURES
-        named = "scenes" if dataset is None and root is None else labelled_name(dataset, root)
-        wanted = Wanted(
-            models=models or [],
-            precisions=_listed(precision) or ["fp32", "fp16", "int8"],
-            sizes_hw=[parse_size(text) for text in _listed(size)],
-            runtimes=_listed(runtime) or ["auto"],
-            dataset=named,
-            root=root,
-            split=split,
-            video=video,
-            calibration=calibration,
-            rounds=rounds,
-            seconds=seconds,
-            boards=_listed(estimate),
-        )
-        command = shlex.join(["pspnet-edge", *sys.argv[1:]])
-        report = measured_report(wanted, output, command=command, fresh=fresh, progress=progress, say=say)
-    report["against"] = compare(old, report, str(against)) if old else None
-    files = write_report(report, output, pictures)
-    if from_report is None:
-        forget_work(output)
+    named: str | None = "scenes"
+    if from_report is None and (dataset is not None or root is not None):
+        named = labelled_name(dataset, root)
+    place = output or Path("report")
+    with opened_report_folder(place, overwrite=overwrite, source=from_report, baseline=against, say=say) as folder:
+        if not can_draw():
+            say(
+                f"report.html and report.png need matplotlib and jinja2: {install_command('report')}, "
+                "or make them elsewhere with --from report.json"
+            )
+        if from_report is not None:
+            report, pictures = read_report(from_report), from_report.parent / PICTURES
+        else:
+            pictures = folder / PICTURES
+            wanted = Wanted(
+                models=models or [],
+                precisions=_listed(precision) or ["fp32", "fp16", "int8"],
+                sizes_hw=[parse_size(text) for text in _listed(size)],
+                runtimes=_listed(runtime) or ["auto"],
+                dataset=named,
+                root=root,
+                split=split,
+                video=video,
+                calibration=calibration,
+                rounds=rounds,
+                seconds=seconds,
+                boards=_listed(estimate),
+            )
+            command = shlex.join(["pspnet-edge", *sys.argv[1:]])
+            report = measured_report(wanted, folder, command=command, fresh=fresh, progress=progress, say=say)
+        report["against"] = compare(old, report, str(against)) if old else None
+        files = write_report(report, folder, pictures)
+        if from_report is None:
+            forget_work(folder)
     result({**report, "files": [str(path) for path in files]}, as_json, _summary(report, files))
     if report["against"] and report["against"]["regressed"]:
         raise typer.Exit(1)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..records import counted
 from .output import JsonFlag, progress, result, say
 
 if TYPE_CHECKING:
@@ -39,7 +40,9 @@ def register(app: typer.Typer) -> None:
 
 
 def import_(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Folder or .zip that the labelling tool exported.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="Folder, archive or file that the labelling tool exported.")
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="New folder for the data set.")],
     source_format: Annotated[
         str,
@@ -147,6 +150,14 @@ def split(
     done = split_folder(place, val=val, test=test, seed=seed, group=group, overwrite=overwrite)
     counts = f"train {done.train}, val {done.val}" + (f", test {done.test}" if done.test else "")
     kept = "" if done.grouped_by == "none" else f"; {done.groups} groups by {done.grouped_by} kept together"
+    share = done.val / (done.train + done.val + done.test)
+    if abs(share - val) > max(0.1, val / 2):
+        say(f"val has {share:.0%} of the images in place of {val:.0%}, because a group goes whole into one split")
+    if done.sequences_cut and group == "auto":
+        say(
+            f"by their names the images are of few sequences, and of {counted(done.sequences_cut, 'sequence')} there "
+            "are images in train and in val: if they are videos, mIoU on val is too good (--group name keeps each)"
+        )
     result({"root": str(place)} | done.to_dict(), as_json, f"{place}: {counts}{kept}")
 
 
@@ -187,7 +198,7 @@ def check(
         say(f"{finding.severity}: {where}{finding.problem}")
     if html is not None:
         write_page(html, name, place, findings, _label_set(name, place))
-        say(f"the findings with pictures are in {html}")
+        say(f"the findings with pictures are in {html}" if findings.found else f"nothing was found; {html} says so")
     facts = {
         "dataset": name,
         "root": str(place),

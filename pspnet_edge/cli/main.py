@@ -232,7 +232,14 @@ def _format_help(command: Any, context: Any, formatter: Any) -> None:
         option.secondary_opts = []  # parsing is over
         if option.metavar is None and (getattr(option, "is_flag", False) or getattr(option, "count", False)):
             option.metavar = ""
+    command.help = _joined_lines(command.help or "")
     type(command).format_help(command, context, formatter)
+
+
+def _joined_lines(text: str) -> str:
+    """A docstring with each paragraph on one line, as rich breaks lines itself; it keeps those of later paragraphs."""
+    paragraphs = (part for part in text.split("\n\n"))
+    return "\n\n".join(part if part.startswith(" ") else " ".join(part.split("\n")) for part in paragraphs)
 
 
 def _fail(error: PspnetEdgeError, status: int, as_json: bool) -> None:

@@ -192,7 +192,7 @@ def chosen_dataset(name: str | None, root: Path | None) -> str:
 
     found = dataset_or_scenes(name, root)
     if name is None and root is not None:
-        say(f"{root} is read as {found}")
+        say(f"{root}: data set of layout {found}")
     return found
 
 

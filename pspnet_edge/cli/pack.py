@@ -168,7 +168,11 @@ def pack(
     words = [f"{path}: {packed.name}, {packed.pack_bytes / 1e6:.1f} MB, {packed.golden} golden frames"]
     words += [f"agreement with FP32: {agreement}"]
     words += [f"unquantized: {', '.join(packed.kept_float)}"] if packed.kept_float else []
-    words += [f"mIoU {packed.miou:.4f}"] if packed.miou is not None else []
+    words += (
+        [f"mIoU {packed.miou:.4f}" + (f" in {packed.miou_of}" if packed.miou_of else "")]
+        if packed.miou is not None
+        else []
+    )
     result(packed.to_dict(), as_json, "; ".join(words))
 
 

@@ -161,7 +161,7 @@ def run(
         str,
         typer.Option(
             metavar="auto|fp32|fp16|int8",
-            help="Of an engine that is built. auto: int8 with a calibration table, else fp16 on a GPU, else fp32.",
+            help="Where the engine is built first. auto: int8 with a calibration table, else fp16 on a GPU, else fp32.",
             rich_help_panel=_ENGINE,
         ),
     ] = "auto",
@@ -169,7 +169,7 @@ def run(
         str,
         typer.Option(
             metavar="RUNTIME",
-            help="Runtime of an engine that is built: tensorrt, openvino or onnxruntime; auto: the first available.",
+            help="Where the engine is built first: tensorrt, openvino or onnxruntime; auto: the first available.",
             rich_help_panel=_ENGINE,
         ),
     ] = "auto",
@@ -181,6 +181,14 @@ def run(
             rich_help_panel=_ENGINE,
         ),
     ] = False,
+    home: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="With --active: the folder of versions. Default: $PSPNET_EDGE_HOME, ~/.local/share/pspnet-edge.",
+            rich_help_panel=_ENGINE,
+        ),
+    ] = None,
     # --- view
     view: Annotated[
         str,
@@ -212,7 +220,9 @@ def run(
     ] = True,
     hide: Annotated[
         list[str] | None,
-        typer.Option(metavar="CLASS", help="Leave a class undrawn, by name or id. Repeatable.", rich_help_panel=_VIEW),
+        typer.Option(
+            metavar="CLASS", help="Do not draw this class: a name or an id. Repeatable.", rich_help_panel=_VIEW
+        ),
     ] = None,
     # --- output
     record: Annotated[
@@ -299,9 +309,11 @@ def run(
     if active:
         inputs = ([engine] if engine is not None else []) + (inputs or [])
         _refuse(context, _FOR_ENGINE_TO_BUILD, "describes an engine to build, and --active takes the deployed one")
-        engine, wanted = _active_version(context)
+        engine, wanted = _active_version(context, home)
         fit, roi = wanted.get("fit", fit), wanted.get("roi", roi)
         tiles, flip = wanted.get("tiles", tiles), wanted.get("flip", flip)
+    else:
+        _refuse(context, ("home",), "is for --active")
     engine, places = _split_arguments(engine, inputs or [], place or [])
     if engine is not None and not names_model(engine):
         _refuse(context, _FOR_ENGINE_TO_BUILD, f"describes an engine to build, and {engine} is built already")
@@ -455,11 +467,11 @@ class _Outputs:
         return ", ".join(words)
 
 
-def _active_version(context: typer.Context) -> tuple[str, dict[str, Any]]:
+def _active_version(context: typer.Context, home: Path | None) -> tuple[str, dict[str, Any]]:
     """The engine of the active version, and what its pack says of how it is run, where the command line is silent."""
     from ..deploy.store import Store
 
-    store = Store()
+    store = Store(home)
     engine = store.active_engine()
     wanted = store.facts(engine.parent.name)["run"]
     say(f"running {engine.parent.name}")
@@ -477,10 +489,16 @@ def tell_formats(sources: Sequence[Source]) -> None:
 
 def _split_arguments(engine: str | None, inputs: list[str], places: list[str]) -> tuple[str | None, list[str]]:
     """ENGINE and every input; a first argument that can only be an input is one."""
+    from ..artifact import sidecar_path
     from ..data.images import SUFFIXES, VIDEO_SUFFIXES
+    from ..errors import OptionError
+    from ..inputs import is_file
 
     if engine is not None:
         suffix = Path(engine).suffix.lower()
+        for name in inputs:
+            if names_model(name) or is_file(sidecar_path(Path(name))):
+                raise OptionError(f"{name} is an engine or a model, not an input", "name it before the inputs")
         if engine == "demo" or "://" in engine or suffix in SUFFIXES | VIDEO_SUFFIXES or Path(engine).is_dir():
             return None, [engine, *inputs, *places]
     return engine, [*inputs, *places]

@@ -34,7 +34,9 @@ def train(
         str | None,
         typer.Option(
             metavar="train|trainval|all",
-            help="Images to train on; trainval and all leave none to validate on. [default: train]".replace("[", "\\["),
+            help="Images to train on; with trainval or all none are left to validate on. [default: train]".replace(
+                "[", "\\["
+            ),
             rich_help_panel="Data",
         ),
     ] = None,
@@ -73,7 +75,7 @@ def train(
         typer.Option(
             min=1,
             metavar="N",
-            help="Gradient accumulation steps per batch, to need less memory.",
+            help="Gradient accumulation steps per batch; more need less memory.",
             rich_help_panel="Compute",
         ),
     ] = 1,
@@ -100,7 +102,7 @@ def train(
             "-o",
             "--output",
             metavar="DIR",
-            help="Folder of the run. One that holds a run is kept, and DIR-2, DIR-3, … taken.",
+            help="Folder of the run. If it holds a run already, that is kept and the new one goes into DIR-2, DIR-3, …",
             rich_help_panel="Output",
         ),
     ] = Path("runs/train"),
@@ -119,7 +121,7 @@ def train(
             "--log",
             "--logger",  # torchrun takes --log for a shortened --log-dir
             metavar="NAME[,NAME]",
-            help="Also log to tensorboard, wandb or mlflow. torchrun takes --log for its own: write --logger.",
+            help="Also log to tensorboard, wandb or mlflow. Under torchrun, which has a --log too, write --logger.",
             rich_help_panel="Output",
         ),
     ] = "",
@@ -137,7 +139,7 @@ def train(
 
       pspnet-edge train --resume --epochs 90 -o runs/mine
 
-    With few images start from the bundled model, as the first does (docs/finetune.md).
+    With few images start from the bundled model, as the first example does (docs/finetune.md).
 
     On several GPUs or machines: torchrun --nproc-per-node N -m pspnet_edge train …
     """

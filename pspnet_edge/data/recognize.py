@@ -137,9 +137,14 @@ def dataset_or_scenes(name: str | None, root: Path | None) -> str:
 
 
 def labelled_name(name: str | None, root: Path | None) -> str | None:
-    """The name of a labelled data set, or None where the folder holds bare images."""
+    """The name of a labelled data set, or None where the folder holds bare images.
+
+    Raises:
+        DataError: there is no such folder, or nothing in it.
+    """
     if name is not None or root is None:
         return name
+    ensure_data_folder(root)
     try:
         return recognized(root)
     except DataError:

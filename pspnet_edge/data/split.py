@@ -31,12 +31,15 @@ class SplitResult:
     groups: int
     grouped_by: str
     lists: tuple[Path, ...]
+    sequences_cut: int = 0
+    """How many sequences, by their names, have images in more than one split; 0 where all images are one."""
 
     def to_dict(self) -> dict[str, object]:
         """As JSON values."""
         counts = {"train": self.train, "val": self.val} | ({"test": self.test} if self.test else {})
         return counts | {
-            "groups": self.groups, "grouped_by": self.grouped_by, "lists": [str(path) for path in self.lists],
+            "groups": self.groups, "grouped_by": self.grouped_by, "sequences_cut": self.sequences_cut,
+            "lists": [str(path) for path in self.lists],
         }  # fmt: skip
 
 
@@ -98,7 +101,10 @@ def split_folder(
     for path, content in lists.items():
         write_bytes(path, content)
     sizes = {split: len(keys) for split, keys in chosen.items()}
-    return SplitResult(sizes["train"], sizes["val"], sizes.get("test", 0), len(groups), grouped_by, tuple(lists))
+    place_of = {key: split for split, keys in chosen.items() for key in keys}
+    sequences = _by(names, _sequence_of)
+    cut = sum(len({place_of[name] for name in sequence}) > 1 for sequence in sequences) if len(sequences) > 1 else 0
+    return SplitResult(sizes["train"], sizes["val"], sizes.get("test", 0), len(groups), grouped_by, tuple(lists), cut)
 
 
 def group_names(names: Sequence[str], group: str) -> tuple[list[list[str]], str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..data.progress import Progress, silent
 from ..engine.model import prepare_model
+from ..inputs import as_path, as_path_or_none, as_several
 from .install import Demands, Deployed, deploy_pack
 from .pack import DEFAULT_GOLDEN, Contents, Packed, Pictures, make_pack
 from .service import SystemdService
@@ -69,31 +70,34 @@ def pack(
     from ..data.recognize import recognized
     from ..graph.onnx_file import read_model
 
-    source = prepare_model(None if model is None else os.fspath(model))
+    source = prepare_model(None if model is None else str(as_path(model, "model")))
     pictures = None
     if dataset is None and root is not None:
-        dataset = recognized(Path(root))
+        dataset = recognized(as_path(root, "root"))
     if dataset is not None:
         network = read_model(source.path)
         if split is None:
-            measured_on, part = unseen_images(dataset, _path(root), "test", network.facts, network.pixels)
+            measured_on, part = unseen_images(
+                dataset, as_path_or_none(root, "root"), "test", network.facts, network.pixels
+            )
         else:
-            measured_on, part = open_dataset(dataset, _path(root), split, network.pixels), split
+            measured_on, part = open_dataset(dataset, as_path_or_none(root, "root"), split, network.pixels), split
         pictures = Pictures(measured_on, dataset, part)
     elif images is not None:
-        pictures = Pictures(ImageFiles(Path(images)), f"images in {Path(images).name}")
+        folder = as_path(images, "images")
+        pictures = Pictures(ImageFiles(folder), f"images in {folder.name}")
     contents = Contents(
         name=name,
-        calibration=_path(calibration),
-        precisions=precisions,
-        licence=_path(licence),
+        calibration=as_path_or_none(calibration, "calibration"),
+        precisions=as_several(precisions, "precisions"),
+        licence=as_path_or_none(licence, "licence"),
         release=release,
         pictures=pictures,
         golden=golden,
         miou=miou,
     )
-    path = Path(f"{name or source.name}.pspnet") if output is None else Path(output)
-    return make_pack(source, path, contents, runtime=runtime, key=_path(sign), progress=progress)
+    path = as_path_or_none(output, "output") or Path(f"{name or source.name}.pspnet")
+    return make_pack(source, path, contents, runtime=runtime, key=as_path_or_none(sign, "sign"), progress=progress)
 
 
 def deploy(
@@ -141,7 +145,7 @@ def deploy(
     demands = Demands(
         precision=precision,
         runtime=runtime,
-        public_key=_path(key),
+        public_key=as_path_or_none(key, "key"),
         min_fps=min_fps,
         keep=keep,
         watch_s=watch_s,
@@ -149,8 +153,6 @@ def deploy(
         allow_older=allow_older,
     )
     unit = None if service is None else SystemdService(service)
-    return deploy_pack(Path(pack), Store(_path(home)), demands, service=unit, progress=progress)
-
-
-def _path(place: AnyPath | None) -> Path | None:
-    return None if place is None else Path(place)
+    return deploy_pack(
+        as_path(pack, "pack"), Store(as_path_or_none(home, "home")), demands, service=unit, progress=progress
+    )

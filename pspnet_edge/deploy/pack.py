@@ -87,6 +87,8 @@ class Packed:
     signed: bool
     has_licence: bool
     pack_bytes: int
+    miou_of: str | None = None
+    """The precision that mIoU was measured in; None where it was measured elsewhere or not at all."""
 
     def to_dict(self) -> dict[str, object]:
         """The record as JSON values."""
@@ -185,6 +187,7 @@ def make_pack(
         key is not None,
         licence is not None,
         path.stat().st_size,
+        made.measured["precision"] if made.measured else None,
     )
 
 

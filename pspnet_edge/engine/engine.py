@@ -60,7 +60,6 @@ class Engine:
         self._session = session if isinstance(session, Share) else SharedSession(session, info.path.name).open_share()
         self._closed = False
         self._expected = (*info.shape_nhw, info.channels)
-        self._checked = False
 
     @property
     def size_hw(self) -> tuple[int, int]:
@@ -85,10 +84,8 @@ class Engine:
     def infer(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Segment a batch: ``uint8 [N, H, W, 3]`` BGR → ``uint8 [N, H, W]`` class ids.
 
-        The first call checks shape and type; later frames of a camera loop cannot differ.
-
         Raises:
-            EngineError: the first batch has another shape or type.
+            EngineError: the batch is not such an array.
         """
         self._check(frames)
         return self._session.infer(frames)
@@ -97,7 +94,7 @@ class Engine:
         """Masks as of ``infer``, and how sure the network is: ``float32 [N, h, w]``, 0–1, at ``info.scores_hw``.
 
         Raises:
-            EngineError: the engine was built without scores, or the first batch has another shape or type.
+            EngineError: the engine was built without scores, or the batch is not such an array.
         """
         self._check(frames)
         if self.info.scores_hw is None or not isinstance(self._session, ScoringSession):
@@ -120,7 +117,7 @@ class Engine:
         handle each, from ``share``.
 
         Raises:
-            EngineError: the first batch has another shape or type, as many batches as fit wait to be taken, or the
+            EngineError: the batch is not such an array, as many batches as fit wait to be taken, or the
                 session does not overlap.
         """
         self._check(frames)
@@ -179,14 +176,17 @@ class Engine:
             self._session.close()
 
     def _check(self, frames: NDArray[np.uint8]) -> None:
-        if self._checked:
-            return
+        """Each batch: a runtime converts another type silently, and may read beyond the end of a smaller array."""
+        if not isinstance(frames, np.ndarray):
+            raise EngineError(
+                f"{self.info.path.name} takes an array of uint8 frames of shape {self._expected}, "
+                f"not {type(frames).__name__}: stack frames with numpy.stack"
+            )
         if frames.shape != self._expected or frames.dtype != np.uint8:
             raise EngineError(
                 f"{self.info.path.name} takes uint8 frames of shape {self._expected}, "
                 f"got {frames.dtype} {frames.shape}: resize the frame to the engine's size first"
             )
-        self._checked = True
 
     def _overlapping(self) -> OverlappingSession:
         if not isinstance(self._session, OverlappingSession):

@@ -77,10 +77,10 @@ def model_from_network(
     Raises:
         OptionError: the size is too small for the network.
     """
-    if batch < 1 or min(size_hw) < 2 * network.size_multiple // 6:
+    if batch < 1 or min(size_hw) < network.smallest_side:
         raise OptionError(
             f"batch {batch} at {size_hw[0]}×{size_hw[1]} cannot be exported: "
-            f"give a batch of at least 1 and sides of at least {2 * network.size_multiple // 6}"
+            f"give a batch of at least 1 and sides of at least {network.smallest_side}"
         )
     frames = torch.zeros(batch, *size_hw, network.shape.in_channels, dtype=torch.uint8)
     with scratch_folder() as folder, warnings.catch_warnings(), torch.inference_mode():

@@ -202,6 +202,11 @@ class PSPNet(nn.Module):
         bins = self.shape.bins if self.shape.context == "pyramid" else (1,)
         return math.lcm(*bins) * self.backbone.output_stride * self.shape.trunk_divisor
 
+    @property
+    def smallest_side(self) -> int:
+        """Of a frame, in pixels; the bins of the pyramid need it."""
+        return 2 * self.size_multiple // 6
+
     def forward(self, x: Tensor) -> Tensor:
         """Normalized RGB ``float [N, C, H, W]`` → logits ``float [N, classes, ⌈H/s⌉, ⌈W/s⌉]``.
 

@@ -113,8 +113,8 @@ def _latency_changes(pairs: Sequence[tuple[Row, Row]], same_reference: bool, lin
     drift = float(np.median([shift(*figure.references) for figure in figures]))
     if abs(drift) >= 0.02:
         lines.append(
-            f"- The machine itself: its reference workload took {drift:+.1%} time; "
-            "times are compared in units of it where that is less noisy."
+            f"- The machine itself: its reference workload took {abs(drift):.1%} {'more' if drift > 0 else 'less'} "
+            "time; times are compared in units of it where that is less noisy."
         )
     if any(figure.least_p > PRECEDENCE_SIGNIFICANCE for figure in figures):
         lines.append("- So few rounds cannot show a change of latency: give --rounds 7.")

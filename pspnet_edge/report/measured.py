@@ -84,9 +84,9 @@ def measured_report(
     sizes = list(dict.fromkeys(wanted.sizes_hw))
     found, engines = models_at_sizes(list(wanted.models), sizes, wanted.calibration, work, store)
     subjects = subjects_of(found, engines, list(dict.fromkeys(wanted.precisions)), chosen, work)
-    video = _ensure_video(wanted.video, work)
     estimates = estimates_of(found, wanted.precisions, wanted.boards)
     images = _place_of_images(wanted, found, engines, say)
+    video = _ensure_video(wanted.video, work)
     protocol = Protocol(wanted.rounds, wanted.seconds, images, str(video))
     say(f"{counted(len(subjects), 'engine')}, {wanted.rounds} rounds")
     with power_meter() as meter:

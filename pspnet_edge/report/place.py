@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from ..artifact import ensure_writable
 from ..errors import OptionError
@@ -53,6 +55,26 @@ def report_folder(
     for suffix in FORMS:
         ensure_writable(folder / f"report.{suffix}")
     return folder
+
+
+@contextlib.contextmanager
+def opened_report_folder(output: Path, **how: Any) -> Iterator[Path]:
+    """``report_folder``; where the work in it fails before it has left a file, a folder that is new is removed again.
+
+    Raises:
+        OptionError, OutputError: as ``report_folder``.
+    """
+    was_there = output.exists()
+    folder = report_folder(output, **how)
+    try:
+        yield folder
+    except BaseException:
+        if not was_there or folder != output:
+            below = sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True)
+            for empty in (*below, folder):
+                with contextlib.suppress(OSError):
+                    empty.rmdir()
+        raise
 
 
 def _same(path: Path, other: Path | None) -> bool:

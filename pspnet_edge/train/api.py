@@ -11,8 +11,9 @@ from pathlib import Path
 from .. import __version__, bundled
 from ..artifact import write_json
 from ..data.check import quick_check
-from ..data.datasets import Dataset, open_dataset
+from ..data.datasets import Dataset, is_labelled, open_dataset
 from ..errors import DataError, OptionError
+from ..inputs import as_path, as_path_or_none, as_several
 from ..labels import CAMVID, LabelSet
 from ..model.checkpoint import load_checkpoint
 from ..pixels import PixelFormat
@@ -94,10 +95,13 @@ def train(
     recipe = recipe or Recipe()
     listener = listener or Listener()
     recipe.check()
-    ensure_known(loggers)
+    ensure_known(as_several(loggers, "loggers"))
     if isinstance(dataset, str) or dataset is None:
-        place = Path(root) if root is not None else None
+        place = as_path_or_none(root, "root")
         data = open_training_data(dataset, place, split, PixelFormat(recipe.channels))
+    elif not is_labelled(dataset):
+        fix = "give a name, or an object with label_set, __len__ and __getitem__"
+        raise OptionError(f"{dataset!r} is not a data set", fix, parameter="dataset")
     else:
         data = TrainingData("", dataset, validation)
     label_set = data.training_set.label_set
@@ -105,7 +109,7 @@ def train(
         recipe = replace(recipe, scenes_share=0.0)
     if recipe.qat and init is None and not resume:
         init = bundled_start(recipe.model, label_set)
-    folder = Path(output)
+    folder = as_path(output, "output")
     with joined(device) as world, ExitStack() as held:
         recipe = replace(recipe, autocast=world.autocast(recipe.autocast))
         if world.first:
@@ -178,7 +182,7 @@ def checkpoint_named(name: StrPath | None) -> Path | None:
     """The checkpoint of a bundled name, or the path itself."""
     if name is None:
         return None
-    return bundled.checkpoint_path(str(name)) if str(name) in bundled.names() else Path(name)
+    return bundled.checkpoint_path(str(name)) if str(name) in bundled.names() else as_path(name, "checkpoint")
 
 
 @contextmanager

@@ -80,7 +80,7 @@ def _recognize(root: Path | None) -> tuple[str, tuple[str, ...]]:
     if root is None:
         raise OptionError("no training data", "give --root DIR, or --dataset scenes, which needs no files")
     name = recognized(root)
-    return name, (f"{root} has the layout {name}",)
+    return name, (f"{root}: data set of layout {name}",)
 
 
 def _split(whole: Dataset, root: Path, why: str, notes: tuple[str, ...]) -> TrainingData:

@@ -102,7 +102,7 @@ class Recipe:
     dropout: float = _option(0.1, "Dropout before the classifiers.", "Optimizer", minimum=0, maximum=0.9)
     freeze: tuple[Frozen, ...] = _option(
         (),
-        "What does not change, comma-separated: batchnorm (its statistics), backbone (weights and statistics), "
+        "Parts to keep fixed, comma-separated: batchnorm (its statistics), backbone (weights and statistics), "
         "features (all but the classifiers).",
         "Optimizer",
         metavar="PART[,PART]",

@@ -118,6 +118,11 @@ def run_training(
     for line in start.notes:
         listener.note(line)
     model = start.model
+    if min(recipe.size_hw) < model.smallest_side:
+        # Else the run would end with a checkpoint that export refuses.
+        height, width = recipe.size_hw
+        fix = f"give sides of at least {model.smallest_side}"
+        raise OptionError(f"{height}x{width} is too small for {recipe.model}", fix, parameter="size_hw")
     if recipe.qat and model.quantiser is None:
         quantise(model, training_set)
     for line in _batchnorm_warnings(recipe, world, accumulate):

@@ -121,6 +121,37 @@ def test_an_engine_may_be_a_str_or_a_path_and_a_parameter_is_named(tmp_path: Pat
     assert bundled.DEFAULT in str(pspnet_edge.build_engine(precision="fp32").engine)
 
 
+WRONG = {
+    "a list for an engine": (lambda: pspnet_edge.evaluate(["a.engine"]), "engine: a list is not a path"),
+    "a number for a root": (lambda: pspnet_edge.evaluate(root=5), "root: 5 is not a path: give one str or Path"),
+    "a number for an output": (lambda: pspnet_edge.build_engine(output=5), "output: 5 is not a path"),
+    "a list for a model": (lambda: pspnet_edge.build_engine(["a.onnx"]), "model: a list is not a path"),
+    "a list for a table": (lambda: pspnet_edge.build_engine(calibration=[]), "calibration: a list is not a path"),
+    "one model": (lambda: pspnet_edge.benchmark("a.onnx"), r"models: 'a.onnx' is not a list: give \['a.onnx'\]"),
+    "no models": (lambda: pspnet_edge.benchmark(None), "models: None is not a list: give a list"),
+    "a model that is none": (lambda: pspnet_edge.benchmark([None]), "models: None is not a path"),
+    "one precision": (lambda: pspnet_edge.benchmark(precisions="int8"), r"precisions: 'int8' is not a list: give \["),
+    "one runtime": (lambda: pspnet_edge.benchmark(runtimes="openvino"), "runtimes: 'openvino' is not a list"),
+    "one size": (lambda: pspnet_edge.benchmark(sizes_hw=(96, 96)), r"sizes_hw: 96 is not a size: give \(height"),
+    "a size as a text": (lambda: pspnet_edge.export(bundled.DEFAULT, size_hw="96x96"), "size_hw: '96x96' is not a"),
+    "no checkpoint": (lambda: pspnet_edge.export(None), "checkpoint: None is not a path"),
+    "no images": (lambda: pspnet_edge.calibrate(), "calibrate needs images"),
+    "no pack": (lambda: pspnet_edge.deploy(None), "pack: None is not a path"),
+    "a pack's one precision": (lambda: pspnet_edge.pack(precisions="int8"), "precisions: 'int8' is not a list"),
+    "a number to train on": (lambda: pspnet_edge.train(5), "dataset: 5 is not a data set"),
+    "a root in a list": (lambda: pspnet_edge.train(root=["a"]), "root: a list is not a path"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_value_of_a_wrong_kind_is_a_sentence(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    call, sentence = WRONG[name]
+    with pytest.raises(pspnet_edge.OptionError, match=sentence):
+        call()
+    assert not list(tmp_path.iterdir()), "nothing is left behind"
+
+
 @pytest.fixture
 def own_data(tmp_path: Path) -> Path:
     """A data set without a split ``test``, with the classes of the bundled model."""

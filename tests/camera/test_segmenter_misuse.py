@@ -46,7 +46,7 @@ ENDED_EARLY = {
 
 WRONG = {
     "None": ("s(None)", "the frame is None: check the path"),
-    "no such image": ("s('typo.png')", "typo.png"),
+    "no such image": ("s('typo.png')", "there is no image typo.png: check its path"),
     "floats": ("s(np.zeros((60, 80, 3)))", "astype(numpy.uint8)"),
     "grey": ("s(np.zeros((60, 80), np.uint8))", "COLOR_GRAY2BGR"),
     "four channels": ("s(np.zeros((60, 80, 4), np.uint8))", "COLOR_BGRA2BGR"),
@@ -65,6 +65,26 @@ WRONG = {
     "no such engine": ("Segmenter('typo.engine')", "typo.engine"),
     "not an engine": ("Segmenter(3)", "not int"),
     "a precision for an engine": ("Segmenter(engine, precision='int8')", "leave them out"),
+    "a geometry by its name": ("Segmenter(engine, geometry='letterbox')", "give one, such as Geometry("),
+    "other settings": ("next(s.stream('demo', 5))", "settings: 5 is not a Settings"),
+    "an overlay of no mask": ("s.overlay(frame, None)", "a mask is an array uint8 [H, W], not NoneType"),
+    "an overlay of a picture": ("s.overlay(frame, frame)", "a mask is uint8 [H, W], got uint8 [60, 80, 3]"),
+    "an overlay of wide ids": ("s.overlay(frame, s(frame).astype(int))", "astype(numpy.uint8)"),
+    "regions of a text": ("s.regions('mask')", "a mask is an array uint8 [H, W], not str"),
+    "regions of a picture": ("s.regions(frame)", "a mask is uint8 [H, W], got uint8 [60, 80, 3]"),
+    "scores of another size": ("s.regions(s(frame), np.zeros((2, 2)))", "the scores are not of the mask's size"),
+    "a class without a list": ("s.overlay(frame, s(frame), hide='sky')", "hide: 'sky' is not a list: give ['sky']"),
+    "a list of frames for an engine": ("s.engine.infer([frame])", "not list: stack frames"),
+    "no frames for an engine": ("s.engine.infer(None)", "not NoneType: stack frames"),
+    "a second batch of floats": (
+        "e = open_engine(engine); b = np.zeros((1, *e.size_hw, 3), np.uint8); e.infer(b); e.infer(b.astype('f4'))",
+        "got float32",
+    ),
+    "a second batch of another size": (
+        "e = open_engine(engine); b = np.zeros((1, *e.size_hw, 3), np.uint8); e.infer(b); e.infer(b[:, ::2])",
+        "resize the frame to the engine's size",
+    ),
+    "a folder for an engine": ("Segmenter('.')", "is a folder, not an engine: give the file of an engine"),
     "no such class": ("s.overlay(frame, s(frame), hide=['skye'])", "unknown class 'skye'"),
 }
 
@@ -104,7 +124,8 @@ def test_wrong_use_is_one_sentence(engine_path: Path, tmp_path: Path) -> None:
     """All in one process, which also shows that none of them spoils the next."""
     script = "from pspnet_edge.errors import PspnetEdgeError\n"
     for code, _ in WRONG.values():
-        script += f"s = Segmenter(engine)\ntry:\n    {code}\n    print('no error')\n"
+        script += "if s._closed: s = Segmenter(engine)\n"
+        script += f"try:\n    {code}\n    print('no error')\n"
         script += "except PspnetEdgeError as error:\n    print(error)\n"
     done = run(script, engine_path, tmp_path)
     assert done.returncode == 0, done.stderr

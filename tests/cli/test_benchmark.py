@@ -13,6 +13,7 @@ CASES = {
     "precision": (("--precision", "fp32,fp8"), "unknown precision 'fp8'"),
     "size": (("--size", "big"), "'big' is not a size"),
     "runtime": (("--runtime", "abacus"), "unknown runtime 'abacus'"),
+    "root": (("--root", "absent"), "there is no data set absent"),
     "model": (("resnet",), "there is no model resnet"),
     "board": (("--estimate", "toaster"), "unknown board 'toaster'"),
     "data set": (("--dataset", "kitti", "--root", "."), "unknown data set 'kitti'"),
@@ -23,16 +24,17 @@ CASES = {
 }
 
 
-OF_A_FILE = ("model", "report to compare", "report to render", "output", "video")
+OF_A_FILE = ("root", "model", "report to compare", "report to render", "output", "video")
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_one_sentence(command_line, case: str) -> None:
+def test_one_sentence_and_nothing_is_left(command_line, tmp_path: Path, case: str) -> None:
     options, sentence = CASES[case]
     done = command_line("benchmark", *options, "--json")
     assert done.returncode == (1 if case in OF_A_FILE else 2), done.stderr
     assert "Traceback" not in done.stderr
     assert sentence in str(PspnetEdgeError(**json.loads(done.stdout)["error"]))
+    assert not list((tmp_path / "work").iterdir())
 
 
 def test_usage(command_line, tmp_path: Path) -> None:

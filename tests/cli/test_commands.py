@@ -26,6 +26,17 @@ def test_models_lists_the_default(command_line) -> None:
     assert Path(rows[0]["card"]).is_file()
 
 
+def test_help_breaks_no_line_of_its_own(command_line, monkeypatch: pytest.MonkeyPatch) -> None:
+    """rich breaks lines to the terminal and keeps those of a docstring, which then came twice."""
+    monkeypatch.setenv("COLUMNS", "400")
+    for command, sentence in (
+        (("deploy",), "Then it is activated, and the service is restarted and watched. If a step fails, the previous"),
+        (("data", "import"), "roboflow, supervisely, via, datumaro, darwin, cityscapes, ade20k"),
+        (("train",), "pspnet-edge train --resume --epochs 90 -o runs/mine"),
+    ):
+        assert sentence in command_line(*command, "--help").stdout
+
+
 def test_build_run_and_evaluate_hand_files_to_each_other(command_line, tmp_path: Path) -> None:
     engine = tmp_path / "int8.engine"
     built = json.loads(command_line("build", "--precision", "int8", "-o", engine, "--json").stdout)

@@ -120,6 +120,7 @@ def test_files_play_again_or_at_their_own_rate(engine: Path, images: Path, tmp_p
         (("--input", "demo", "--view", "none", "--no-legend"), "--legend"),
         (("--input", "demo", "--view", "none", "--opacity", "0.2"), "--opacity"),
         (("--input", "demo", "--view", "none", "--web-port", "1"), "--web-port"),
+        (("--input", "demo", "--home", "versions"), "--home"),
     ],
 )
 def test_an_option_that_would_do_nothing_is_wrong_usage(
@@ -138,6 +139,13 @@ def test_help_has_panels_and_an_example_and_fits_80_columns(command_line, monkey
         assert panel in text
     assert "pspnet-edge run --input demo --view web" in text
     assert max(map(len, text.splitlines())) <= 80
+
+
+def test_an_engine_behind_its_input_is_told_where_it_belongs(engine: Path, tmp_path: Path, command_line) -> None:
+    for name in (engine, "mine.onnx"):
+        done = command_line("run", "drive.mp4", name)
+        assert done.returncode == 2
+        assert f"{name} is an engine or a model, not an input: name it before the inputs" in done.stderr
 
 
 def test_two_sources_at_once(engine: Path, tmp_path: Path, command_line) -> None:

@@ -44,6 +44,9 @@ def test_the_active_version_runs_as_its_pack_says(
         mask = np.asarray(picture)
     assert set(mask[100:].ravel()) | set(mask[:, 200:].ravel()) == {255}
     assert 255 not in mask[:100, :200]
+    monkeypatch.delenv("PSPNET_EDGE_HOME")
+    there = command_line(*run, "--home", tmp_path / "home")
+    assert Path(json.loads(there.stdout)["engine"]).parent.name == deployed.version
 
 
 def test_a_pack_is_a_model_everywhere(command_line, pack_path: Path) -> None:

@@ -167,6 +167,7 @@ def test_from_qat_to_an_engine_with_its_ranges(command_line, small: Path, tmp_pa
             "there is no backbone file no.pth: give --backbone-weights FILE, imagenet or none",
         ),
         (("--init", "no.pt"), "there is no checkpoint no.pt"),
+        (("--size", "1x1"), "--size: 1x1 is too small for pspnet_lite0: give sides of at least 32"),
     ],
 )
 def test_options_that_do_not_fit_are_one_sentence(command_line, small: Path, tmp_path: Path, options, sentence) -> None:

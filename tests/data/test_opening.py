@@ -16,7 +16,7 @@ from .planted import make_clean
 def test_a_folder_is_read_for_what_it_is_and_that_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_clean(tmp_path)
     assert chosen_dataset(None, tmp_path) == "folder"
-    assert "is read as folder" in capsys.readouterr().err
+    assert ": data set of layout folder" in capsys.readouterr().err
     assert chosen_dataset(None, None) == "scenes"
     assert chosen_dataset("voc", tmp_path) == "voc"
     with pytest.raises(DataError, match="is not a data set that is known"):

@@ -4,6 +4,8 @@ import json
 import os
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -76,6 +78,23 @@ def test_one_long_sequence_is_cut_into_runs_of_neighbours() -> None:
     groups, by = group_names([f"frame_{frame}" for frame in range(100)], "auto")
     assert by == "runs of consecutive names"
     assert groups[1] == [f"frame_{frame}" for frame in range(5, 10)]  # 10 comes after 9
+
+
+def test_two_sequences_that_are_cut_are_told(own: Path, tmp_path: Path) -> None:
+    """Neither of two could be left out without a split far from the one that was asked for."""
+    for folder in ("images", "masks"):
+        for path in sorted((own / folder).iterdir()):
+            path.unlink()
+        for sequence in ("a", "b"):
+            for frame in range(20):
+                picture = np.zeros((8, 8, 3) if folder == "images" else (8, 8), np.uint8)
+                cv2.imwrite(str(own / folder / f"{sequence}_{frame:03d}.png"), picture)
+    outcome = CliRunner().invoke(app, ["data", "split", str(own)])
+    assert "there are images in train and in val: if they are videos" in " ".join(outcome.stderr.split())
+    outcome = CliRunner().invoke(app, ["data", "split", str(own), "--group", "name", "--overwrite", "--json"])
+    assert json.loads(outcome.stdout)["sequences_cut"] == 0
+    assert "val has 50% of the images in place of 20%" in " ".join(outcome.stderr.split())
+    assert split_folder(own, group="none", overwrite=True).sequences_cut == 2
 
 
 def test_a_pattern_names_the_group() -> None:

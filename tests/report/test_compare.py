@@ -120,7 +120,7 @@ def test_a_machine_that_is_slower_as_a_whole_is_not_the_engines_doing() -> None:
                 scope[f"undisturbed_{name}"] = [1.3 * value for value in scope[f"undisturbed_{name}"]]
     result = compare(old, new, "old")
     assert result["changes"] == []
-    assert "The machine itself: its reference workload took +30.0% time" in result["lines"][0]
+    assert "The machine itself: its reference workload took 30.0% more time" in result["lines"][0]
 
 
 def test_a_lost_point_of_miou_is_a_regression() -> None:

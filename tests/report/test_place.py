@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pspnet_edge.errors import OptionError, OutputError
-from pspnet_edge.report.place import report_folder
+from pspnet_edge.report.place import opened_report_folder, report_folder
 
 
 def with_report(folder: Path) -> Path:
@@ -18,6 +18,25 @@ def with_report(folder: Path) -> Path:
 
 def test_an_empty_folder_is_taken_as_it_is(tmp_path: Path) -> None:
     assert report_folder(tmp_path / "report") == tmp_path / "report"
+
+
+def fail_in(place: Path, left: bool) -> None:
+    with opened_report_folder(place) as folder:
+        (folder / ".unfinished" / "done").mkdir(parents=True)
+        if left:
+            (folder / ".unfinished" / "engine").write_text("half an hour of work")
+        raise KeyError
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_work_that_fails_leaves_no_empty_folder_and_removes_no_file(tmp_path: Path, left: bool) -> None:
+    (tmp_path / "mine").mkdir()
+    for name in ("report", "mine"):
+        with pytest.raises(KeyError):
+            fail_in(tmp_path / name, left)
+    assert (tmp_path / "report/.unfinished/engine").is_file() == left
+    assert (tmp_path / "report").exists() == left
+    assert (tmp_path / "mine").is_dir()
 
 
 def test_a_second_report_goes_into_the_next_free_folder_and_that_is_said(tmp_path: Path) -> None:

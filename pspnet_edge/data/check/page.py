@@ -69,7 +69,7 @@ def _page(name: str, root: Path, findings: Findings, label_set: LabelSet | None)
     title = f"Check of {root}"
     yield f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(title)}</title><style>{_STYLE}</style>"
     yield '<meta name=viewport content="width=device-width, initial-scale=1">'
-    yield f"<h1>{escape(title)}</h1><p>Read as {escape(name)}: {counted(len(findings.defects), 'defect')}, "
+    yield f"<h1>{escape(title)}</h1><p>Layout {escape(name)}: {counted(len(findings.defects), 'defect')}, "
     yield f"{counted(len(findings.warnings), 'warning')}.</p>"
     yield from (f"<p>{escape(note)}</p>" for note in findings.notes)
     yield from _counts(findings)
