@@ -206,7 +206,9 @@ def _gstreamer(trial: Trial) -> str:
 
 def _camera(trial: Trial) -> str:
     frames, recorded = trial.json("camera")["frames"], _frames_of(trial.home / "camera.mp4")
-    expect(recorded == frames > 0, f"{recorded} of {frames} frames were recorded")
+    expect(frames == FRAMES, f"{frames} of {FRAMES} frames were segmented")
+    # While a camera gives nothing, its last picture is shown again, and recorded. Under qemu it may be too slow.
+    expect(recorded >= frames, f"{recorded} of {frames} frames were recorded")
     return f"csi://0 with a test picture for the sensor: {frames} frames segmented, {recorded} recorded"
 
 

@@ -126,10 +126,7 @@ def trial(tmp_path: Path) -> Path:
     home = tmp_path / "machine/root/trial"
     write_masks(home / "masks")
     write_masks(tmp_path / "here/masks")
-    film = cv2.VideoWriter(str(home / "demo.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 5, (64, 64))
-    for _ in range(2):
-        film.write(np.zeros((64, 64, 3), np.uint8))
-    film.release()
+    write_film(home / "demo.mp4", 2)
     leave(tmp_path, "demo", 0, {"frames": 2})
     versions = {
         "numpy": "1.24.2 in /usr/lib/python3/dist-packages/numpy",
@@ -137,6 +134,13 @@ def trial(tmp_path: Path) -> Path:
     }
     leave(tmp_path, "pip", 0, versions)
     return tmp_path
+
+
+def write_film(path: Path, pictures: int) -> None:
+    film = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 5, (64, 64))
+    for _ in range(pictures):
+        film.write(np.zeros((64, 64, 3), np.uint8))
+    film.release()
 
 
 def leave(folder: Path, name: str, status: int, printed: object, error: str = "") -> None:
@@ -150,6 +154,17 @@ def test_steps_that_hold_pass(arm64_result: ModuleType, trial: Path) -> None:
     assert [step["state"] for step in judged] == ["pass", "pass"]
     assert "100.000% of the pixels equal to x86; 2 recorded" in judged[0]["says"]
     assert judged[0]["seconds"] == 12
+
+
+@pytest.mark.parametrize(
+    ("segmented", "recorded", "state"), [(5, 5, "pass"), (5, 6, "pass"), (5, 4, "fail"), (4, 5, "fail")]
+)
+def test_a_camera_is_recorded_frame_by_frame(
+    arm64_result: ModuleType, trial: Path, segmented: int, recorded: int, state: str
+) -> None:
+    write_film(trial / "machine/root/trial/camera.mp4", recorded)
+    leave(trial, "camera", 0, {"frames": segmented})
+    assert arm64_result.judge(arm64_result.Trial(trial), "camera")["state"] == state
 
 
 def test_each_fault_fails_its_step(arm64_result: ModuleType, trial: Path) -> None:
