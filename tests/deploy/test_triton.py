@@ -125,9 +125,9 @@ def test_the_real_server_gives_the_masks_of_the_engine_to_four_clients(tmp_path:
             await_ready(f"http://127.0.0.1:{port}/v2/health/ready", process, log)
             python = tmp_path / "venv/bin/python"
             done = subprocess.run(
-                [python, "-c", CLIENTS, f"127.0.0.1:{port}", "250"], cwd=tmp_path, capture_output=True, text=True
+                [python, "-c", CLIENTS, f"127.0.0.1:{port}", "50"], cwd=tmp_path, capture_output=True, text=True
             )
-            assert done.stdout.split() == ["1000", "1000"], done.stderr
+            assert done.stdout.split() == ["200", "200"], done.stderr
         finally:
             process.terminate()
             process.wait(60)
