@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ..artifact import ensure_writable
+from ..artifact import ensure_writable, find_target
 from ..errors import OptionError
 
 FORMS = ("json", "md", "html", "png")
@@ -64,6 +64,7 @@ def opened_report_folder(output: Path, **how: Any) -> Iterator[Path]:
     Raises:
         OptionError, OutputError: as ``report_folder``.
     """
+    find_target(output / "report.json")  # names that no file system takes are refused
     was_there = output.exists()
     folder = report_folder(output, **how)
     try:
