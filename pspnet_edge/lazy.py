@@ -38,8 +38,8 @@ _EXTRA = {
     "tensorrt_rtx": "tensorrt-rtx",
 }
 
-_REPORTERS = {"openvino": "openvino_telemetry"}
-"""Packages through which a runtime reports to its vendor from its import on, without asking; it works without them."""
+_REPORTERS = {"openvino": "openvino_telemetry", "timm": "wandb"}
+"""By package, one that it imports, unasked, to report to a vendor; it works without that one."""
 
 _UNKNOWN_ORIGIN = "PATH-OF-CLONE-OR-WHEEL"
 

@@ -54,3 +54,14 @@ def test_a_runtime_reports_nothing_to_its_vendor(runtime: str, tmp_path: Path) -
     subprocess.run(command, env=environment, check=True, capture_output=True)
     subprocess.run([sys.executable, "-m", "pspnet_edge", "doctor"], env=environment, capture_output=True)
     assert [path for folder in places.values() for path in (tmp_path / folder).rglob("*") if path.is_file()] == []
+
+
+def test_networks_do_not_bring_weights_and_biases(tmp_path: Path) -> None:
+    """timm imports it where it is installed, and it leaves folders in the temporary one."""
+    for package in ("timm", "wandb"):
+        pytest.importorskip(package, reason=f"{package} is not installed")
+    code = "import sys, pspnet_edge.model.pspnet; print('wandb' in sys.modules)"
+    command, environment = [sys.executable, "-c", code], os.environ | {"TMPDIR": str(tmp_path)}
+    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    assert done.stdout == "False\n"
+    assert list(tmp_path.iterdir()) == []

@@ -83,7 +83,7 @@ READ = {
     ),
     *("pack --images", "pack --licence", "pack --sign", "data import --images", "data import --classes"),
     *("data check --root", "deploy --fleet", "deploy --wheelhouse", "deploy --ssh-config", "deploy --key"),
-    *("calibrate --images-from", "plan --report"),
+    *("calibrate --images-from", "plan --report", "run --home"),
     "data split --root",  # its lists have fixed names in a folder that is there: tests/data/test_split.py
 }
 """Options that name a place which is only read."""
