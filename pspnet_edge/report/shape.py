@@ -12,7 +12,7 @@ _LATENCY = Record({"p50": _FIGURE, "p95": _FIGURE, "p99": _FIGURE})
 _TIMES: dict[str, Shape] = {
     "fps": _FIGURE,
     "latency_ms": _LATENCY,
-    "spread_ms": Map(_FIGURE),
+    "spread_ms": Record(dict.fromkeys(("q25", "q75", "least", "most"), Number(1e-9, 1e15))),
     "frames": Number(0, whole=True),
     "rounds_ms": List(_FIGURE, 1),
     "reference_ms": List(_FIGURE, 1),

@@ -254,3 +254,17 @@ def _without(told: dict[str, Any], names: list[str]) -> dict[str, Any]:
         for name in names:
             entry.pop(name, None)
     return changed
+
+
+@pytest.mark.parametrize(
+    ("spread", "says"),
+    [({"q75": 1.0, "least": 1.0, "most": 1.0}, "lacks q25"), ({"q25": 0, "q75": 1, "least": 0, "most": 1}, "q25")],
+)
+def test_a_report_without_its_spread_is_refused(
+    small_report: Small, spread: dict[str, float], says: str, tmp_path: Path
+) -> None:
+    facts = copy.deepcopy(small_report[1])
+    facts["rows"][0]["spread_ms"] = spread
+    (tmp_path / "report.json").write_text(json.dumps(facts), encoding="utf-8")
+    with pytest.raises(ModelError, match=says):
+        read_report(tmp_path / "report.json")
