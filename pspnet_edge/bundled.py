@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 DEFAULT = "pspnet_lite0_camvid"
@@ -32,6 +33,18 @@ def card_path(name: str) -> Path:
 def checkpoint_path(name: str) -> Path:
     """Its weights, to train on from."""
     return FOLDER / f"{name}.pt"
+
+
+def checkpoint_at(place: str | os.PathLike[str]) -> Path:
+    """The weights of a bundled name, or the path itself."""
+    text = os.fspath(place)
+    return checkpoint_path(text) if text in names() else Path(text)
+
+
+def names_model(place: str | os.PathLike[str]) -> bool:
+    """Whether an engine is built from what was given: a bundled name, or an ``.onnx``, ``.pt`` or ``.pspnet``."""
+    text = os.fspath(place)
+    return text in names() or Path(text).suffix.lower() in (".onnx", ".pt", ".pspnet")
 
 
 def name_of(path: Path) -> str:

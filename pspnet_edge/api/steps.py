@@ -65,7 +65,7 @@ def open_engine(
         ModelError, CalibrationError, BuildError: it cannot be built.
     """
     place = as_path_or_none(engine, "engine")
-    if place is not None and not _names_model(place):
+    if place is not None and not bundled.names_model(place):
         return open_engine_file(place)
     model, chosen = prepare_model(_text(engine, "engine")), choose_runtime(runtime)
     path, _ = build_cached_engine(model, choose_precision(precision, model, chosen), chosen)
@@ -144,7 +144,7 @@ def export(
         OutputError: the model cannot be written.
         MissingPackage: torch is not installed.
     """
-    source = checkpoint_path(checkpoint)
+    source = bundled.checkpoint_at(as_path(checkpoint, "checkpoint"))
     path = as_path_or_none(output, "output") or Path(f"{source.stem}.onnx")
     size_hw = None if size_hw is None else _size(size_hw, "size_hw")
     ensure_writable(path, sidecar=True)
@@ -206,12 +206,11 @@ def calibrate(
     if dataset is None and root is None:
         # Streets would calibrate any network without an error, and most of them badly.
         raise OptionError("calibrate needs images", "give root, the data set that the model was trained on")
-    dataset = dataset_or_scenes(dataset, as_path_or_none(root, "root"))
+    folder = as_path_or_none(root, "root")
+    dataset = dataset_or_scenes(dataset, folder)
     network = read_model(source.path)
-    chosen = evenly_spaced(
-        images_of_split(dataset, as_path_or_none(root, "root"), split, network.facts, network.pixels),
-        images or _DEFAULT_IMAGES,
-    )
+    pictures = images_of_split(dataset, folder, split, network.facts, network.pixels)
+    chosen = evenly_spaced(pictures, images or _DEFAULT_IMAGES)
     state = path.with_name(f"{path.name}.partial")
     with progress("calibrate", len(chosen)) as advance:
         table, skipped = table_from_dataset(
@@ -257,18 +256,15 @@ def evaluate(
     Raises:
         EngineError, DataError: the engine or an image cannot be used, or the classes of engine and data set differ.
     """
-    from ..data.datasets import open_dataset
-    from ..data.held_out import unseen_images
+    from ..data.held_out import split_or_unseen
     from ..data.recognize import dataset_or_scenes
     from ..measure.evaluate import evaluate_engine
 
-    dataset = dataset_or_scenes(dataset, as_path_or_none(root, "root"))
+    folder = as_path_or_none(root, "root")
+    dataset = dataset_or_scenes(dataset, folder)
     with open_engine(engine, precision=precision, runtime=runtime) as opened:
         info = opened.info
-        if split is None:
-            labelled, split = unseen_images(dataset, as_path_or_none(root, "root"), "test", info.facts, info.pixels)
-        else:
-            labelled = open_dataset(dataset, as_path_or_none(root, "root"), split, info.pixels)
+        labelled, split = split_or_unseen(dataset, folder, split, info.facts, info.pixels)
         facts = evaluate_engine(opened, labelled, on_image=on_image)
     return Evaluation(
         facts["miou"],
@@ -334,14 +330,15 @@ def benchmark(
     names = [str(as_path(model, "models")) for model in as_several(models, "models")]
     precisions, runtimes = as_several(precisions, "precisions"), as_several(runtimes, "runtimes")
     sizes_hw = [_size(size, "sizes_hw") for size in as_several(sizes_hw, "sizes_hw")]
-    dataset = "scenes" if dataset is None and root is None else labelled_name(dataset, as_path_or_none(root, "root"))
+    place = as_path_or_none(root, "root")
+    dataset = "scenes" if dataset is None and root is None else labelled_name(dataset, place)
     wanted = Wanted(
         models=names,
         precisions=precisions,
         sizes_hw=sizes_hw,
         runtimes=runtimes,
         dataset=dataset,
-        root=as_path_or_none(root, "root"),
+        root=place,
         split=split,
         rounds=rounds,
         seconds=seconds,
@@ -416,12 +413,6 @@ def import_checkpoint(
     )
 
 
-def checkpoint_path(name: AnyPath) -> Path:
-    """The checkpoint of a bundled name, or the path itself."""
-    path = as_path(name, "checkpoint")
-    return bundled.checkpoint_path(str(path)) if str(path) in bundled.names() else path
-
-
 def _text(given: AnyPath | None, parameter: str) -> str | None:
     path = as_path_or_none(given, parameter)
     return None if path is None else str(path)
@@ -433,10 +424,6 @@ def _size(given: object, parameter: str) -> Size:
             f"{given!r} is not a size", "give (height, width) in pixels, such as (384, 480)", parameter=parameter
         )
     return given[0], given[1]
-
-
-def _names_model(name: Path) -> bool:
-    return str(name) in bundled.names() or name.suffix.lower() in (".onnx", ".pt", ".pspnet")
 
 
 def _row(row: Row) -> BenchmarkRow:

@@ -12,7 +12,6 @@ import weakref
 from collections.abc import Generator, Iterable, Sequence
 from numbers import Integral
 from os import PathLike
-from pathlib import Path
 from typing import Literal, overload
 
 import cv2
@@ -356,11 +355,7 @@ def _open(engine: object, precision: str, runtime: str, *, scores: bool = False)
 
 def _is_model(engine: object) -> bool:
     """Whether an engine is to be built from what was given."""
-    if engine is None:
-        return True
-    if not isinstance(engine, (str, PathLike)):
-        return False
-    return str(engine) in bundled.names() or Path(engine).suffix.lower() in (".onnx", ".pt", ".pspnet")
+    return engine is None or (isinstance(engine, (str, PathLike)) and bundled.names_model(engine))
 
 
 def _stretch(scores: Scores, size_hw: tuple[int, int]) -> Scores:

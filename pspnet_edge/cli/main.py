@@ -238,8 +238,8 @@ def _format_help(command: Any, context: Any, formatter: Any) -> None:
 
 def _joined_lines(text: str) -> str:
     """A docstring with each paragraph on one line, as rich breaks lines itself; it keeps those of later paragraphs."""
-    paragraphs = (part for part in text.split("\n\n"))
-    return "\n\n".join(part if part.startswith(" ") else " ".join(part.split("\n")) for part in paragraphs)
+    paragraphs = text.split("\n\n")
+    return "\n\n".join(part if part.startswith(" ") else part.replace("\n", " ") for part in paragraphs)
 
 
 def _fail(error: PspnetEdgeError, status: int, as_json: bool) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..bundled import names_model
 from .output import say
 
 if TYPE_CHECKING:
@@ -153,14 +154,6 @@ def parse_camera_size(text: str | None) -> tuple[int, int] | None:
 
 def _is_side(text: str) -> bool:
     return text.isascii() and text.isdecimal() and len(text) <= 5 and 1 <= int(text) <= 65_536
-
-
-def names_model(name: str | os.PathLike[str]) -> bool:
-    """Whether an ENGINE argument is a model to build from: a bundled name, or an ``.onnx``, ``.pt`` or ``.pspnet``."""
-    from .. import bundled
-
-    text = os.fspath(name)
-    return text in bundled.names() or Path(text).suffix.lower() in (".onnx", ".pt", ".pspnet")
 
 
 def engine_or_default(engine: str | os.PathLike[str] | None, model: str | None, precision: str, runtime: str) -> Engine:

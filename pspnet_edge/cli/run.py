@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..bundled import names_model
 from ..records import counted
-from .options import engine_or_default, names_model, parse_camera_size
+from .options import engine_or_default, parse_camera_size
 from .output import Advance, JsonFlag, progress, result, say
 
 if TYPE_CHECKING:

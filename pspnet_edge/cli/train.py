@@ -218,4 +218,4 @@ def _network_of(init: str) -> str:
     require("torch", "train")
     from ..model.checkpoint import load_checkpoint
 
-    return load_checkpoint(bundled.checkpoint_path(init) if init in bundled.names() else Path(init)).model.preset
+    return load_checkpoint(bundled.checkpoint_at(init)).model.preset

@@ -103,6 +103,19 @@ def unseen_images(
     return open_dataset(name, root, split, pixels), split
 
 
+def split_or_unseen(
+    name: str, root: Path | None, split: str | None, facts: Mapping[str, Any], pixels: PixelFormat = _PIXELS
+) -> tuple[Dataset, str]:
+    """The images of a split that was asked for; for None ``unseen_images``, with test as the wanted one.
+
+    Raises:
+        OptionError, DataError: as ``open_dataset``.
+    """
+    if split is None:
+        return unseen_images(name, root, "test", facts, pixels)
+    return open_dataset(name, root, split, pixels), split
+
+
 def images_of_split(
     name: str, root: Path | None, split: str, facts: Mapping[str, Any], pixels: PixelFormat = _PIXELS
 ) -> Dataset:

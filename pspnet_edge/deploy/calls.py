@@ -64,8 +64,7 @@ def pack(
     Raises:
         ModelError, CalibrationError, BuildError, DataError, OptionError, PackError, OutputError: as the names say.
     """
-    from ..data.datasets import open_dataset
-    from ..data.held_out import unseen_images
+    from ..data.held_out import split_or_unseen
     from ..data.images import ImageFiles
     from ..data.recognize import recognized
     from ..graph.onnx_file import read_model
@@ -75,13 +74,8 @@ def pack(
     if dataset is None and root is not None:
         dataset = recognized(as_path(root, "root"))
     if dataset is not None:
-        network = read_model(source.path)
-        if split is None:
-            measured_on, part = unseen_images(
-                dataset, as_path_or_none(root, "root"), "test", network.facts, network.pixels
-            )
-        else:
-            measured_on, part = open_dataset(dataset, as_path_or_none(root, "root"), split, network.pixels), split
+        network, place = read_model(source.path), as_path_or_none(root, "root")
+        measured_on, part = split_or_unseen(dataset, place, split, network.facts, network.pixels)
         pictures = Pictures(measured_on, dataset, part)
     elif images is not None:
         folder = as_path(images, "images")

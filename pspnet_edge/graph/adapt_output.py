@@ -43,17 +43,13 @@ def score_range(view: GraphView, name: str) -> Range | None:
 
 def _clipped(view: GraphView, node: onnx.NodeProto) -> Range | None:
     inner = score_range(view, node.input[0])
-    bounds = [_number(view, name) for name in node.input[1:3]]
-    low, high = (*bounds, None, None)[:2]
-    if inner is not None:
-        low, high = (
-            (inner[0] if low is None else max(low, inner[0])),
-            (inner[1] if high is None else min(high, inner[1])),
-        )
-        return (low, high) if low < high else inner
-    return (
-        (0.0, 1.0) if (low, high) == (0.0, 1.0) else None
-    )  # of what else is cut, such as ReLU6, the middle says nothing
+    numbers = [_number(view, name) for name in (*node.input[1:3], "", "")]
+    low, high = (-math.inf if numbers[0] is None else numbers[0]), (math.inf if numbers[1] is None else numbers[1])
+    if inner is None:
+        # Of what else is cut, such as by ReLU6, the middle says nothing.
+        return (0.0, 1.0) if (low, high) == (0.0, 1.0) else None
+    low, high = max(low, inner[0]), min(high, inner[1])
+    return (low, high) if low < high else inner
 
 
 def _moved(view: GraphView, node: onnx.NodeProto) -> Range | None:

@@ -402,8 +402,9 @@ def network_from_file(preset: str, classes: int, changes: Mapping[str, Any]) -> 
         ModelError: it would have more weights than any network of the family.
         OptionError: as of ``PSPNet``.
     """
-    with torch.device("meta"):
-        weights = sum(value.numel() for value in PSPNet(preset, classes, changes).parameters())
-    if weights > MOST_WEIGHTS:
-        raise ModelError(f"it describes a network of {weights:.2g} weights, more than any PSPNet")
+    if changes:
+        with torch.device("meta"):
+            weights = sum(value.numel() for value in PSPNet(preset, classes, changes).parameters())
+        if weights > MOST_WEIGHTS:
+            raise ModelError(f"it describes a network of {weights:.2g} weights, more than any PSPNet")
     return PSPNet(preset, classes, changes)

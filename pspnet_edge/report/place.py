@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ..artifact import ensure_writable, find_target
+from ..artifact import ensure_writable
 from ..errors import OptionError
+from ..inputs import is_there
 
 FORMS = ("json", "md", "html", "png")
 
@@ -64,8 +65,7 @@ def opened_report_folder(output: Path, **how: Any) -> Iterator[Path]:
     Raises:
         OptionError, OutputError: as ``report_folder``.
     """
-    find_target(output / "report.json")  # names that no file system takes are refused
-    was_there = output.exists()
+    was_there = is_there(output)
     folder = report_folder(output, **how)
     try:
         yield folder

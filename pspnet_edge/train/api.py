@@ -180,9 +180,7 @@ def bundled_start(model: str, label_set: LabelSet) -> str:
 
 def checkpoint_named(name: StrPath | None) -> Path | None:
     """The checkpoint of a bundled name, or the path itself."""
-    if name is None:
-        return None
-    return bundled.checkpoint_path(str(name)) if str(name) in bundled.names() else as_path(name, "checkpoint")
+    return None if name is None else bundled.checkpoint_at(as_path(name, "checkpoint"))
 
 
 @contextmanager

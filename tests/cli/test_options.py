@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from pspnet_edge import bundled
+from pspnet_edge.bundled import names_model
 from pspnet_edge.cli.build import accuracy_sentence
-from pspnet_edge.cli.options import names_model, parse_camera_size, parse_size
+from pspnet_edge.cli.options import parse_camera_size, parse_size
 from pspnet_edge.errors import OptionError
 
 

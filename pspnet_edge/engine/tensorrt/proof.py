@@ -102,7 +102,7 @@ def head_complaint(bring: Bring, facts: HeadFacts, size_hw: tuple[int, int]) -> 
     layouts = list(itertools.product(orders, sorted({len(order), 4}), _LANES[facts["dtype"]]))
     # A picture of a camera's size is large, so that each has one layout of pixels.
     cases = [(*sizes, layouts) for sizes in PICTURES]
-    cases += [(picture, size_hw, layouts[index::3][:1] or layouts[:1]) for index, picture in enumerate(_CAMERAS)]
+    cases += [(picture, size_hw, [layouts[index % len(layouts)]]) for index, picture in enumerate(_CAMERAS)]
     drawn = np.random.default_rng(21)
     fits = itertools.cycle(FITS)
     for picture_hw, target_hw, chosen in cases:

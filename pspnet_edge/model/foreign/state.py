@@ -42,6 +42,9 @@ _HARMLESS = re.compile(
 _WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "module")
 _MEASURED = re.compile(r"(^|\.)(total_ops|total_params)$")
 """Counts that thop leaves in every layer."""
+_PRUNED = "weight_orig"
+_FACTORS = {_PRUNED: "weight_mask", "weight_g": "weight_v", "weight.original0": "weight.original1"}
+"""What the two factors of a weight end with."""
 _FAKE_QUANTIZED = re.compile(r"\.(weight_fake_quant|activation_post_process)\.")
 # Counts that synchronized BatchNorms of CSAIL's code keep beside the statistics.
 _COUNTS = ("._tmp_running_mean", "._tmp_running_var", "._running_iter")
@@ -160,12 +163,9 @@ def _is_unnamed(value: object) -> bool:
 
 def _unwrapped(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Keys without the segments that wrappers of inner modules put into them."""
-    found = {
-        ".".join(part for part in key.split(".") if part not in _WRAPPERS): value
-        for key, value in tensors.items()
-        if not _MEASURED.search(key)
-    }
-    return found if len(found) == sum(not _MEASURED.search(key) for key in tensors) else dict(tensors)
+    kept = {key: value for key, value in tensors.items() if not _MEASURED.search(key)}
+    found = {".".join(part for part in key.split(".") if part not in _WRAPPERS): value for key, value in kept.items()}
+    return found if len(found) == len(kept) else dict(tensors)
 
 
 def _multiplied_out(tensors: dict[str, Tensor], remarks: list[str]) -> dict[str, Tensor]:
@@ -173,29 +173,32 @@ def _multiplied_out(tensors: dict[str, Tensor], remarks: list[str]) -> dict[str,
     made: dict[str, Tensor] = {}
     taken: set[str] = set()
     for key, value in tensors.items():
-        for first, second in (("_orig", "_mask"), ("_g", "_v"), ("original0", "original1")):
-            other = key[: -len(first)] + second
-            if not key.endswith(f"weight{'.' * (first[0] == 'o')}{first}") or other not in tensors:
-                continue
-            name = key[: -len(first)].replace("parametrizations.", "").rstrip(".")
-            factor = tensors[other]
-            if first == "_orig" and value.shape == factor.shape:
-                made[name] = value * factor
-            elif first != "_orig" and value.ndim == factor.ndim and not _wider(value, factor):
-                axes = [axis for axis in range(factor.ndim) if value.shape[axis] == 1]
-                made[name] = value * factor / factor.square().sum(axes, keepdim=True).sqrt()
-            else:
-                continue
-            taken |= {key, other}
+        first = next((first for first in _FACTORS if key.endswith(first)), None)
+        factor = tensors.get(key.removesuffix(first) + _FACTORS[first]) if first else None
+        if first is None or factor is None:
+            continue
+        product = _masked(value, factor) if first == _PRUNED else _scaled(value, factor)
+        if product is not None:
+            prefix = key.removesuffix(first)
+            made[prefix.removesuffix("parametrizations.") + "weight"] = product
+            taken |= {key, prefix + _FACTORS[first]}
     if not made:
         return tensors
     remarks.append(f"{len(made)} weights are multiplied out of the two tensors that pruning or weight norm keeps")
     return {key: value for key, value in tensors.items() if key not in taken} | made
 
 
-def _wider(value: Tensor, other: Tensor) -> bool:
-    """Whether a tensor has an axis that the other has not, so that their product is larger than the other."""
-    return any(own not in (1, theirs) for own, theirs in zip(value.shape, other.shape))
+def _masked(weight: Tensor, mask: Tensor) -> Tensor | None:
+    return weight * mask if weight.shape == mask.shape else None
+
+
+def _scaled(length: Tensor, direction: Tensor) -> Tensor | None:
+    """Weight normalization: directions of the lengths given; None where the lengths' shape does not fit them."""
+    fits = all(own in (1, theirs) for own, theirs in zip(length.shape, direction.shape))
+    if length.ndim != direction.ndim or not fits:
+        return None
+    axes = [axis for axis in range(direction.ndim) if length.shape[axis] == 1]
+    return length * direction / direction.square().sum(axes, keepdim=True).sqrt()
 
 
 def _tensors(state: Mapping[Any, Any]) -> dict[str, Tensor]:

@@ -19,21 +19,11 @@ from pspnet_edge.engine.tensorrt.layers import convolution_precisions
 from pspnet_edge.engine.tensorrt.log import Log, Phases
 from pspnet_edge.engine.tensorrt.plan_file import read_header
 from pspnet_edge.errors import BuildError, EngineError, OptionError
-from pspnet_edge.graph.calibration_table import CalibrationTable, read_table, weights_fingerprint
+from pspnet_edge.graph.calibration_table import CalibrationTable, weights_fingerprint
 from pspnet_edge.graph.onnx_file import ModelFile, read_model
 from pspnet_edge.graph.quantize import int8_model, quantised_convolutions, quantised_tensors
 
 trt = pytest.importorskip("tensorrt_rtx", reason="pip install 'pspnet-edge[tensorrt-rtx]' to build with the real one")
-
-
-@pytest.fixture(scope="module")
-def fp32() -> ModelFile:
-    return read_model(bundled.onnx_path(bundled.DEFAULT))
-
-
-@pytest.fixture(scope="module")
-def int8(fp32: ModelFile) -> ModelFile:
-    return int8_model(fp32, read_table(bundled.table_path(bundled.DEFAULT)))
 
 
 def test_int8_convolutions_are_exactly_where_they_were_placed(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from pspnet_edge import bundled
 from pspnet_edge.data.geometry import Box, Geometry, frame_at
 from pspnet_edge.engine.facts import HeadFacts
 from pspnet_edge.engine.tensorrt.graphs import int8_fp16_model
@@ -19,11 +18,9 @@ from pspnet_edge.engine.tensorrt.head import head_facts, head_launch, head_level
 from pspnet_edge.engine.tensorrt.host_kernels import HostKernels
 from pspnet_edge.engine.tensorrt.reference import reference_picture
 from pspnet_edge.errors import BuildError
-from pspnet_edge.graph.calibration_table import read_table
 from pspnet_edge.graph.head import Head, without_head
-from pspnet_edge.graph.onnx_file import ModelFile, model_file, read_model
+from pspnet_edge.graph.onnx_file import ModelFile, model_file
 from pspnet_edge.graph.precision import fp16_model
-from pspnet_edge.graph.quantize import int8_model
 from pspnet_edge.labels import CAMVID
 
 SIZES = [
@@ -49,16 +46,6 @@ def native() -> HostKernels:
     if shutil.which("g++") is None:
         pytest.skip("g++ is not here")
     return HostKernels()
-
-
-@pytest.fixture(scope="module")
-def fp32() -> ModelFile:
-    return read_model(bundled.onnx_path(bundled.DEFAULT))
-
-
-@pytest.fixture(scope="module")
-def int8(fp32: ModelFile) -> ModelFile:
-    return int8_model(fp32, read_table(bundled.table_path(bundled.DEFAULT)))
 
 
 def drawn(shape: tuple[int, ...], seed: int = 0) -> NDArray[np.uint8]:

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pspnet_edge import bundled
 from pspnet_edge.engine.tensorrt import builder, proof
 from pspnet_edge.engine.tensorrt.gpu import Gpu
 from pspnet_edge.engine.tensorrt.head import head_facts
@@ -19,10 +18,8 @@ from pspnet_edge.engine.tensorrt.host_kernels import HostKernels
 from pspnet_edge.engine.tensorrt.kernels import shipped_ptx
 from pspnet_edge.engine.tensorrt.proof import head_complaint, prove, tail_complaint
 from pspnet_edge.errors import BuildError
-from pspnet_edge.graph.calibration_table import read_table
 from pspnet_edge.graph.head import Head
-from pspnet_edge.graph.onnx_file import ModelFile, read_model
-from pspnet_edge.graph.quantize import int8_model
+from pspnet_edge.graph.onnx_file import ModelFile
 from pspnet_edge.selftest.head_cases import input_on_processor
 
 from ...processor_cuda import DRIVER, HEADERS, compiled_driver
@@ -46,16 +43,6 @@ def tail(dtype: str = "float16") -> dict:
         "dtype": dtype,
         "kernels": head()["kernels"],
     }
-
-
-@pytest.fixture(scope="module")
-def fp32() -> ModelFile:
-    return read_model(bundled.onnx_path(bundled.DEFAULT))
-
-
-@pytest.fixture(scope="module")
-def int8(fp32: ModelFile) -> ModelFile:
-    return int8_model(fp32, read_table(bundled.table_path(bundled.DEFAULT)))
 
 
 Driver = Callable[..., None]

@@ -12,14 +12,11 @@ from unittest import mock
 import onnx
 import pytest
 
-from pspnet_edge import bundled
 from pspnet_edge.engine.tensorrt import builder
 from pspnet_edge.engine.tensorrt.builder import BuildOptions, Plan, build_plan
 from pspnet_edge.engine.tensorrt.gpu import Gpu
 from pspnet_edge.errors import BuildError, EngineError, OptionError
-from pspnet_edge.graph.calibration_table import read_table
-from pspnet_edge.graph.onnx_file import ModelFile, read_model
-from pspnet_edge.graph.quantize import int8_model
+from pspnet_edge.graph.onnx_file import ModelFile
 
 LISTS = json.loads((Path(__file__).parent / "api" / "tensorrt_api.json").read_text(encoding="utf-8"))
 VERSIONS = [version for version in LISTS["versions"] if not version.startswith("rtx-")]
@@ -67,16 +64,6 @@ class StandIn(ModuleType):
     def flags(self) -> set[str]:
         names = {getattr(self.BuilderFlag, name): name for name in members(self.__version__, "BuilderFlag")[:-2]}
         return {names[call[0][0]] for call in self.config.set_flag.call_args_list}
-
-
-@pytest.fixture(scope="module")
-def fp32() -> ModelFile:
-    return read_model(bundled.onnx_path(bundled.DEFAULT))
-
-
-@pytest.fixture(scope="module")
-def int8(fp32: ModelFile) -> ModelFile:
-    return int8_model(fp32, read_table(bundled.table_path(bundled.DEFAULT)))
 
 
 @pytest.fixture
