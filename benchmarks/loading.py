@@ -24,7 +24,7 @@ from pspnet_edge import bundled
 from pspnet_edge.artifact import write_bytes, write_json
 from pspnet_edge.data.datasets import open_dataset
 from pspnet_edge.model.checkpoint import load_checkpoint
-from pspnet_edge.train.batches import PREFETCHED, Sample
+from pspnet_edge.train.batches import PREFETCHED, MicroBatch
 from pspnet_edge.train.recipe import Recipe
 from pspnet_edge.train.step import Run
 
@@ -93,7 +93,7 @@ def interleaved(run: Run, rounds: int, steps: int, workers: int) -> dict[str, li
     return seconds
 
 
-def block(run: Run, parts: Iterable[Sample], epoch: int, steps: int) -> None:
+def block(run: Run, parts: Iterable[MicroBatch], epoch: int, steps: int) -> None:
     run.begin_epoch(epoch)
     for step, part in zip(range(steps), parts):
         run.step([part], epoch * run.steps_per_epoch + step)

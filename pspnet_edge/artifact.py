@@ -207,7 +207,7 @@ def scratch_folder() -> Iterator[Path]:
         OutputError: the place for temporary files cannot be written.
     """
     try:
-        place = Path(tempfile.gettempdir())
+        place = _place_for_temporary_files()
         remove_leftovers(place)
         folder = place / temporary_name("scratch", "")
         folder.mkdir(mode=0o700)
@@ -222,6 +222,14 @@ def scratch_folder() -> Iterator[Path]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(descriptor)
+
+
+def _place_for_temporary_files() -> Path:
+    """What ``tempfile.gettempdir`` chooses, without the file that it tries each folder with: a kill would leave that."""
+    named = [os.environ.get(name, "") for name in ("TMPDIR", "TEMP", "TMP")]
+    usable = (folder for folder in [*named, "/tmp", "/var/tmp"] if folder and os.access(folder, os.W_OK | os.X_OK))
+    tempfile.tempdir = tempfile.tempdir or next(map(os.path.abspath, usable), None)
+    return Path(tempfile.gettempdir())
 
 
 def write_bytes(path: Path, content: bytes) -> None:

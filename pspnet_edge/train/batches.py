@@ -5,11 +5,9 @@ A sample depends only on (seed, epoch, index), so a run can be resumed, and divi
 
 from __future__ import annotations
 
-import logging
 import os
-import shutil
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Protocol
 
 import cv2
@@ -25,15 +23,12 @@ from ..data.transforms import Window, random_window, recoloured
 from ..errors import DataError, PspnetEdgeError
 from .distributed import World
 
-_log = logging.getLogger(__name__)
-
 SOFT_STRIDE = 4
 """Pixels of a crop between two of the teacher's answers."""
 
 PREFETCHED = 4
 """Micro-batches that each loader process prepares in advance."""
 
-_SHARED_MEMORY = Path("/dev/shm")
 _GPU_WORKERS = 8
 
 
@@ -43,7 +38,11 @@ class SoftLabels(Protocol):
     def __getitem__(self, index: int) -> NDArray[np.uint8]: ...
 
 
-Sample = tuple[Tensor, Tensor, Tensor]
+Sample = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]
+"""Image, mask and the teacher's probabilities of one crop."""
+
+MicroBatch = tuple[Tensor, Tensor, Tensor]
+"""The same of N crops; see ``micro_batches``."""
 
 
 class TrainingSamples(TorchDataset[Sample]):
@@ -90,20 +89,44 @@ class TrainingSamples(TorchDataset[Sample]):
             image, mask = self._extra[int(rng.integers(len(self._extra)))]
         window = random_window(mask, self._crop_hw, rng, scales=self._scales, rotate=self._rotate)
         view = recoloured(window.of_image(image), rng)
-        return torch.from_numpy(view), torch.from_numpy(window.of_mask(mask)), self._teaching(index, window, mask)
+        return view, window.of_mask(mask), self._teaching(index, window, mask)
 
-    def _teaching(self, index: int, window: Window, mask: Mask) -> Tensor:
+    def _teaching(self, index: int, window: Window, mask: Mask) -> NDArray[np.uint8]:
         if self._soft is None:
-            return torch.empty(0, dtype=torch.uint8)
+            return np.empty(0, np.uint8)
         if index >= len(self._real):
             size_hw = (self._crop_hw[0] // SOFT_STRIDE, self._crop_hw[1] // SOFT_STRIDE)
-            return torch.zeros(*size_hw, len(self._real.label_set), dtype=torch.uint8)
-        return torch.from_numpy(window.of_probabilities(self._soft[index], mask.shape, SOFT_STRIDE))
+            return np.zeros((*size_hw, len(self._real.label_set)), np.uint8)
+        return window.of_probabilities(self._soft[index], mask.shape, SOFT_STRIDE)
+
+
+@dataclass(frozen=True)
+class _Collated:
+    """A micro-batch on its way from a loader process.
+
+    It travels as arrays, through a pipe. Tensors would need shared memory, of which a container has 64 MB, and sockets in
+    the temporary folder, which a killed training leaves behind.
+    """
+
+    columns: tuple[NDArray[np.uint8], ...] | MicroBatch
+
+    @classmethod
+    def of(cls, samples: list[Sample]) -> _Collated:
+        return cls(tuple(np.stack(column) for column in zip(*samples, strict=True)))
+
+    def tensors(self) -> MicroBatch:
+        images, masks, soft = (torch.as_tensor(column) for column in self.columns)
+        return images, masks, soft
+
+    def pin_memory(self) -> _Collated:
+        """Called by the loader's own thread where it pins."""
+        images, masks, soft = (tensor.pin_memory() for tensor in self.tensors())
+        return _Collated((images, masks, soft))
 
 
 def micro_batches(
     samples: TrainingSamples, epochs: range, batch: int, accumulate: int, workers: int, world: World
-) -> Iterator[Sample]:
+) -> Iterator[MicroBatch]:
     """What this process computes of every batch of every epoch; an incomplete last batch is left out.
 
     Each micro-batch is ``uint8 [N, H, W, 3]`` BGR, ``int64 [N, H, W]`` and the teacher's ``uint8 [N, H/4, W/4,
@@ -117,59 +140,40 @@ def micro_batches(
         batch_size=of_process // accumulate,
         sampler=keys,
         num_workers=workers,
+        collate_fn=_Collated.of,
         prefetch_factor=PREFETCHED if workers else None,
         worker_init_fn=_begin_worker,
         # Its own generator, so that reading draws nothing from the one that dropout uses.
         generator=torch.Generator(),
         pin_memory=world.device.type == "cuda",
     )
-    for images, masks, soft in _with_plain_errors(loader):
-        frames, labels, teaching = (tensor.to(world.device, non_blocking=True) for tensor in (images, masks, soft))
+    for collated in _with_plain_errors(loader):
+        frames, labels, teaching = (tensor.to(world.device, non_blocking=True) for tensor in collated.tensors())
         yield frames, labels.long(), teaching
 
 
-def choose_workers(wanted: int | None, sample_bytes: int, world: World) -> int:
+def choose_workers(wanted: int | None, world: World) -> int:
     """How many loader processes to use.
 
     Args:
         wanted: what the user asked for; None takes one on a CPU, which is busy with the training itself, and up to
             eight on a GPU.
-        sample_bytes: bytes of one micro-batch.
         world: the processes that compute together.
-
-    Returns:
-        0 where shared memory, through which batches travel, is too small; a warning says so.
     """
-    if wanted is None:
-        processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        wanted = 1 if world.device.type == "cpu" else max(1, min(_GPU_WORKERS, processors // world.local_size - 1))
-    if wanted and _SHARED_MEMORY.is_dir():
-        free, needed = shutil.disk_usage(_SHARED_MEMORY).free, 2 * PREFETCHED * sample_bytes
-        if free < needed * wanted * world.local_size:
-            fitting = int(free // (needed * world.local_size))
-            _log.warning(
-                "%s has %.0f MB free and %d loader processes need %.0f MB: using %d; "
-                "in a container give it more with --shm-size=1g",
-                _SHARED_MEMORY, free / 1e6, wanted, needed * wanted * world.local_size / 1e6, fitting,
-            )  # fmt: skip
-            return fitting
-    return wanted
+    if wanted is not None:
+        return wanted
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 1 if world.device.type == "cpu" else max(1, min(_GPU_WORKERS, processors // world.local_size - 1))
 
 
-def _with_plain_errors(loader: DataLoader[Sample]) -> Iterator[Sample]:
+def _with_plain_errors(loader: DataLoader[Sample]) -> Iterator[_Collated]:
     """The batches; an error of a loader process loses the traceback that PyTorch puts into its message."""
     try:
         yield from loader
     except PspnetEdgeError as error:
         raise type(error)(str(error).rstrip().rpartition("\n")[2].removeprefix(_full_name(error))) from error
     except RuntimeError as error:
-        message = str(error)
-        if "shared memory" in message or "shm" in message or "No space left on device" in message:
-            raise DataError(
-                f"batches do not fit into shared memory ({_SHARED_MEMORY})",
-                "enlarge it (docker run --shm-size=1g), or lower --workers; --workers 0 does not use it",
-            ) from error
-        if "DataLoader worker" not in message:
+        if "DataLoader worker" not in str(error):
             raise
         raise DataError(
             "a process that prepares batches was killed, probably for lack of memory", "lower --workers"

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import OptionError
-from .batches import Sample
+from .batches import MicroBatch
 
 _WARM_UP_STEPS = 3
 
@@ -26,15 +26,15 @@ class CapturedStep:
         forget_gradients: sets every gradient to None, so that the captured backward pass allocates them.
     """
 
-    def __init__(self, compute: Callable[[Sample], Tensor], forget_gradients: Callable[[], None]) -> None:
+    def __init__(self, compute: Callable[[MicroBatch], Tensor], forget_gradients: Callable[[], None]) -> None:
         self._compute, self._forget_gradients = compute, forget_gradients
         self._warm_up_left = _WARM_UP_STEPS
         self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         self._graph: torch.cuda.CUDAGraph | None = None
-        self._inputs: Sample | None = None
+        self._inputs: MicroBatch | None = None
         self._loss: Tensor | None = None
 
-    def __call__(self, sample: Sample) -> Tensor:
+    def __call__(self, sample: MicroBatch) -> Tensor:
         """One step; the loss, overwritten by the next call.
 
         Raises:
@@ -53,7 +53,7 @@ class CapturedStep:
         self._graph.replay()
         return self._loss
 
-    def _launch(self, sample: Sample) -> Tensor:
+    def _launch(self, sample: MicroBatch) -> Tensor:
         # On the stream of the capture, so that what libraries allocate at first use exists before it.
         self._stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._stream):
@@ -62,7 +62,7 @@ class CapturedStep:
         torch.cuda.current_stream().wait_stream(self._stream)
         return loss
 
-    def _capture(self, sample: Sample) -> None:
+    def _capture(self, sample: MicroBatch) -> None:
         first, second, third = (tensor.clone() for tensor in sample)
         self._inputs = (first, second, third)
         graph = torch.cuda.CUDAGraph()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..model.pspnet import PSPNet
-from .batches import Sample
+from .batches import MicroBatch
 from .loss import (
     AUX_WEIGHT,
     aux_masks,
@@ -42,7 +42,7 @@ class Objective:
         if recipe.ohem:
             self._entropy = partial(hard_cross_entropy, threshold=recipe.ohem_threshold, kept=recipe.ohem_kept)
 
-    def totals(self, micro_batches: Sequence[Sample]) -> Tensor:
+    def totals(self, micro_batches: Sequence[MicroBatch]) -> Tensor:
         """``float64 [3]``: the divisors of the main, the aux and the teacher's term of these micro-batches.
 
         They add up over micro-batches and processes, because they depend only on the samples.
@@ -56,7 +56,7 @@ class Objective:
             rows.append(torch.stack([self._count(masks), self._count(aux_masks(masks)), of_teacher.double()]))
         return torch.stack(rows).sum(0)
 
-    def loss(self, logits: Tensor, aux_logits: Tensor, sample: Sample, totals: Tensor, fraction: float) -> Tensor:
+    def loss(self, logits: Tensor, aux_logits: Tensor, sample: MicroBatch, totals: Tensor, fraction: float) -> Tensor:
         """What one micro-batch adds to the loss of its batch.
 
         Args:

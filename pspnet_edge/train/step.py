@@ -12,7 +12,7 @@ from ..errors import ModelError
 from ..model.batchnorm import tolerate_single_values
 from ..model.checkpoint import Checkpoint
 from ..model.pspnet import PSPNet
-from .batches import Sample, SoftLabels, TrainingSamples, choose_workers, micro_batches, normalised
+from .batches import MicroBatch, SoftLabels, TrainingSamples, choose_workers, micro_batches, normalised
 from .captured import CapturedStep
 from .distributed import ALONE, DistributedNetwork, World
 from .freezing import freeze_weights, set_training_mode
@@ -65,11 +65,7 @@ class Run:
         self._samples = TrainingSamples(
             training_set, scenes, recipe.scenes_share, recipe.crop_hw, recipe.scales, recipe.seed, soft, recipe.rotate
         )
-        crops = recipe.batch // (world.size * accumulate)
-        # Three bytes of the image and one of the mask; the teacher has one per class every fourth pixel each way.
-        teaching = len(training_set.label_set) / 16 if soft is not None else 0
-        crop_bytes = int(recipe.crop_hw[0] * recipe.crop_hw[1] * (4 + teaching))
-        self.workers = choose_workers(workers, crops * crop_bytes, world)
+        self.workers = choose_workers(workers, world)
         self.steps_per_epoch = len(self._samples) // recipe.batch
         weights = torch.ones(len(training_set.label_set))
         if recipe.class_weights:
@@ -92,7 +88,7 @@ class Run:
         torch.manual_seed(self._recipe.seed * 100_003 + epoch + self._world.rank * 1_000_000_007)
         set_training_mode(self.model, self._recipe.freeze)
 
-    def epoch(self, epoch: int, samples: Iterator[Sample], on_step: OnStep) -> float:
+    def epoch(self, epoch: int, samples: Iterator[MicroBatch], on_step: OnStep) -> float:
         """Train one epoch on micro-batches from ``samples``; the mean loss."""
         self.begin_epoch(epoch)
         losses: list[float] = []
@@ -102,11 +98,11 @@ class Run:
             on_step(step + 1, steps, losses[-1])
         return float(np.mean(losses))
 
-    def micro_batches(self, epochs: range) -> Iterator[Sample]:
+    def micro_batches(self, epochs: range) -> Iterator[MicroBatch]:
         """What this process computes in these epochs; see ``batches.micro_batches``."""
         return micro_batches(self._samples, epochs, self._recipe.batch, self._accumulate, self.workers, self._world)
 
-    def step(self, samples: Sequence[Sample], step: int) -> float:
+    def step(self, samples: Sequence[MicroBatch], step: int) -> float:
         """Update the weights by one batch, of which ``samples`` are this process's; the loss of the whole batch."""
         warmup = round(self._recipe.warmup_epochs * self.steps_per_epoch)
         factor = warmup_poly(step, self.steps_per_epoch * self._recipe.epochs, warmup)
@@ -122,7 +118,7 @@ class Run:
         self.average.update(self.model)
         return value
 
-    def _update(self, samples: Sequence[Sample], step: int) -> float:
+    def _update(self, samples: Sequence[MicroBatch], step: int) -> float:
         self._forget_gradients()
         totals = self._world.total(self._objective.totals(samples))
         local = sum(
@@ -133,7 +129,7 @@ class Run:
         self._scaler.update()
         return value
 
-    def _compute_and_update(self, sample: Sample) -> torch.Tensor:
+    def _compute_and_update(self, sample: MicroBatch) -> torch.Tensor:
         loss = self._add_gradient(sample, self._objective.totals([sample]), last=True)
         self._optimizer.step()
         return loss
@@ -141,7 +137,7 @@ class Run:
     def _forget_gradients(self) -> None:
         self._optimizer.zero_grad(set_to_none=True)
 
-    def _add_gradient(self, sample: Sample, totals: torch.Tensor, last: bool) -> torch.Tensor:
+    def _add_gradient(self, sample: MicroBatch, totals: torch.Tensor, last: bool) -> torch.Tensor:
         cast, device = self.autocast, self._world.device
         fraction = 1 / (self._accumulate * self._world.size)
         with self._network.accumulation(last):

@@ -83,6 +83,10 @@ const stream = new Stream({
 
 function drawWaiting() {
   for (const frame of waiting.values()) {
+    if (frozen) {  // between its arrival and this repaint
+      frame.image.close();
+      continue;
+    }
     const shown = camera === "all" ? tiles.picture(frame.camera) : picture;
     if (shown) shown.show(frame);
     else frame.image.close();
