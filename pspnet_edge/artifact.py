@@ -225,7 +225,7 @@ def scratch_folder() -> Iterator[Path]:
 
 
 def _place_for_temporary_files() -> Path:
-    """What ``tempfile.gettempdir`` chooses, without the file that it tries each folder with: a kill would leave that."""
+    """What ``tempfile.gettempdir`` chooses, without writing a file to try it, which a kill would leave."""
     named = [os.environ.get(name, "") for name in ("TMPDIR", "TEMP", "TMP")]
     usable = (folder for folder in [*named, "/tmp", "/var/tmp"] if folder and os.access(folder, os.W_OK | os.X_OK))
     tempfile.tempdir = tempfile.tempdir or next(map(os.path.abspath, usable), None)

@@ -104,8 +104,8 @@ class TrainingSamples(TorchDataset[Sample]):
 class _Collated:
     """A micro-batch on its way from a loader process.
 
-    It travels as arrays, through a pipe. Tensors would need shared memory, of which a container has 64 MB, and sockets in
-    the temporary folder, which a killed training leaves behind.
+    It travels as arrays, through a pipe. Tensors would need shared memory, of which a container has 64 MB, and sockets
+    in the temporary folder, which a killed training leaves behind.
     """
 
     columns: tuple[NDArray[np.uint8], ...] | MicroBatch
