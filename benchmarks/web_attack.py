@@ -32,6 +32,7 @@ import numpy as np
 from web_viewers import RESULTS, frames_seen, viewers
 
 from pspnet_edge.artifact import write_bytes, write_json
+from pspnet_edge.camera.loop import RunSummary
 from pspnet_edge.camera.overlay import Overlay
 from pspnet_edge.camera.shot import Shot
 from pspnet_edge.camera.web import WebView
@@ -41,6 +42,7 @@ ATTACKS = ("half headers", "slow readers", "oversized", "deaf viewers", "foreign
 FPS = 25.0
 SIZE_HW, MASK_HW = (480, 640), (384, 480)
 SETTLE_S = 1.5
+NOTHING_YET = RunSummary(0, 0, 0, 0.0, 0.0, {}, {}, {}, {"frames": 0, "latency_ms": []}, 0.0, ())
 
 
 def main() -> int:
@@ -56,7 +58,7 @@ def main() -> int:
         with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(attack(kind, int(port)))
         return 0
-    with WebView(CAMVID, dict, port=0) as view, showing(view):
+    with WebView(CAMVID, lambda: NOTHING_YET, port=0) as view, showing(view):
         rows = measure(view, arguments)
     facts = {"rounds": arguments.rounds, "seconds": arguments.seconds, "viewers": arguments.viewers, "rows": rows}
     write_json(arguments.o / "web_attack.json", facts)

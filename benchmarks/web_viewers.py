@@ -107,7 +107,7 @@ class Camera:
 def measured(engine: Engine, source: str, kind: str, arguments: argparse.Namespace) -> dict[str, object]:
     """One run, and in it the phases without and with viewers."""
     loop = Loop([Camera(source == "live")], engine)
-    with WebView(engine.info.label_set, lambda: loop.summary().to_dict(), port=0) as view:
+    with WebView(engine.info.label_set, loop.summary, port=0) as view:
         running = threading.Thread(target=loop.run, args=([view],))
         running.start()
         alone, watched, seen, busy = [], [], [], []

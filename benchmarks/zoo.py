@@ -30,6 +30,8 @@ CALIBRATION = ("--dataset", "camvid", "--split", "train", "--method", "mse")
 FIGURES = ROOT / "benchmarks" / "results" / "zoo.json"
 """Facts of each bundled model by its name."""
 TRAINING = {
+    "pspnet_fast_camvid": """Trained in three legs: 42 epochs from ImageNet with `pspnet_accurate` as the teacher, 20 without one, and 60 with
+`pspnet_lite0_camvid` as the teacher, looking at the images enlarged 1.5 times (docs/training.md). The test images were measured after each leg.""",
     "pspnet_lite0_camvid": """Trained twice: 50 epochs from ImageNet, then 40 more from the weights of the first run, distilled from those same weights
 looking at the images enlarged 1.5 times, with the Lovász-Softmax loss added (docs/training.md).""",
 }

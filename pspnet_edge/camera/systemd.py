@@ -6,9 +6,9 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from ..errors import OptionError
+from .loop import RunSummary
 
 _FEWEST_PINGS = 3
 """In one period of the watchdog; sd_watchdog_enabled(3) asks for two."""
@@ -48,7 +48,7 @@ class Watchdog:
     def __init__(
         self,
         stuck: Callable[[], str],
-        summary: Callable[[], dict[str, Any]],
+        summary: Callable[[], RunSummary],
         environment: Mapping[str, str] = os.environ,
     ) -> None:
         if not environment.get("NOTIFY_SOCKET"):
@@ -75,7 +75,7 @@ class Watchdog:
             if stuck:
                 notify(f"STATUS={stuck} hangs", self._environment)
                 continue
-            facts = self._summary()
-            lost = [source["name"] for source in facts["sources"] if source["state"] == "stale"]
-            status = f"{facts['fps_recent']:.1f} FPS" + (f", waiting for {', '.join(lost)}" if lost else "")
+            summary = self._summary()
+            lost = [source.name for source in summary.sources if source.state == "stale"]
+            status = f"{summary.fps_recent:.1f} FPS" + (f", waiting for {', '.join(lost)}" if lost else "")
             notify(f"WATCHDOG=1\nSTATUS={status}", self._environment)

@@ -355,7 +355,7 @@ def run(
             port = web_port if view == "web" else metrics_port or 0
             served = WebView(
                 info.label_set,
-                lambda: main_loop.summary().to_dict(),
+                main_loop.summary,
                 host=web_host,
                 port=port,
                 token=web_token,
@@ -380,7 +380,7 @@ def run(
         if watchdog:
             from ..camera.systemd import Watchdog
 
-            held.enter_context(Watchdog(main_loop.stuck, lambda: main_loop.summary().to_dict()))
+            held.enter_context(Watchdog(main_loop.stuck, main_loop.summary))
         summary = main_loop.run(outputs.sinks, _with_rate(main_loop, advance, to_the_end=frames is None))
     facts = summary.to_dict()
     facts |= {

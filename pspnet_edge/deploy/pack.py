@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from .. import __version__, bundled
 from ..artifact import ensure_writable, scratch_folder
@@ -15,6 +15,7 @@ from ..data.geometry import frame_at
 from ..data.progress import Progress, silent
 from ..engine.backends import choose_runtime, open_engine
 from ..engine.build import Gate, build_engine
+from ..engine.engine import Engine
 from ..engine.model import Model
 from ..errors import CalibrationError, OptionError, PackError
 from ..graph.calibration_table import CalibrationTable, read_table
@@ -191,12 +192,22 @@ def make_pack(
     )
 
 
+class _Measured(TypedDict):
+    """Of the manifest; only ``miou`` where it was measured elsewhere."""
+
+    miou: float
+    precision: str | None
+    dataset: str | None
+    split: str | None
+    images: int | None
+
+
 @dataclass(frozen=True)
 class _Made:
     masks: dict[str, list[Picture]]
     table: bytes | None
     kept_float: tuple[str, ...]
-    measured: dict[str, Any] | None
+    measured: _Measured | None
 
 
 def _on_this_machine(
@@ -215,7 +226,7 @@ def _on_this_machine(
     if contents.gate is not None and "int8" not in precisions:
         raise OptionError("it limits what INT8 loses, and the pack has no int8", "leave it out", parameter="max_drop")
     masks: dict[str, list[Picture]] = {}
-    measured: dict[str, Any] | None = None
+    measured: _Measured | None = None
     if contents.miou is not None:
         measured = {"miou": contents.miou, "precision": None, "dataset": None, "split": None, "images": None}
     wanted = ["fp32", *(precision for precision in precisions if precision != "fp32")]
@@ -243,7 +254,7 @@ def _on_this_machine(
     return _Made(masks, content, tuple(decided.kept_float) if decided and "int8" in precisions else (), measured)
 
 
-def _measured(engine: Any, labelled: Dataset, pictures: Pictures, precision: str, progress: Progress) -> dict[str, Any]:
+def _measured(engine: Engine, labelled: Dataset, pictures: Pictures, precision: str, progress: Progress) -> _Measured:
     with progress("evaluate", len(labelled)) as advance:
         facts = evaluate_engine(engine, labelled, on_image=lambda done: advance(done, ""))
     return {

@@ -3,12 +3,16 @@ from __future__ import annotations
 import socket
 import time
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from pspnet_edge.camera.loop import RunSummary
 from pspnet_edge.camera.systemd import Watchdog, notify
 from pspnet_edge.errors import OptionError
+
+from .web_run import SUMMARY, source
 
 
 @pytest.fixture(params=["path", "abstract"])
@@ -22,8 +26,8 @@ def systemd(request: pytest.FixtureRequest, tmp_path: Path):
         yield receiver, {"NOTIFY_SOCKET": told, "WATCHDOG_USEC": "150000"}
 
 
-def summary() -> dict[str, object]:
-    return {"fps_recent": 30.0, "sources": [{"name": "camera 0", "state": "live"}, {"name": "b", "state": "stale"}]}
+def summary() -> RunSummary:
+    return replace(SUMMARY, fps_recent=30.0, sources=(source("camera 0"), source("b", state="stale")))
 
 
 def test_a_message_reaches_systemd(systemd) -> None:

@@ -11,6 +11,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -19,10 +20,11 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from pspnet_edge.camera.loop import RunSummary
 from pspnet_edge.camera.web import WebView, channel, connections, message, server, viewer
 from pspnet_edge.errors import MissingPackage, OptionError, OutputError
 
-from .web_run import LABELS, SUMMARY, answer, port_of, running, shot, summary, view
+from .web_run import LABELS, SUMMARY, answer, port_of, running, shot, source, summary, view
 
 TOKEN = "correct-horse-battery-staple"
 
@@ -503,9 +505,9 @@ def test_it_ends_with_watchers_connected_and_leaves_no_thread() -> None:
 
 
 def test_the_last_picture_and_figures_come_before_the_end() -> None:
-    facts = {**SUMMARY, "frames": 108}
+    summaries = [replace(SUMMARY, frames=108)]
     said: list[Any] = []
-    with WebView(LABELS, lambda: dict(facts), port=0) as web:
+    with WebView(LABELS, lambda: summaries[-1], port=0) as web:
 
         async def body(watcher: Watcher) -> None:
             web.show(shot(0))
@@ -513,7 +515,7 @@ def test_the_last_picture_and_figures_come_before_the_end() -> None:
             await watcher.frame()
             # Both come faster than the next tick, and the watcher has not asked for more.
             web.show(shot(1))
-            facts["frames"] = 110
+            summaries.append(replace(SUMMARY, frames=110))
             leaving = asyncio.get_running_loop().run_in_executor(None, web.__exit__)
             while (got := await watcher.stream.receive()).type is not aiohttp.WSMsgType.CLOSE:
                 said.append(got)
@@ -651,7 +653,7 @@ def test_a_watcher_of_all_cameras_gets_frames_of_each(web: WebView) -> None:
 
 
 def test_a_source_that_has_ended_is_not_stale() -> None:
-    ended = {**SUMMARY, "sources": [{**SUMMARY["sources"][0], "state": "ended"}, SUMMARY["sources"][1]]}
+    ended = replace(SUMMARY, sources=(source("a", state="ended"), source("b")))
     with WebView(LABELS, lambda: ended, port=0) as web:
         web.show(shot(0))
         web._channels[0].taken_at -= 60
@@ -682,7 +684,7 @@ def test_a_frame_that_cannot_be_encoded_does_not_end_the_pictures(
 def test_figures_that_are_unavailable_do_not_end_the_figures(caplog: pytest.LogCaptureFixture) -> None:
     fails = threading.Event()
 
-    def failing() -> dict[str, Any]:
+    def failing() -> RunSummary:
         if fails.is_set():
             fails.clear()
             raise RuntimeError("deque mutated during iteration")
@@ -702,7 +704,7 @@ def test_figures_that_are_unavailable_do_not_end_the_figures(caplog: pytest.LogC
 def test_a_summary_that_fails_does_not_end_the_view() -> None:
     calls = []
 
-    def failing() -> dict[str, Any]:
+    def failing() -> RunSummary:
         calls.append(1)
         if len(calls) == 1:
             raise RuntimeError("deque mutated during iteration")

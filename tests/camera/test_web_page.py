@@ -7,6 +7,7 @@ import http.server
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from pspnet_edge.camera.web import WebView, channel
 from pspnet_edge.data.png import indexed_image
 from pspnet_edge.labels import LabelSet
 
-from .web_run import LABELS, SUMMARY, answer, running, shot, view
+from .web_run import LABELS, SUMMARY, answer, running, shot, source, view
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -207,7 +208,7 @@ def test_a_stale_picture_says_so_with_its_age_and_the_fix(
     open_page: Callable[..., Page], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(channel, "_STALE_S", 0.5)
-    lost = {**SUMMARY, "sources": [{**SUMMARY["sources"][0], "trouble": "camera 0 is gone: plug it in"}]}
+    lost = replace(SUMMARY, sources=(source("a", trouble="camera 0 is gone: plug it in"),))
     with WebView(LABELS, lambda: lost, port=0) as web:
         last = shot(0)
         web.show(last)
@@ -308,9 +309,8 @@ def test_a_camera_that_comes_later_joins_without_a_reload(open_page: Callable[..
 
 
 def test_a_source_that_ends_is_called_ended_while_the_run_continues(open_page: Callable[..., Page]) -> None:
-    first, second = SUMMARY["sources"]
-    facts = {**SUMMARY, "sources": [first, {**second, "state": "ended"}]}
-    with WebView(LABELS, lambda: facts, port=0) as web:
+    ended = replace(SUMMARY, sources=(source("a door"), source("the back door", state="ended")))
+    with WebView(LABELS, lambda: ended, port=0) as web:
         web.show(shot(0, 1))
         with running(web):
             page = open_page(web.url)
@@ -368,8 +368,8 @@ def test_picture_mask_and_video_are_downloaded(web: WebView, open_page: Callable
 def test_names_from_outside_are_text_and_stay_in_their_place(open_page: Callable[..., Page]) -> None:
     evil = "<img src=x onerror=alert(1)>\u202eevil\u202c"
     labels = LabelSet("evil", (evil, "right"), ((220, 30, 30), (30, 30, 220)))
-    facts = {**SUMMARY, "sources": [{**SUMMARY["sources"][0], "name": evil, "trouble": evil}]}
-    with WebView(labels, lambda: facts, port=0, about=evil) as web, running(web):
+    named = replace(SUMMARY, sources=(source(evil, trouble=evil),))
+    with WebView(labels, lambda: named, port=0, about=evil) as web, running(web):
         page = open_page(web.url)
         index_of(page)
         assert page.locator("main img, header img:not(.mark)").count() == 0

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from pspnet_edge.camera.feed import SourceSummary
+from pspnet_edge.camera.loop import RunSummary
 from pspnet_edge.camera.overlay import Overlay
 from pspnet_edge.camera.shot import Shot
 from pspnet_edge.camera.web import WebView
@@ -19,18 +21,29 @@ from pspnet_edge.labels import LabelSet
 LABELS = LabelSet("halves", ("left", "right"), ((220, 30, 30), (30, 30, 220)))
 SIZE_HW, MASK_HW = (60, 80), (30, 40)
 NAN = float("nan")
-SUMMARY: dict[str, Any] = {
-    "frames": 7,
-    "dropped": 2,
-    "fps": 25.5,
-    "latency_ms": {"p50": 8.0, "p95": 9.0, "p99": 10.0},
-    "age_ms": {"p50": NAN, "p95": NAN, "p99": NAN},
-    "stages_ms": {"capture": 1.0, "prepare": NAN, "infer": 8.0},
-    "sources": [
-        {"name": 'the "front" door', "state": "live", "age_ms": 3.0, "frames": 9, "dropped": 2, "reopened": 1},
-        {"name": "the back door", "state": "live", "age_ms": 3.0, "frames": 9, "dropped": 0, "reopened": 0},
-    ],
-}
+UNKNOWN = {"p50": NAN, "p95": NAN, "p99": NAN}
+
+
+def source(name: str, **facts: Any) -> SourceSummary:
+    """A live source of which nine frames were captured."""
+    usual = {"state": "live", "age_ms": 3.0, "frames": 9, "dropped": 0, "lost": 0, "reopened": 0, "format": None}
+    unknown = {"trouble": None, "fps_recent": 12.0, "shown_age_ms": UNKNOWN, "stages_ms": {}}
+    return SourceSummary(name=name, **usual | unknown | facts)
+
+
+SUMMARY = RunSummary(
+    frames=7,
+    dropped=2,
+    lost=0,
+    fps=25.5,
+    fps_recent=25.0,
+    latency_ms={"p50": 8.0, "p95": 9.0, "p99": 10.0},
+    age_ms=UNKNOWN,
+    stages_ms={"capture": 1.0, "prepare": NAN, "infer": 8.0},
+    warm_up={"frames": 0, "latency_ms": []},
+    elapsed_s=0.3,
+    sources=(source('the "front" door', dropped=2, reopened=1), source("the back door")),
+)
 
 
 def shot(index: int, camera: int = 0, *, old_s: float = 0.0) -> Shot:
@@ -41,7 +54,7 @@ def shot(index: int, camera: int = 0, *, old_s: float = 0.0) -> Shot:
     return Shot(camera, index, frame, mask, time.perf_counter() - old_s, Overlay(LABELS))
 
 
-def summary() -> dict[str, Any]:
+def summary() -> RunSummary:
     return SUMMARY
 
 

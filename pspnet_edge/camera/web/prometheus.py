@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+import math
+from collections.abc import Iterable, Mapping, Sequence
 
+from ..feed import SourceSummary
+from ..loop import RunSummary
 from .channel import AGE_BUCKETS_S, Channel
 
 _Labels = Mapping[str, object]
 _Sample = tuple[str, _Labels, float]
 
 
-def exposition(summary: Mapping[str, Any], channels: Mapping[int, Channel], viewers: int) -> str:
+def exposition(summary: RunSummary, channels: Mapping[int, Channel], viewers: int) -> str:
     """Every figure in base units: seconds, counts, ratios.
 
     Args:
-        summary: of ``Loop.summary``, with None for what is not known yet.
+        summary: of ``Loop.summary``; what is NaN, because not known yet, is left out.
         channels: by camera.
         viewers: browsers that watch.
     """
     families = [
-        _family("frames_total", "counter", "Frames that came out of the loop.", [("", {}, summary["frames"])]),
-        _family(
-            "dropped_frames_total", "counter", "Frames captured and not segmented.", [("", {}, summary["dropped"])]
-        ),
-        _family("frames_per_second", "gauge", "Rate over the whole run.", [("", {}, summary["fps"])]),
-        _quantiles("latency_seconds", "Compute: frame taken by inference to mask, last 10 000.", summary["latency_ms"]),
-        _stages(summary["stages_ms"]),
-        _sources(summary.get("sources", [])),
+        _family("frames_total", "counter", "Frames that came out of the loop.", [("", {}, summary.frames)]),
+        _family("dropped_frames_total", "counter", "Frames captured and not segmented.", [("", {}, summary.dropped)]),
+        _family("frames_per_second", "gauge", "Rate over the whole run.", [("", {}, summary.fps)]),
+        _quantiles("latency_seconds", "Compute: frame taken by inference to mask, last 10 000.", summary.latency_ms),
+        _stages(summary.stages_ms),
+        _sources(summary.sources),
         _cameras(channels),
         _ages(channels),
         _family("viewers", "gauge", "Browsers that watch.", [("", {}, viewers)]),
@@ -50,32 +50,29 @@ def _escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
-def _quantiles(name: str, text: str, percentiles: Mapping[str, float | None]) -> str:
+def _quantiles(name: str, text: str, percentiles: Mapping[str, float]) -> str:
     samples = [
         ("", {"quantile": f"{int(share[1:]) / 100:g}"}, value / 1000)
         for share, value in percentiles.items()
-        if value is not None
+        if math.isfinite(value)
     ]
     return _family(name, "summary", text, samples)
 
 
-def _stages(stages: Mapping[str, float | None]) -> str:
-    samples = [("", {"stage": stage}, value / 1000) for stage, value in stages.items() if value is not None]
+def _stages(stages: Mapping[str, float]) -> str:
+    samples = [("", {"stage": stage}, value / 1000) for stage, value in stages.items() if math.isfinite(value)]
     return _family("stage_seconds", "gauge", "Median time of each stage, last 10 000 frames.", samples)
 
 
-def _sources(sources: list[dict[str, Any]]) -> str:
-    def of(key: str) -> list[_Sample]:
-        return [
-            ("", {"camera": camera, "source": source["name"]}, source[key])
-            for camera, source in enumerate(sources)
-            if key in source
-        ]
-
+def _sources(sources: Sequence[SourceSummary]) -> str:
+    named = [({"camera": camera, "source": source.name}, source) for camera, source in enumerate(sources)]
+    frames: list[_Sample] = [("", labels, source.frames) for labels, source in named]
+    dropped: list[_Sample] = [("", labels, source.dropped) for labels, source in named]
+    reopened: list[_Sample] = [("", labels, source.reopened) for labels, source in named]
     return (
-        _family("captured_frames_total", "counter", "Frames read from each source.", of("frames"))
-        + _family("source_dropped_frames_total", "counter", "Of those, not segmented.", of("dropped"))
-        + _family("source_reopened_total", "counter", "Times a lost source was got back.", of("reopened"))
+        _family("captured_frames_total", "counter", "Frames read from each source.", frames)
+        + _family("source_dropped_frames_total", "counter", "Of those, not segmented.", dropped)
+        + _family("source_reopened_total", "counter", "Times a lost source was got back.", reopened)
     )
 
 

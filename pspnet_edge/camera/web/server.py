@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
 import socket
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from ...labels import LabelSet
 from ...records import finite
+from ..loop import RunSummary
 from .channel import Channel
 from .connections import IDLE_S, Connections
 from .guard import Guard
@@ -56,7 +56,7 @@ class Server:
     def __init__(
         self,
         label_set: LabelSet,
-        summary: Callable[[], dict[str, Any]],
+        summary: Callable[[], RunSummary],
         channels: dict[int, Channel],
         guard: Guard,
         *,
@@ -67,7 +67,7 @@ class Server:
         self._style = style or {}
         self._label_set = label_set
         self._summary = summary
-        self._summary_kept: tuple[float, dict[str, Any]] = (-math.inf, {})
+        self._summary_kept: tuple[float, RunSummary] | None = None
         self._channels = channels
         self._guard = guard
         self._about = about
@@ -118,7 +118,7 @@ class Server:
                 watched = any(viewer.watches(channel.camera) for viewer in self._viewers)
                 if watched and channel.newest is not None and channel.newest is not channel.encoded:
                     channel.publish(channel.newest, message_of(channel.newest))
-            self._summary_kept = (-math.inf, {})
+            self._summary_kept = None
             status = {"type": "status", **self._status()}
         except Exception:  # a run that ends because something failed may have no more to tell
             _LOGGER.exception("the last pictures and figures of the run are unavailable")
@@ -217,44 +217,47 @@ class Server:
                 viewer.status = viewer.status or status
                 viewer.due.set()
 
-    def _status(self) -> dict[str, Any]:
+    def _status(self) -> dict[str, object]:
         """The cameras and the run, with null for what is not known yet."""
-        summary = self._facts()
-        sources = summary.get("sources", [])
-        cameras = []
+        summary = finite(self._figures().to_dict())
+        return {"cameras": self._cameras(), "summary": summary, "viewers": len(self._viewers)}
+
+    def _cameras(self) -> list[dict[str, object]]:
+        sources = self._figures().sources
+        cameras: list[dict[str, object]] = []
         for camera, channel in sorted(self._channels.items()):
             age = channel.age_s()
             second = channel.history[-1].values() if channel.history else None
-            source = sources[camera] if camera < len(sources) else {}
+            source = sources[camera] if camera < len(sources) else None
+            ended = source is not None and source.state == "ended"
             cameras.append(
                 {
                     "camera": camera,
-                    "name": source.get("name", f"camera {camera}"),
+                    "name": source.name if source else f"camera {camera}",
                     "age_ms": None if age is None else round(1000 * age, 1),
-                    "stale": channel.stale() and source.get("state") != "ended",
-                    "ended": source.get("state") == "ended",
-                    "trouble": source.get("trouble"),
+                    "stale": channel.stale() and not ended,
+                    "ended": ended,
+                    "trouble": source.trouble if source else None,
                     "second": second,
                 }
             )
-        return {"cameras": cameras, "summary": summary, "viewers": len(self._viewers)}
+        return cameras
 
-    def _facts(self) -> dict[str, Any]:
-        kept_at, facts = self._summary_kept
-        if time.perf_counter() - kept_at > _SUMMARY_S:
-            facts = finite(self._summary())
-            self._summary_kept = (time.perf_counter(), facts)
-        return facts
+    def _figures(self) -> RunSummary:
+        if self._summary_kept is None or time.perf_counter() - self._summary_kept[0] > _SUMMARY_S:
+            summary = self._summary()
+            self._summary_kept = (time.perf_counter(), summary)
+        return self._summary_kept[1]
 
     async def _stats(self, request: web.Request) -> web.Response:
         return web.json_response(self._status())
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        body = exposition(self._facts(), self._channels, len(self._viewers))
+        body = exposition(self._figures(), self._channels, len(self._viewers))
         return web.Response(body=body.encode(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
     async def _healthz(self, request: web.Request) -> web.Response:
-        stale = [one["camera"] for one in self._status()["cameras"] if one["stale"]]
+        stale = [one["camera"] for one in self._cameras() if one["stale"]]
         fresh = bool(self._channels) and not stale
         return web.json_response({"fresh": fresh, "stale_cameras": stale}, status=200 if fresh else 503)
 

@@ -7,11 +7,12 @@ import contextlib
 import socket
 import threading
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...errors import OutputError
 from ...labels import LabelSet
 from ...lazy import require
+from ..loop import RunSummary
 from ..shot import Shot
 from .channel import Channel
 
@@ -28,7 +29,7 @@ class WebView:
 
     Args:
         label_set: names and colours of the classes.
-        summary: gives ``Loop.summary()``; called from the server's thread, at most twice a second.
+        summary: such as ``Loop.summary``; called from the server's thread, at most twice a second.
         host: address to listen on.
         port: 0 picks a free one.
         token: what every request must show. None asks for none on loopback and makes one elsewhere; see ``url``.
@@ -45,7 +46,7 @@ class WebView:
     def __init__(
         self,
         label_set: LabelSet,
-        summary: Callable[[], dict[str, Any]],
+        summary: Callable[[], RunSummary],
         *,
         host: str = "127.0.0.1",
         port: int = 8080,
