@@ -21,47 +21,56 @@ def register(app: typer.Typer) -> None:
 
 
 def adapt(
-    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="A segmentation network of another program.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="Segmentation network from another tool.")],
     classes: Annotated[
         str,
         typer.Option(
-            metavar="FILE|N", help="Class names in the order of the scores, one per line; or how many there are."
+            metavar="FILE|N", help="File of class names in output order, one per line; or the number of classes."
         ),
     ],
     mean: Annotated[
-        str | None, typer.Option(metavar="M,M,M", help="Mean that the network subtracts. Default: 0.")
+        str | None, typer.Option(metavar="M,M,M", help="Mean to subtract, after --scale. Default: 0.")
     ] = None,
-    std: Annotated[str | None, typer.Option(metavar="S,S,S", help="Deviation that it divides by. Default: 1.")] = None,
+    std: Annotated[
+        str | None, typer.Option(metavar="S,S,S", help="Standard deviation to divide by. Default: 1.")
+    ] = None,
     scale: Annotated[
         str | None,
         typer.Option(
             metavar="F",
-            help="What pixels are multiplied by first. Default: 1/255; 1 where mean or std are above 5.",
+            help="Factor on the pixel values, applied first. Default: 1/255; 1 if mean or std is above 5.",
         ),
     ] = None,
     colour: Annotated[
-        str, typer.Option("--colour", "--color", metavar="rgb|bgr", help="Order of its channels.")
+        str, typer.Option("--colour", "--color", metavar="rgb|bgr", help="Channel order that the network expects.")
     ] = "rgb",
     size: Annotated[
-        str | None, typer.Option(metavar="HEIGHTxWIDTH", help="Input size, where the network takes any.")
+        str | None, typer.Option(metavar="HEIGHTxWIDTH", help="Input size, if the network accepts any.")
     ] = None,
     threshold: Annotated[
-        float, typer.Option(metavar="P", help="Probability of the object, for a network of one score.")
+        float,
+        typer.Option(
+            metavar="P", help="For a network with one output score: probability above which a pixel is the object."
+        ),
     ] = 0.5,
     output_name: Annotated[
-        str | None, typer.Option("--output-name", metavar="NAME", help="Which output is the segmentation.")
+        str | None,
+        typer.Option("--output-name", metavar="NAME", help="Output that holds the segmentation, if there are several."),
     ] = None,
-    layout: Annotated[str, typer.Option(metavar="auto|nchw|nhwc", help="Layout of its input.")] = "auto",
+    layout: Annotated[str, typer.Option(metavar="auto|nchw|nhwc", help="Input layout of the network.")] = "auto",
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Default: MODEL.adapted.onnx.")
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Give a segmentation network of another program our contract, so that calibrate, build, run and benchmark take it.
+    """Wrap a segmentation ONNX model from another tool, so that calibrate, build, run and benchmark accept it.
 
-    Takes float ONNX files of opset 9 to 21 with scores (logits or probabilities) at any stride, one score, or class ids
-    as output. Example:
-    pspnet-edge adapt segformer.onnx --classes classes.txt --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225
+    The model must be float, opset 9 to 21, and output class scores (logits or probabilities, at any stride), a single
+    score, or class ids.
+
+    Example:
+
+      pspnet-edge adapt segformer.onnx --classes classes.txt --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225
     """
     from ..errors import OptionError
     from ..graph.adapt import Preprocessing

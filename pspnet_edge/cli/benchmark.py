@@ -27,59 +27,69 @@ def benchmark(
         typer.Argument(metavar="MODEL…", help="Bundled names, .onnx, .pt, .pspnet or engine files."),
     ] = None,
     precision: Annotated[
-        list[str] | None, typer.Option(metavar="fp32|fp16|int8", help="Repeat it, or join with commas. Default: all.")
+        list[str] | None, typer.Option(metavar="fp32|fp16|int8", help="Repeatable, or comma-separated. Default: all.")
     ] = None,
     size: Annotated[
         list[str] | None,
-        typer.Option(metavar="HEIGHTxWIDTH", help="Input sizes; other than the model's own need its .pt and torch."),
+        typer.Option(
+            metavar="HEIGHTxWIDTH",
+            help="Input sizes, likewise. Sizes other than the model's own need its .pt and torch.",
+        ),
     ] = None,
     runtime: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="As of `build`. Default: what auto takes.")
+        list[str] | None, typer.Option(metavar="NAME", help="As for `build`, likewise. Default: auto.")
     ] = None,
     dataset: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Labelled set for mIoU; see `evaluate`. Default: scenes.")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Labelled data set for mIoU, as for `evaluate`. Default: scenes (synthetic streets)."
+        ),
     ] = None,
     root: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Its folder. Without --dataset: what it holds; bare images measure the agreement with FP32.",
+            help="Its folder; detected without --dataset. Unlabelled images measure agreement with FP32.",
         ),
     ] = None,
     split: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Split to measure mIoU on. Default: test, else val, else what training held out, else all.",
+            help="Split to measure mIoU on. Default: test, else val, else the images held out of training, else all.",
         ),
     ] = None,
     video: Annotated[
-        Path | None, typer.Option("--input", metavar="FILE", help="Video for the loop. Default: the demo drive.")
+        Path | None,
+        typer.Option("--input", metavar="FILE", help="Video for the camera loop. Default: the synthetic drive."),
     ] = None,
-    calibration: Annotated[Path | None, typer.Option(metavar="FILE", help="Table for int8, as of `build`.")] = None,
-    rounds: Annotated[int, typer.Option(min=2, help="How often each engine is timed, in turn with the others.")] = 7,
-    seconds: Annotated[float, typer.Option(min=0.05, help="How long an engine is timed in a round.")] = 1.0,
+    calibration: Annotated[Path | None, typer.Option(metavar="FILE", help="Calibration table, as for `build`.")] = None,
+    rounds: Annotated[int, typer.Option(min=2, help="Timing rounds; in each, the engines take turns.")] = 7,
+    seconds: Annotated[float, typer.Option(min=0.05, help="Seconds per engine and round.")] = 1.0,
     estimate: Annotated[
-        list[str] | None, typer.Option(metavar="BOARD", help="Estimate FPS on a board as well, such as orin-nano.")
+        list[str] | None, typer.Option(metavar="BOARD", help="Also estimate FPS on a board, such as orin-nano.")
     ] = None,
     against: Annotated[
-        Path | None, typer.Option(metavar="OLD.json", help="Show what changed; exit with 1 if something got worse.")
+        Path | None,
+        typer.Option(metavar="OLD.json", help="Compare with an older report; exit status 1 on a regression."),
     ] = None,
     from_report: Annotated[
-        Path | None, typer.Option("--from", metavar="REPORT.json", help="Measure nothing: render this report again.")
+        Path | None, typer.Option("--from", metavar="REPORT.json", help="Measure nothing; render this report again.")
     ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Forget what an interrupted benchmark had finished.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start over instead of resuming an interrupted benchmark.")
+    ] = False,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="DIR", help="Folder of the report. Default: report.")
+        Path | None, typer.Option("-o", "--output", metavar="DIR", help="Report folder. Default: report.")
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the report in --output; else a second goes into DIR-2.")
+        bool, typer.Option("--overwrite", help="Replace the report in --output instead of writing to DIR-2.")
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Measure latency, mIoU, size and memory side by side; write report.html, .md, .json and .png.
 
-    --estimate without -o, --dataset, --root, --input, --against or --from measures nothing and answers at once.
+    With --estimate and none of -o, --dataset, --root, --input, --against and --from, nothing is measured.
 
     Examples:
 

@@ -40,21 +40,22 @@ def register(app: typer.Typer) -> None:
 
 def build(
     model: Annotated[
-        str | None, typer.Argument(metavar="MODEL", help="A bundled name, .onnx or .pt; left out, the default.")
+        str | None, typer.Argument(metavar="MODEL", help="Bundled name, .onnx or .pt file. Default: the bundled model.")
     ] = None,
     precision: PrecisionOption = "auto",
     runtime: RuntimeOption = "auto",
     size: Annotated[
         str | None,
         typer.Option(
-            metavar="HEIGHTxWIDTH", help="Input size. One other than the model's own needs its .pt and torch."
+            metavar="HEIGHTxWIDTH",
+            help="Input size. To change it, give the .pt (an .onnx has a fixed size); needs torch.",
         ),
     ] = None,
     calibration: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Calibration table. Default: the bundled one, or MODEL.calib.json.",
+            help="Calibration table. Default: the bundled one, or MODEL.calib.json next to MODEL.",
             rich_help_panel=_INT8,
         ),
     ] = None,
@@ -62,7 +63,7 @@ def build(
         str,
         typer.Option(
             metavar="auto|symmetric|uint8",
-            help="Symmetric as for TensorRT, or with uint8 activations, which auto takes on x86.",
+            help="Activations: symmetric int8, which TensorRT needs, or uint8, which auto chooses for other runtimes.",
             rich_help_panel=_INT8,
         ),
     ] = "auto",
@@ -70,13 +71,13 @@ def build(
         float | None,
         typer.Option(
             metavar="F",
-            help="Largest loss of mIoU, such as 0.003: the costliest layers stay unquantized. Needs images.",
+            help="Maximum mIoU loss, e.g. 0.003: the layers that cost most stay unquantized. Needs images.",
             rich_help_panel=_INT8,
         ),
     ] = None,
     dataset: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Labelled set to measure --max-drop on.", rich_help_panel=_INT8),
+        typer.Option(metavar="NAME", help="Data set to measure --max-drop on.", rich_help_panel=_INT8),
     ] = None,
     root: Annotated[
         Path | None,
@@ -84,7 +85,7 @@ def build(
             "--root",
             "--data-root",
             metavar="DIR",
-            help="Folder of that set; without --dataset it is recognized, and bare images will do.",
+            help="Its folder; detected without --dataset. Unlabelled images work too.",
             rich_help_panel=_INT8,
         ),
     ] = None,
@@ -92,18 +93,18 @@ def build(
         str,
         typer.Option(
             metavar="NAME",
-            help="Split to measure on, never the one that results are reported on.",
+            help="Split to measure --max-drop on; not the one you report results on.",
             rich_help_panel=_INT8,
         ),
     ] = "val",
     scores: Annotated[
-        bool, typer.Option("--scores", help="Add the confidence of each pixel as a second output; not for TensorRT.")
+        bool, typer.Option("--scores", help="Add per-pixel confidence as a second output; not for TensorRT.")
     ] = False,
     search: Annotated[
         bool,
         typer.Option(
             "--search",
-            help="Build INT8, INT8 with unquantized depthwise convolutions, and FP16 or FP32; keep the fastest.",
+            help="Try INT8, INT8 with depthwise convolutions unquantized, and FP16 or FP32; keep the fastest.",
         ),
     ] = False,
     min_confidence: MinConfidenceOption = None,
@@ -117,11 +118,11 @@ def build(
     optimization_level: OptimizationOption = None,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", metavar="FILE", help="Engine file. Default: a name in the user's cache."),
+        typer.Option("-o", "--output", metavar="FILE", help="Engine file. Default: a file in the user's cache."),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Build an engine from a model; INT8 takes its scales from a calibration table.
+    """Build an engine from a model. INT8 needs a calibration table (see `calibrate`); bundled models have one.
 
     Examples:
 

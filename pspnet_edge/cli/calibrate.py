@@ -23,30 +23,34 @@ def register(app: typer.Typer) -> None:
 
 
 def calibrate(
-    model: Annotated[str | None, typer.Argument(metavar="MODEL", help="A bundled name, .onnx or .pt.")] = None,
+    model: Annotated[
+        str | None, typer.Argument(metavar="MODEL", help="Bundled name, .onnx or .pt file. Default: the bundled model.")
+    ] = None,
     dataset: DatasetOption = None,
     root: RootOption = None,
-    split: Annotated[str, typer.Option(metavar="NAME", help="Never the split that mIoU is measured on.")] = "train",
+    split: Annotated[
+        str, typer.Option(metavar="NAME", help="Split to calibrate on; not the one you measure mIoU on.")
+    ] = "train",
     images: Annotated[
-        int | None, typer.Option(min=1, help="How many, evenly spaced over the split or over --images-from.")
+        int | None, typer.Option(min=1, help="Number of images, evenly spaced over the split or --images-from.")
     ] = None,
     images_from: Annotated[
         Path | None,
         typer.Option(
             "--images-from",
             metavar="LIST",
-            help="A file with one image id per line. Default without --images: the list that ships for the data set's "
-            f"train split, and where there is none {_IMAGES} images.",
+            help="File with one image id per line. Default without --images: the list bundled for the data set's train "
+            f"split, else {_IMAGES} images.",
         ),
     ] = None,
     method: Annotated[
-        str, typer.Option(metavar="minmax|percentile|entropy|mse", help="How ranges are chosen.")
+        str, typer.Option(metavar="minmax|percentile|entropy|mse", help="How activation ranges are chosen.")
     ] = "mse",
     rounding: Annotated[
         str,
         typer.Option(
             metavar="second-order|nearest",
-            help="How weights are rounded: so that errors cancel on the images, or each to the nearest value.",
+            help="How weights are rounded: so that errors cancel out on the images (GPTQ), or each to nearest.",
         ),
     ] = "second-order",
     equalize: Annotated[
@@ -54,15 +58,18 @@ def calibrate(
         typer.Option(
             "--equalize/--no-equalize",
             "--equalise/--no-equalise",  # 0.1's spelling
-            help="Stretch faint channels over the whole range in front of depthwise convolutions.",
+            help="Equalize channel ranges in front of depthwise convolutions.",
         ),
     ] = True,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Default: MODEL.calib.json here.")
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Default: MODEL.calib.json in the working folder."),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Measure activation ranges on images; INT8 builds need the resulting table. An interrupted run resumes.
+    """Measure activation ranges on images and write the calibration table that INT8 builds need.
+
+    An interrupted run is resumed by the same command.
 
     Examples:
 

@@ -15,13 +15,11 @@ if TYPE_CHECKING:
     from ..data.check import Findings
     from ..labels import LabelSet
 
-Root = Annotated[Path, typer.Option("--root", metavar="DIR", help="Folder of the data set.")]
-OptionalRoot = Annotated[
-    Path | None, typer.Option("--root", metavar="DIR", help="Folder of the data set, after its name.")
-]
+Root = Annotated[Path, typer.Option("--root", metavar="DIR", help="Data set folder.")]
+OptionalRoot = Annotated[Path | None, typer.Option("--root", metavar="DIR", help="Data set folder, after a name.")]
 SetArgument = Annotated[
     str | None,
-    typer.Argument(metavar="DIR", help="Folder of the data set, or camvid, voc or cityscapes with --root."),
+    typer.Argument(metavar="DIR", help="Data set folder; or camvid, voc or cityscapes, with --root."),
 ]
 
 
@@ -29,7 +27,7 @@ def register(app: typer.Typer) -> None:
     """Add the command group to the application."""
     group = typer.Typer(
         name="data",
-        help="Import labels of other tools, split and check data sets, fetch public ones.",
+        help="Import labels from other tools, split and check data sets, download public ones.",
         no_args_is_help=True,
     )
     group.command("import", no_args_is_help=True)(import_)
@@ -41,41 +39,47 @@ def register(app: typer.Typer) -> None:
 
 def import_(
     source: Annotated[
-        Path, typer.Argument(metavar="SOURCE", help="Folder, archive or file that the labelling tool exported.")
+        Path, typer.Argument(metavar="SOURCE", help="What the labelling tool exported: a folder, archive or file.")
     ],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="New folder for the data set.")],
     source_format: Annotated[
         str,
-        typer.Option("--format", metavar="FORMAT", help="Format of SOURCE, one of those above; auto recognizes it."),
+        typer.Option("--format", metavar="FORMAT", help="Format of SOURCE, one of the above; auto detects it."),
     ] = "auto",
-    auto: Annotated[bool, typer.Option("--auto", help="Recognize the format: the default.")] = False,
+    auto: Annotated[bool, typer.Option("--auto", help="Same as --format auto.")] = False,
     images: Annotated[
-        Path | None, typer.Option("--images", metavar="DIR", help="Images, where SOURCE does not hold them.")
+        Path | None, typer.Option("--images", metavar="DIR", help="Image folder, if SOURCE has no images.")
     ] = None,
     classes: Annotated[
         Path | None,
-        typer.Option("--classes", metavar="FILE", help="Classes in id order, `name` or `name, r, g, b` per line."),
+        typer.Option(
+            "--classes", metavar="FILE", help="Class list in id order, one `name` or `name, r, g, b` per line."
+        ),
     ] = None,
     mapping: Annotated[
         str | None,
-        typer.Option("--map", metavar="A=B,…", help="Rename, merge or ignore: truck=car,void=ignore,255=thing."),
+        typer.Option(
+            "--map", metavar="A=B,…", help="Rename, merge or ignore classes: truck=car,void=ignore,255=thing."
+        ),
     ] = None,
     ignore_id: Annotated[
-        int | None, typer.Option("--ignore-id", metavar="ID", min=0, help="Id in the masks that means no label.")
+        int | None, typer.Option("--ignore-id", metavar="ID", min=0, help="Mask value of unlabelled pixels.")
     ] = None,
     train_share: Annotated[
         float | None,
-        typer.Option("--split", metavar="SHARE", help="Share of images to train on, e.g. 0.8; the rest validates."),
+        typer.Option(
+            "--split", metavar="SHARE", help="Fraction of images for training, e.g. 0.8; the rest is for validation."
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a data set that was imported there.")] = False,
+    seed: Annotated[int, typer.Option(help="Random seed of the split.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier import in --output.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Convert a labelling tool's export into images/, masks/, classes.txt and splits. Nothing changes in SOURCE.
+    """Convert a labelling tool's export to images/, masks/, classes.txt and splits. SOURCE is not modified.
 
     Formats: cvat, cvat-cityscapes, camvid, coco, labelme, voc (also labelme2voc), label-studio, roboflow, supervisely,
-    via, datumaro, darwin, cityscapes, ade20k, colours, pairs, yolo, folder; Parquet is unpacked first. An interrupted
-    import is resumed by the same command.
+    via, datumaro, darwin, cityscapes, ade20k, yolo, colours (colour masks), pairs (a.jpg and a_mask.png), folder; also
+    Parquet. docs/own_data.md describes each. To resume an interrupted import, run the same command again.
 
     Examples:
 
@@ -118,20 +122,20 @@ def import_(
 def split(
     folder: SetArgument = None,
     root: OptionalRoot = None,
-    val: Annotated[float, typer.Option(metavar="SHARE", help="Share of the images for validation.")] = 0.2,
-    test: Annotated[float, typer.Option(metavar="SHARE", help="Share of the images for testing.")] = 0.0,
-    seed: Annotated[int, typer.Option(help="Seed of the random choice.")] = 0,
+    val: Annotated[float, typer.Option(metavar="SHARE", help="Fraction of images for validation.")] = 0.2,
+    test: Annotated[float, typer.Option(metavar="SHARE", help="Fraction of images for testing.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     group: Annotated[
         str,
         typer.Option(
             metavar="auto|name|folder|none|REGEX",
-            help="Keep sequences together: names that differ in their last number, folders, or a pattern's match.",
+            help="How sequences, which stay together, are told: by the last number in a name, by folder or by REGEX.",
         ),
     ] = "auto",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace lists that are there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing lists.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Write train.txt and val.txt (and test.txt): which images train and which measure. Images stay where they are.
+    """Split a data set: write train.txt, val.txt and, with --test, test.txt. Images are not moved.
 
     Examples:
 
@@ -165,15 +169,17 @@ def check(
     folder: SetArgument = None,
     root: OptionalRoot = None,
     size: Annotated[
-        str, typer.Option(metavar="HEIGHTxWIDTH", help="Engine size at which objects must be visible.")
+        str,
+        typer.Option(metavar="HEIGHTxWIDTH", help="Engine input size; objects too small to see at it are reported."),
     ] = "384x480",
     html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Also write a page that shows the worst findings.")
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Also write an HTML page that shows the worst findings."),
     ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit status 1 for warnings too.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with status 1 on warnings too.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Read every image and mask and list what is wrong, loudly or silently. Exit status 1 if there are defects.
+    """Read every image and mask and list defects and likely label errors. Exit status 1 if there are defects.
 
     Examples:
 
@@ -216,13 +222,15 @@ def check(
 def fetch(
     name: Annotated[str, typer.Argument(metavar="NAME", help="camvid, voc or cityscapes.")],
     root: Root,
-    url: Annotated[str | None, typer.Option("--url", metavar="URL", help="Another address of the archive.")] = None,
+    url: Annotated[
+        str | None, typer.Option("--url", metavar="URL", help="Download the archive from here instead.")
+    ] = None,
     sha256: Annotated[
-        str | None, typer.Option("--sha256", metavar="HEX", help="The SHA-256 that the archive must have.")
+        str | None, typer.Option("--sha256", metavar="HEX", help="Expected SHA-256 of the archive.")
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Download a public data set, verify and unpack it; an interrupted download is resumed.
+    """Download, verify and unpack a public data set. An interrupted download is resumed.
 
     Examples:
 

@@ -17,103 +17,112 @@ if TYPE_CHECKING:
     from ..deploy.store import Store
 
 _BOARDS = "Other boards"
-_EXAMPLES = """
-Examples:
-
-  pspnet-edge deploy mine.pspnet --min-fps 25
-
-  pspnet-edge deploy mine.pspnet --to me@board1 --to me@board2:2222 --canary 1
-
-  pspnet-edge deploy --list --fleet fleet.toml
-
-  pspnet-edge deploy mine.pspnet --rollback --fleet fleet.toml
-"""
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("deploy", epilog=_EXAMPLES)(deploy)
+    app.command("deploy")(deploy)
 
 
 def deploy(
-    pack: Annotated[Path | None, typer.Argument(metavar="PACK", help="A .pspnet of `pack`.")] = None,
+    pack: Annotated[Path | None, typer.Argument(metavar="PACK", help="A .pspnet file from `pack`.")] = None,
     home: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder of versions. Default: $PSPNET_EDGE_HOME, ~/.local/share/pspnet-edge."),
+        typer.Option(
+            metavar="DIR",
+            help="Folder of the deployed versions. Default: $PSPNET_EDGE_HOME, ~/.local/share/pspnet-edge.",
+        ),
     ] = None,
     precision: Annotated[
-        str, typer.Option(metavar="auto|fp32|fp16|int8", help="auto: the first that the pack names.")
+        str, typer.Option(metavar="auto|fp32|fp16|int8", help="auto: the pack's first choice.")
     ] = "auto",
     runtime: RuntimeOption = "auto",
-    key: Annotated[
-        Path | None, typer.Option(metavar="PUBLIC", help="Refuse packs that are not signed with this key.")
-    ] = None,
-    min_fps: Annotated[float, typer.Option(min=0, metavar="N", help="Refuse a version that is slower.")] = 0.0,
-    measure: Annotated[float, typer.Option(min=0.1, max=600, metavar="S", help="How long speed is measured.")] = 3.0,
+    key: Annotated[Path | None, typer.Option(metavar="PUBLIC", help="Refuse packs not signed with this key.")] = None,
+    min_fps: Annotated[
+        float, typer.Option(min=0, metavar="N", help="Refuse the version if it is slower than this.")
+    ] = 0.0,
+    measure: Annotated[float, typer.Option(min=0.1, max=600, metavar="S", help="Seconds of speed measurement.")] = 3.0,
     keep: Annotated[int, typer.Option(min=2, max=1000, metavar="N", help="Number of versions to keep.")] = 3,
     allow_new_classes: Annotated[
-        bool, typer.Option("--allow-new-classes", help="Replace a version that has other classes.")
+        bool, typer.Option("--allow-new-classes", help="Accept classes that differ from the active version's.")
     ] = False,
     allow_older: Annotated[
-        bool, typer.Option("--allow-older", help="Accept a pack whose release number is lower than the active one's.")
+        bool, typer.Option("--allow-older", help="Accept a release number lower than the active version's.")
     ] = False,
     service: Annotated[
-        str, typer.Option(metavar="UNIT", help="systemd unit to restart, where there is one; none for no unit.")
+        str, typer.Option(metavar="UNIT", help="systemd unit to restart, if it exists; none: no unit.")
     ] = "pspnet-edge",
     health: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="Must answer 200 after the restart, such as http://127.0.0.1:8080/healthz."),
+        typer.Option(
+            metavar="URL", help="Health check after the restart: must answer 200, e.g. http://127.0.0.1:8080/healthz."
+        ),
     ] = None,
     watch: Annotated[
-        float, typer.Option(min=0, max=3600, metavar="S", help="How long the service is watched before it is accepted.")
+        float, typer.Option(min=0, max=3600, metavar="S", help="Seconds that the service must stay up to be accepted.")
     ] = 60.0,
     source: Annotated[
         str | None,
-        typer.Option("--from", metavar="URL|DIR", help="Fetch a new signed pack from there. Needs --key."),
+        typer.Option("--from", metavar="URL|DIR", help="Fetch a new signed pack from here. Needs --key."),
     ] = None,
     to: Annotated[
         list[str] | None,
-        typer.Option(metavar="USER@HOST[:PORT]", help="A board that ssh reaches. Repeatable.", rich_help_panel=_BOARDS),
+        typer.Option(
+            metavar="USER@HOST[:PORT]", help="Board to deploy to over ssh. Repeatable.", rich_help_panel=_BOARDS
+        ),
     ] = None,
     fleet: Annotated[
-        Path | None, typer.Option(metavar="FILE.toml", help="A list of boards.", rich_help_panel=_BOARDS)
+        Path | None, typer.Option(metavar="FILE.toml", help="List of boards.", rich_help_panel=_BOARDS)
     ] = None,
     canary: Annotated[
         int,
-        typer.Option(min=0, metavar="N", help="First deploy to N boards; stop if one fails.", rich_help_panel=_BOARDS),
+        typer.Option(min=0, metavar="N", help="Deploy to N boards first; stop if one fails.", rich_help_panel=_BOARDS),
     ] = 0,
     continue_on_error: Annotated[
         bool,
-        typer.Option("--continue-on-error", help="Also deploy to the others after a failure.", rich_help_panel=_BOARDS),
+        typer.Option(
+            "--continue-on-error", help="Continue with the other boards after a failure.", rich_help_panel=_BOARDS
+        ),
     ] = False,
     install: Annotated[
         bool,
-        typer.Option("--install", help="First install the toolkit, from --wheelhouse.", rich_help_panel=_BOARDS),
+        typer.Option("--install", help="Install pspnet-edge first, from --wheelhouse.", rich_help_panel=_BOARDS),
     ] = False,
     wheelhouse: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DIR", help="Folder of the toolkit's wheels, for boards without internet.", rich_help_panel=_BOARDS
-        ),
+        typer.Option(metavar="DIR", help="Folder of wheels, for boards without internet.", rich_help_panel=_BOARDS),
     ] = None,
     ssh_config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Instead of ~/.ssh/config.", rich_help_panel=_BOARDS)
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="ssh configuration to use instead of ~/.ssh/config.", rich_help_panel=_BOARDS
+        ),
     ] = None,
     list_versions: Annotated[
-        bool, typer.Option("--list", help="Show the versions that are here, or the active one of each board.")
+        bool,
+        typer.Option("--list", help="List the versions on this board, or the active one on each of the other boards."),
     ] = False,
     rollback: Annotated[
         bool,
-        typer.Option("--rollback", help="Make the version before active again; with PACK, only where it runs PACK."),
+        typer.Option("--rollback", help="Reactivate the previous version; with PACK, only on boards that run PACK."),
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Install a pack: build its engine, check and measure it, and make it the active version.
+    """Install a pack on this board, or on others over ssh: build its engine, check it and make it the active version.
 
-    The engine must give the masks of the pack's reference frames and reach --min-fps. Then it is activated, and the
-    service is restarted and watched. If a step fails, the previous version stays or becomes active again. The command
-    may be killed at any moment: either version is active, never a mixture. Exit status 1 if the pack is refused or
-    rolled back.
+    The engine must reproduce the masks of the pack's golden frames and reach --min-fps. It is then activated, and the
+    service is restarted and watched. If a step fails, the previous version stays active or becomes active again. The
+    switch is atomic, even if the command is killed. Exit status 1 if the pack is refused or rolled back.
+
+    Examples:
+
+      pspnet-edge deploy mine.pspnet --min-fps 25
+
+      pspnet-edge deploy mine.pspnet --to me@board1 --to me@board2:2222 --canary 1
+
+      pspnet-edge deploy --list --fleet fleet.toml
+
+      pspnet-edge deploy mine.pspnet --rollback --fleet fleet.toml
     """
     from ..deploy.fleet import Orders
     from ..deploy.install import Demands, deploy_pack, roll_back

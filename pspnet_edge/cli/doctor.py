@@ -18,15 +18,15 @@ def register(app: typer.Typer) -> None:
 
 def doctor(
     engine: Annotated[
-        Path | None, typer.Argument(metavar="ENGINE", help="The engine to open; left out, those of the cache.")
+        Path | None, typer.Argument(metavar="ENGINE", help="Engine to check. Default: those in the cache.")
     ] = None,
     camera: Annotated[
         list[str] | None,
-        typer.Option(metavar="N|csi://N", help="A camera that is to run, may be repeated; left out, all there are."),
+        typer.Option(metavar="N|csi://N", help="Camera to check. Repeatable. Default: all."),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Find what keeps this machine from running, and the command that fixes it. Exit status 1 if something does."""
+    """Check this machine and print the command that fixes each problem. Exit status 1 if a problem blocks."""
     from ..doctor.cameras import camera_named
     from ..doctor.examine import examine, report
     from ..doctor.system import RealSystem

@@ -42,24 +42,24 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="train, val or test; for a folder also all. Default: test, else val, else what training held out, "
-            "else all.",
+            help="train, val or test; for a folder also all. Default: test, else val, else the images that training "
+            "held out, else all.",
         ),
     ] = None,
     fit: Annotated[
         str,
-        typer.Option(metavar="HOW", help="How images fill the engine's input: stretch, letterbox or crop."),
+        typer.Option(metavar="HOW", help="How images are fitted to the engine's input: stretch, letterbox or crop."),
     ] = "stretch",
     tiles: Annotated[
         bool,
-        typer.Option("--tiles", help="Segment large images in overlapping tiles of the engine's size."),
+        typer.Option("--tiles", help="Segment large images in overlapping tiles of the engine's input size."),
     ] = False,
     model: ModelOption = None,
     precision: PrecisionOption = "auto",
     runtime: RuntimeOption = "auto",
     as_json: JsonFlag = False,
 ) -> None:
-    """Measure mIoU of an engine at the resolution of the labels, from one confusion matrix over the split.
+    """Measure an engine's mIoU over a split, at the resolution of the labels.
 
     Examples:
 

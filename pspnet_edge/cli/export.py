@@ -18,29 +18,27 @@ def register(app: typer.Typer) -> None:
 
 def export(
     checkpoint: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A bundled name, or a .pt file of `train` or `import`.")
+        str, typer.Argument(metavar="MODEL", help="Bundled name, or a .pt file from `train` or `import`.")
     ],
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Default: MODEL.onnx.")] = None,
     size: Annotated[
         str | None,
-        typer.Option(
-            metavar="HEIGHTxWIDTH", help="Input size in pixels. Default: the --size of `train`, else 384x480."
-        ),
+        typer.Option(metavar="HEIGHTxWIDTH", help="Input size. Default: the --size given to `train`, else 384x480."),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Frames per batch.")] = 1,
+    batch: Annotated[int, typer.Option(min=1, help="Batch size.")] = 1,
     min_confidence: MinConfidenceOption = None,
     threshold: Annotated[
         float | None,
         typer.Option(
             metavar="P",
-            help="Binary networks: probability above which a pixel is the object. Default: 0.5 after `train`.",
+            help="Binary networks: probability above which a pixel is the object. Default: 0.5 (from `train`).",
         ),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Make a self-contained ONNX model: uint8 BGR frames in, uint8 masks out.
+    """Write a self-contained ONNX model: uint8 BGR frames in, uint8 masks out.
 
-    The calibration table of the checkpoint, if it has one, is put beside it, where `build` finds it.
+    If the checkpoint has a calibration table, it is copied next to the model, where `build` finds it.
     """
     from .. import bundled
     from ..artifact import ensure_writable

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from ..model.foreign.importer import Imported, ImportOptions
 
 _FORMATS = ("semseg", "mmseg", "smp", "paddleseg", "csail", "bubbliiiing", "kazuto1011", "lextal")
-_NETWORK = "What weights do not show"
-_INPUT = "What its input was in training"
+_NETWORK = "Network details"
+_INPUT = "Input preprocessing"
 
 
 def register(app: typer.Typer) -> None:
@@ -25,72 +25,92 @@ def register(app: typer.Typer) -> None:
 def import_(
     arguments: Annotated[
         list[str],
-        typer.Argument(metavar="FILE", help="Its checkpoint, or a folder of save_pretrained or of CSAIL's two files."),
+        typer.Argument(metavar="FILE", help="Checkpoint, or a folder from save_pretrained or with CSAIL's two files."),
     ],
     format_name: Annotated[
-        str, typer.Option("--format", metavar="auto|" + "|".join(_FORMATS), help="The project it comes from.")
+        str,
+        typer.Option("--format", metavar="auto|" + "|".join(_FORMATS), help="Project that the checkpoint comes from."),
     ] = "auto",
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", metavar="FILE", help="Default: the file's name with .imported.pt."),
+        typer.Option("-o", "--output", metavar="FILE", help="Default: the name of FILE with .imported.pt."),
     ] = None,
     auto: Annotated[bool, typer.Option("--auto", hidden=True)] = False,
     label_set: Annotated[
         str | None,
-        typer.Option(metavar="camvid|voc|cityscapes", help="What it was trained for; puts the classes into its order."),
+        typer.Option(
+            metavar="camvid|voc|cityscapes", help="Label set that it was trained for; classes are reordered to match."
+        ),
     ] = None,
     classes: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Class names, one per line, in the order of its logits.")
+        Path | None, typer.Option(metavar="FILE", help="Class names, one per line, in output order.")
     ] = None,
     reference: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.npz", help="A `picture` (or `input`) and its `logits` there, to compare with."),
+        typer.Option(
+            metavar="FILE.npz", help="A `picture` (or `input`) and the original network's `logits`, to compare with."
+        ),
     ] = None,
     weights: Annotated[
         str | None,
-        typer.Option(metavar="model|ema", help="Where the file holds both; default: model.", rich_help_panel=_NETWORK),
+        typer.Option(
+            metavar="model|ema",
+            help="Weights to take if the file holds both. Default: model.",
+            rich_help_panel=_NETWORK,
+        ),
     ] = None,
     config: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Its .py, .yml or config.json; read by itself where it is in the file or beside it.",
+            help="Its .py, .yml or config.json. Default: the one in or next to the checkpoint.",
             rich_help_panel=_NETWORK,
         ),
     ] = None,
     bins: Annotated[
         str | None,
-        typer.Option(metavar="N,N,…", help="Of its pyramid, where not 1,2,3,6.", rich_help_panel=_NETWORK),
+        typer.Option(metavar="N,N,…", help="Pyramid bins. Default: 1,2,3,6.", rich_help_panel=_NETWORK),
     ] = None,
     output_stride: Annotated[
-        int | None, typer.Option(metavar="8|16|32", help="Of its backbone.", rich_help_panel=_NETWORK)
+        int | None, typer.Option(metavar="8|16|32", help="Output stride of the backbone.", rich_help_panel=_NETWORK)
     ] = None,
     align_corners: Annotated[
-        bool | None, typer.Option("--align-corners/--no-align-corners", rich_help_panel=_NETWORK)
+        bool | None,
+        typer.Option(
+            "--align-corners/--no-align-corners",
+            help="Whether the network upsamples with align_corners.",
+            rich_help_panel=_NETWORK,
+        ),
     ] = None,
     encoder: Annotated[
-        str | None, typer.Option(metavar="NAME", help="What smp calls its encoder.", rich_help_panel=_NETWORK)
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Encoder name in smp (segmentation-models-pytorch).", rich_help_panel=_NETWORK
+        ),
     ] = None,
     decoder: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="CSAIL's second file.", rich_help_panel=_NETWORK)
+        Path | None, typer.Option(metavar="FILE", help="CSAIL: the decoder file.", rich_help_panel=_NETWORK)
     ] = None,
     threshold: Annotated[
         float | None,
         typer.Option(
-            metavar="P", help="A network of one logit: more than this is the object.", rich_help_panel=_NETWORK
+            metavar="P",
+            help="Single-logit networks: probability above which a pixel is the object.",
+            rich_help_panel=_NETWORK,
         ),
     ] = None,
     mean: Annotated[
-        str | None, typer.Option(metavar="R,G,B", help="Subtracted, after --scale.", rich_help_panel=_INPUT)
+        str | None, typer.Option(metavar="R,G,B", help="Mean to subtract, after --scale.", rich_help_panel=_INPUT)
     ] = None,
     std: Annotated[
-        str | None, typer.Option(metavar="R,G,B", help="Divided by, after --mean.", rich_help_panel=_INPUT)
+        str | None,
+        typer.Option(metavar="R,G,B", help="Standard deviation to divide by, after --mean.", rich_help_panel=_INPUT),
     ] = None,
     scale: Annotated[
         float | None,
         typer.Option(
             metavar="255|1",
-            help="Pixels are divided by this first; default: 255 where --std is at most 1, else 1.",
+            help="Divisor of the pixel values, applied first. Default: 255 if --std is at most 1, else 1.",
             rich_help_panel=_INPUT,
         ),
     ] = None,
@@ -100,15 +120,15 @@ def import_(
             "--colour",
             "--color",
             metavar="rgb|bgr",
-            help="Order of its channels, and of --mean and --std.",
+            help="Channel order of its input, and of --mean and --std.",
             rich_help_panel=_INPUT,
         ),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Turn a PSPNet of another project into a checkpoint of ours, with the same logits.
+    """Convert a PSPNet checkpoint from another project, with the same logits.
 
-    semseg, mmsegmentation, segmentation-models-pytorch, PaddleSeg and four smaller projects; see docs/import.md.
+    Reads semseg, mmsegmentation, segmentation-models-pytorch, PaddleSeg and four smaller projects; see docs/import.md.
     """
     from ..artifact import ensure_writable, sha256_of
     from ..lazy import require

@@ -96,7 +96,7 @@ def _root(
             count=True,
             callback=_verbose,
             show_default=False,
-            help="Show what is done; -vv shows every detail.",
+            help="Log each step to stderr; -vv logs debug detail.",
         ),
     ] = 0,
 ) -> None:

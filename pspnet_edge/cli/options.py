@@ -21,7 +21,7 @@ EngineArgument = Annotated[
     str | None,
     typer.Argument(
         metavar="ENGINE",
-        help="An engine file, or a model (bundled name, .onnx, .pt, .pspnet), built first. Default: the bundled model.",
+        help="Engine, or a model to build first: bundled name, .onnx, .pt or .pspnet. Default: the bundled model.",
     ),
 ]
 ModelOption = Annotated[
@@ -31,14 +31,14 @@ ModelOption = Annotated[
 PrecisionOption = Annotated[
     str,
     typer.Option(
-        metavar="auto|fp32|fp16|int8", help="auto: int8 with a calibration table, else fp16 on a GPU, else fp32."
+        metavar="auto|fp32|fp16|int8", help="auto: int8 if there is a calibration table, else fp16 on a GPU, else fp32."
     ),
 ]
 RuntimeOption = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="tensorrt, openvino, onnxruntime or tensorrt-rtx (builds without a GPU). auto: the first available.",
+        help="tensorrt, openvino, onnxruntime, or tensorrt-rtx (builds without a GPU). auto: the first available.",
     ),
 ]
 DlaOption = Annotated[
@@ -46,7 +46,7 @@ DlaOption = Annotated[
     typer.Option(
         metavar="CORE",
         min=0,
-        help="Run supported layers on this DLA core, the others on the GPU.",
+        help="Run the layers that DLA supports on this core, the others on the GPU.",
         rich_help_panel="TensorRT",
     ),
 ]
@@ -54,14 +54,16 @@ VersionCompatibleFlag = Annotated[
     bool,
     typer.Option(
         "--version-compatible",
-        help="Later releases of the same TensorRT major open the engine.",
+        help="Make the engine load in later releases of the same TensorRT major version.",
         rich_help_panel="TensorRT",
     ),
 ]
 HardwareCompatibleFlag = Annotated[
     bool,
     typer.Option(
-        "--hardware-compatible", help="A plan for every GPU since Ampere; not on Jetson.", rich_help_panel="TensorRT"
+        "--hardware-compatible",
+        help="Make the engine run on any GPU from Ampere on; not for Jetson.",
+        rich_help_panel="TensorRT",
     ),
 ]
 CapabilityOption = Annotated[
@@ -77,7 +79,7 @@ HeadOption = Annotated[
     typer.Option(
         "--head",
         metavar="auto|graph|kernel",
-        help="Where frames are resized and normalized: processor and engine, or our kernel; auto: see --tail.",
+        help="Resizing and normalization: on the CPU and in the engine (graph) or in our CUDA kernel; auto: as --tail.",
         rich_help_panel="TensorRT",
     ),
 ]
@@ -86,7 +88,7 @@ TailOption = Annotated[
     typer.Option(
         "--tail",
         metavar="auto|graph|kernel",
-        help="Where upsampling and argmax run: in the engine, or in our kernel; auto: kernel if right on this GPU.",
+        help="Upsampling and argmax: in the engine (graph) or in our CUDA kernel; auto: kernel if exact on this GPU.",
         rich_help_panel="TensorRT",
     ),
 ]
@@ -97,30 +99,28 @@ OptimizationOption = Annotated[
         metavar="0-5",
         min=0,
         max=5,
-        help="How many kernels the builder tries.",
+        help="TensorRT's builder optimization level: higher tries more kernels and builds longer. Default: 3.",
         rich_help_panel="TensorRT",
     ),
 ]
 WorkspaceOption = Annotated[
     int | None,
     typer.Option(
-        "--workspace", metavar="MIB", min=1, help="Limit of scratch memory per layer.", rich_help_panel="TensorRT"
+        "--workspace", metavar="MIB", min=1, help="Limit on scratch memory per layer.", rich_help_panel="TensorRT"
     ),
 ]
 MinConfidenceOption = Annotated[
     float | None,
-    typer.Option(
-        "--min-confidence", metavar="P", help="Mark a pixel 255 (unknown) where its class is less probable than P."
-    ),
+    typer.Option("--min-confidence", metavar="P", help="Mark pixels 255 (unknown) whose class probability is below P."),
 ]
 DatasetOption = Annotated[
     str | None,
     typer.Option(
         metavar="camvid|voc|cityscapes|folder|scenes",
-        help="Labelled data set. Default: what --root holds; without --root, scenes.",
+        help="Labelled data set. Default: detected from --root; without --root, scenes (synthetic streets).",
     ),
 ]
-RootOption = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the data set; scenes needs none.")]
+RootOption = Annotated[Path | None, typer.Option(metavar="DIR", help="Data set folder; not needed for scenes.")]
 
 
 def parse_size(text: str, option: str = "--size") -> tuple[int, int]:

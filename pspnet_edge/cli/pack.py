@@ -15,98 +15,110 @@ if TYPE_CHECKING:
     from ..engine.build import Gate
     from ..graph.onnx_file import ModelFile
 
-_EXAMPLES = """
-Examples:
-
-  pspnet-edge pack mine.onnx -o mine.pspnet --root my_data --max-drop 0.01
-
-  pspnet-edge pack mine.onnx -o mine.pspnet --images photos --licence LICENSE --sign pack_key --release 2
-
-  pspnet-edge pack mine.onnx --for triton -o repo
-"""
-
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("pack", epilog=_EXAMPLES)(pack)
+    app.command("pack")(pack)
 
 
 def pack(
     model: Annotated[
-        str | None, typer.Argument(metavar="MODEL", help="A bundled name, .onnx or .pt; left out, the default.")
+        str | None, typer.Argument(metavar="MODEL", help="Bundled name, .onnx or .pt file. Default: the bundled model.")
     ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Default: the model's name with .pspnet.")
     ] = None,
-    name: Annotated[str | None, typer.Option(metavar="NAME", help="Of the model on the board.")] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the model on the board.")] = None,
     size: Annotated[
         str | None,
-        typer.Option(metavar="HEIGHTxWIDTH", help="Input size. Another than the model's own needs its .pt and torch."),
+        typer.Option(
+            metavar="HEIGHTxWIDTH",
+            help="Input size. To change it, give the .pt (an .onnx has a fixed size); needs torch.",
+        ),
     ] = None,
     calibration: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Table for int8. Default: MODEL.calib.json beside the model.")
+        Path | None, typer.Option(metavar="FILE", help="Calibration table. Default: MODEL.calib.json next to MODEL.")
     ] = None,
     precision: Annotated[
-        str, typer.Option(metavar="auto|int8,fp16,fp32", help="To build on a board, the preferred first.")
+        str, typer.Option(metavar="auto|int8,fp16,fp32", help="Precisions that the board may build, preferred first.")
     ] = "auto",
     runtime: RuntimeOption = "auto",
     max_drop: Annotated[
         float | None,
-        typer.Option(metavar="F", help="The mIoU that int8 may lose; what stays unquantized travels with the pack."),
+        typer.Option(metavar="F", help="Maximum mIoU loss in INT8; the pack records the layers that stay unquantized."),
     ] = None,
     dataset: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Labelled set: golden frames, mIoU, and what --max-drop needs.")
+        str | None, typer.Option(metavar="NAME", help="Labelled data set for golden frames, mIoU and --max-drop.")
     ] = None,
     root: Annotated[Path | None, typer.Option(metavar="DIR", help="Its folder.")] = None,
     split: Annotated[
         str,
         typer.Option(
-            help="For golden frames and mIoU; of a folder that lacks it val, else what training held out, else all."
+            help="For golden frames and mIoU. Without it: val, else the images that training held out, else all."
         ),
     ] = "test",
-    gate_split: Annotated[str, typer.Option(help="Of the data set, for --max-drop.")] = "val",
+    gate_split: Annotated[str, typer.Option(help="Split for --max-drop.")] = "val",
     images: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Images without labels for golden frames and --max-drop.")
+        Path | None, typer.Option(metavar="DIR", help="Unlabelled images for golden frames and --max-drop.")
     ] = None,
-    golden: Annotated[int, typer.Option(min=1, max=32, metavar="N", help="Golden frames.")] = 6,
+    golden: Annotated[int, typer.Option(min=1, max=32, metavar="N", help="Number of golden frames.")] = 6,
     miou: Annotated[
         float | None,
-        typer.Option(min=0, max=1, metavar="F", help="Measured elsewhere; left out, measured on --dataset."),
+        typer.Option(min=0, max=1, metavar="F", help="mIoU measured elsewhere. Default: measured on --dataset."),
     ] = None,
     margin: Annotated[
         float,
-        typer.Option(min=0, max=1, metavar="F", help="How much less a board's masks may agree with FP32's than here."),
+        typer.Option(
+            min=0, max=1, metavar="F", help="How much lower the agreement with FP32 may be on the board than here."
+        ),
     ] = 0.02,
     min_agreement: Annotated[
-        float, typer.Option(min=0, max=1, metavar="F", help="Agreement with FP32 below which no pack is made.")
+        float, typer.Option(min=0, max=1, metavar="F", help="Refuse to pack a precision that agrees less with FP32.")
     ] = 0.8,
     licence: Annotated[
         Path | None,
-        typer.Option("--licence", "--license", metavar="FILE", help="Text file. Default: MODEL.md beside it."),
+        typer.Option("--licence", "--license", metavar="FILE", help="Licence text. Default: MODEL.md next to MODEL."),
     ] = None,
-    fit: Annotated[str | None, typer.Option(metavar="HOW", help="How the board runs it: as of `run`.")] = None,
-    roi: Annotated[str | None, typer.Option(metavar="X,Y,W,H", help="As of `run`.")] = None,
-    tiles: Annotated[bool, typer.Option("--tiles", help="As of `run`.")] = False,
-    flip: Annotated[str | None, typer.Option(metavar="TURN", help="As of `run`.")] = None,
+    fit: Annotated[str | None, typer.Option(metavar="HOW", help="How the board fits frames, as for `run`.")] = None,
+    roi: Annotated[str | None, typer.Option(metavar="X,Y,W,H", help="As for `run`.")] = None,
+    tiles: Annotated[bool, typer.Option("--tiles", help="As for `run`.")] = False,
+    flip: Annotated[str | None, typer.Option(metavar="HOW", help="As for `run`.")] = None,
     release: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Boards refuse a lower number than their active version's.")
+        int,
+        typer.Option(min=0, metavar="N", help="Release number; boards refuse one lower than their active version's."),
     ] = 0,
-    sign: Annotated[Path | None, typer.Option(metavar="KEY", help="Sign with this Ed25519 key of ssh-keygen.")] = None,
+    sign: Annotated[
+        Path | None, typer.Option(metavar="KEY", help="Sign with this Ed25519 key from ssh-keygen.")
+    ] = None,
     purpose: Annotated[
-        str, typer.Option("--for", metavar="board|triton", help="triton: a model repository for the Triton server.")
+        str,
+        typer.Option(
+            "--for", metavar="board|triton", help="triton: write a model repository for Triton Inference Server."
+        ),
     ] = "board",
     triton_backend: Annotated[
         str,
-        typer.Option(metavar="auto|python|tensorrt|onnxruntime", help="auto: TensorRT on a GPU, else python."),
+        typer.Option(
+            metavar="auto|python|tensorrt|onnxruntime", help="Triton: auto is TensorRT on a GPU, else python."
+        ),
     ] = "auto",
-    instances: Annotated[int, typer.Option(min=1, max=64, metavar="N", help="Triton: how many run at once.")] = 1,
-    max_batch: Annotated[int, typer.Option(min=1, max=256, metavar="N", help="Triton: frames gathered.")] = 8,
+    instances: Annotated[int, typer.Option(min=1, max=64, metavar="N", help="Triton: number of instances.")] = 1,
+    max_batch: Annotated[int, typer.Option(min=1, max=256, metavar="N", help="Triton: maximum batch size.")] = 8,
     as_json: JsonFlag = False,
 ) -> None:
-    """Put a model and all that a board needs into one file for `deploy`.
+    """Pack a model and everything a board needs into one file for `deploy`.
 
-    In it: ONNX, calibration table with what --max-drop keeps out of INT8, classes, licence, mIoU, and golden frames
-    with the masks that they gave here. Equal inputs give equal bytes.
+    The pack holds the ONNX model, the calibration table (with the layers that --max-drop keeps out of INT8), classes,
+    licence, mIoU, and golden frames: a few images with their masks, which the board must reproduce. The same inputs
+    give the same bytes.
+
+    Examples:
+
+      pspnet-edge pack mine.onnx -o mine.pspnet --root my_data --max-drop 0.01
+
+      pspnet-edge pack mine.onnx -o mine.pspnet --images photos --licence LICENSE --sign pack_key --release 2
+
+      pspnet-edge pack mine.onnx --for triton -o repo
     """
     from ..deploy.pack import Contents, make_pack
     from ..engine.model import prepare_model

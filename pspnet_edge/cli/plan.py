@@ -21,23 +21,23 @@ def register(app: typer.Typer) -> None:
 
 def plan(
     board: Annotated[
-        str | None, typer.Option(metavar="BOARD", help="Such as orin-nano, orin-nx, agx-orin or thor.")
+        str | None, typer.Option(metavar="BOARD", help="Board, such as orin-nano, orin-nx, agx-orin or thor.")
     ] = None,
-    fps: Annotated[float, typer.Option(metavar="N", help="Frames per second that each camera needs.")] = 30.0,
+    fps: Annotated[float, typer.Option(metavar="N", help="Frame rate that each camera needs.")] = 30.0,
     camera: Annotated[
-        str | None, typer.Option(metavar="HEIGHTxWIDTH", help="Size of the camera's frames, such as 720x1280.")
+        str | None, typer.Option(metavar="HEIGHTxWIDTH", help="Camera frame size, such as 720x1280.")
     ] = None,
-    cameras: Annotated[int, typer.Option(metavar="N", help="How many cameras share the board.")] = 1,
+    cameras: Annotated[int, typer.Option(metavar="N", help="Number of cameras on the board.")] = 1,
     report: Annotated[
         Path | None,
-        typer.Option(metavar="REPORT.json", help="A benchmark of the board: its figures replace the estimates."),
+        typer.Option(metavar="REPORT.json", help="Benchmark report from the board; its figures replace the estimates."),
     ] = None,
     measure: Annotated[
-        bool, typer.Option("--measure", help="On the board: build the two or three best and measure them.")
+        bool, typer.Option("--measure", help="On the board: build and measure the best two or three.")
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Choose the most accurate model, size and precision that reaches a frame rate, and print the commands.
+    """Choose the most accurate model, size and precision that reach a frame rate, and print the commands.
 
     Examples:
 

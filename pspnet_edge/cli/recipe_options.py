@@ -84,8 +84,8 @@ def _help(one: Field[Any], option: RecipeOption) -> str:
     if one.default is False or one.default == ():
         return option.help
     if one.default is True:
-        return f"{option.help} \\[default: on; --no-{_flag(one, option)} turns it off]"
-    special = f", with --qat {option.qat:f}".rstrip("0").rstrip(".") if option.qat is not None else ""
+        return f"{option.help} \\[default: on; off: --no-{_flag(one, option)}]"
+    special = "; {} with --qat".format(f"{option.qat:f}".rstrip("0").rstrip(".")) if option.qat is not None else ""
     return f"{option.help} [default: {_shown(one.default)}{special}]".replace("[", "\\[")
 
 

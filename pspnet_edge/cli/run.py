@@ -30,24 +30,10 @@ _FOR_ENGINE_TO_BUILD = ("model", "precision", "runtime")
 _FOR_PICTURES = ("show", "legend")
 _FOR_SERVER = ("web_host", "web_port", "web_token")
 
-_EXAMPLES = """
-Examples:
-
-  pspnet-edge run --input demo --view web
-
-  pspnet-edge run --active --camera 0 --view web
-
-  pspnet-edge run pspnet.engine --camera 0 --size 720x1280 --fps 30
-
-  pspnet-edge run pspnet.engine drive.mp4 --record overlay.mp4
-
-  pspnet-edge run pspnet.engine photos/ --save-masks masks --save-overlays overlays
-"""
-
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("run", epilog=_EXAMPLES)(run)
+    app.command("run")(run)
 
 
 def run(
@@ -56,11 +42,12 @@ def run(
         str | None,
         typer.Argument(
             metavar="ENGINE",
-            help="Engine file, or a model to build first: a bundled name, .onnx or .pt. Default: the bundled model.",
+            help="Engine, or a model to build first: bundled name, .onnx, .pt or .pspnet. Default: the bundled model.",
         ),
     ] = None,
     inputs: Annotated[
-        list[str] | None, typer.Argument(metavar="INPUT", help="Videos, images, folders, URLs or demo, like --input.")
+        list[str] | None,
+        typer.Argument(metavar="INPUT", help="Same as --input: videos, images, folders, URLs or demo."),
     ] = None,
     # --- source
     camera: Annotated[
@@ -72,8 +59,8 @@ def run(
         typer.Option(
             "--input",
             metavar="INPUT",
-            help="Video, image, folder or glob of images, rtsp:// or http:// stream, csi://N camera, or demo. "
-            "Repeatable.",
+            help="Video, image, folder or glob of images, rtsp:// or http:// stream, csi://N camera, or demo (a "
+            "synthetic drive). Repeatable.",
             rich_help_panel=_SOURCE,
         ),
     ] = None,
@@ -101,13 +88,13 @@ def run(
     ] = 3.0,
     wait: Annotated[
         bool,
-        typer.Option("--wait", help="Start even if a camera or stream is not there yet.", rich_help_panel=_SOURCE),
+        typer.Option("--wait", help="Start even if a camera or stream is not available yet.", rich_help_panel=_SOURCE),
     ] = False,
     flip: Annotated[
         str,
         typer.Option(
-            metavar="TURN",
-            help="Turn every source 90, 180 or 270 degrees clockwise, or mirror it: horizontal, vertical.",
+            metavar="HOW",
+            help="Rotate every source clockwise (90, 180, 270) or mirror it (horizontal, vertical).",
             rich_help_panel=_SOURCE,
         ),
     ] = "none",
@@ -115,7 +102,7 @@ def run(
         str,
         typer.Option(
             metavar="HOW",
-            help="How a frame fills the engine's input: stretch, letterbox (with a margin) or crop (its middle).",
+            help="How frames are fitted to the engine's input: stretch, letterbox (padded) or crop (centred).",
             rich_help_panel=_SOURCE,
         ),
     ] = "stretch",
@@ -123,7 +110,7 @@ def run(
         str | None,
         typer.Option(
             metavar="X,Y,W,H",
-            help="Segment only this part of the frame, in pixels; the mask is 255 outside it.",
+            help="Segment only this region, in pixels; the mask is 255 outside it.",
             rich_help_panel=_SOURCE,
         ),
     ] = None,
@@ -131,22 +118,22 @@ def run(
         bool,
         typer.Option(
             "--tiles",
-            help="Segment large frames in overlapping tiles of the engine's size, at their own scale.",
+            help="Segment large frames at full resolution, in overlapping tiles of the engine's input size.",
             rich_help_panel=_SOURCE,
         ),
     ] = False,
-    loop: Annotated[bool, typer.Option("--loop", help="Play files again and again.", rich_help_panel=_SOURCE)] = False,
+    loop: Annotated[bool, typer.Option("--loop", help="Loop files endlessly.", rich_help_panel=_SOURCE)] = False,
     realtime: Annotated[
         bool,
         typer.Option(
             "--realtime",
-            help="Play files at their own frame rate, dropping frames like a camera.",
+            help="Play files at their own frame rate and drop frames as a camera does.",
             rich_help_panel=_SOURCE,
         ),
     ] = False,
     frames: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Stop after N frames of all sources together.", rich_help_panel=_SOURCE),
+        typer.Option(min=1, metavar="N", help="Stop after N frames in total.", rich_help_panel=_SOURCE),
     ] = None,
     # --- engine
     model: Annotated[
@@ -162,7 +149,7 @@ def run(
         str,
         typer.Option(
             metavar="auto|fp32|fp16|int8",
-            help="Where the engine is built first. auto: int8 with a calibration table, else fp16 on a GPU, else fp32.",
+            help="If a model is given. auto: int8 if there is a calibration table, else fp16 on a GPU, else fp32.",
             rich_help_panel=_ENGINE,
         ),
     ] = "auto",
@@ -170,7 +157,7 @@ def run(
         str,
         typer.Option(
             metavar="RUNTIME",
-            help="Where the engine is built first: tensorrt, openvino or onnxruntime; auto: the first available.",
+            help="If a model is given: tensorrt, openvino or onnxruntime. auto: the first available.",
             rich_help_panel=_ENGINE,
         ),
     ] = "auto",
@@ -178,7 +165,7 @@ def run(
         bool,
         typer.Option(
             "--active",
-            help="Run the version that `deploy` made active, with the settings of its pack.",
+            help="Run the version that `deploy` activated, with the settings from its pack.",
             rich_help_panel=_ENGINE,
         ),
     ] = False,
@@ -186,7 +173,7 @@ def run(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="With --active: the folder of versions. Default: $PSPNET_EDGE_HOME, ~/.local/share/pspnet-edge.",
+            help="With --active: folder of deployed versions. Default: $PSPNET_EDGE_HOME, ~/.local/share/pspnet-edge.",
             rich_help_panel=_ENGINE,
         ),
     ] = None,
@@ -195,7 +182,7 @@ def run(
         str,
         typer.Option(
             metavar="WHERE",
-            help="Show pictures in a window, on a page (web) or nowhere (none). auto: a window if there is a display.",
+            help="Where to show frames: window, web (a live page) or none. auto: a window if there is a display.",
             rich_help_panel=_VIEW,
         ),
     ] = "auto",
@@ -203,7 +190,7 @@ def run(
         str,
         typer.Option(
             metavar="WHAT",
-            help="What is drawn, on screen and in files: overlay, mask or side-by-side.",
+            help="What to draw, on screen and in files: overlay, mask or side-by-side.",
             rich_help_panel=_VIEW,
         ),
     ] = "overlay",
@@ -214,30 +201,28 @@ def run(
         bool,
         typer.Option(
             "--legend/--no-legend",
-            help="Name the classes in a strip at the top; --no-legend turns it off.",
+            help="Show the class names in a strip at the top. [default: on; off: --no-legend]".replace("[", "\\["),
             show_default=False,
             rich_help_panel=_VIEW,
         ),
     ] = True,
     hide: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="CLASS", help="Do not draw this class: a name or an id. Repeatable.", rich_help_panel=_VIEW
-        ),
+        typer.Option(metavar="CLASS", help="Class not to draw: a name or an id. Repeatable.", rich_help_panel=_VIEW),
     ] = None,
     # --- output
     record: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE.mp4",
-            help="Record what is drawn. %Y%m%d-%H%M%S in the name becomes the time.",
+            help="Record what is drawn. %Y%m%d-%H%M%S in the name becomes the start time.",
             rich_help_panel=_OUTPUT,
         ),
     ] = None,
     save_masks: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="Save masks of class ids as PNG, named after the images.", rich_help_panel=_OUTPUT
+            metavar="DIR", help="Save class-id masks as PNG, named after the images.", rich_help_panel=_OUTPUT
         ),
     ] = None,
     save_overlays: Annotated[
@@ -250,19 +235,19 @@ def run(
         str | None,
         typer.Option(
             metavar="TARGET",
-            help="Send the first source's pictures as H.264 to HOST:PORT or an rtsp:// server (needs GStreamer).",
+            help="Stream the first source's overlay as H.264 to HOST:PORT or an rtsp:// server (needs GStreamer).",
             rich_help_panel=_OUTPUT,
         ),
     ] = None,
     as_json: JsonFlag = False,
     # --- service
     web_host: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="Address of the web page.", rich_help_panel=_SERVICE)
+        str, typer.Option(metavar="ADDRESS", help="Address to listen on.", rich_help_panel=_SERVICE)
     ] = "127.0.0.1",
     web_port: Annotated[
         int,
         typer.Option(
-            min=0, max=65535, metavar="PORT", help="Port of the web page; 0 picks a free one.", rich_help_panel=_SERVICE
+            min=0, max=65535, metavar="PORT", help="Port to listen on; 0 picks a free one.", rich_help_panel=_SERVICE
         ),
     ] = 8080,
     web_token: Annotated[
@@ -271,7 +256,7 @@ def run(
             envvar="PSPNET_EDGE_WEB_TOKEN",
             metavar="TOKEN",
             show_envvar=False,
-            help="Access token, or in $PSPNET_EDGE_WEB_TOKEN; generated when --web-host is not loopback.",
+            help="Access token, also read from $PSPNET_EDGE_WEB_TOKEN; generated if --web-host is not loopback.",
             rich_help_panel=_SERVICE,
         ),
     ] = None,
@@ -279,7 +264,7 @@ def run(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Append the figures of the run as a line of JSON every second.",
+            help="Append run statistics every second, as one JSON object per line.",
             rich_help_panel=_SERVICE,
         ),
     ] = None,
@@ -289,7 +274,7 @@ def run(
             min=0,
             max=65535,
             metavar="PORT",
-            help="Port for Prometheus /metrics, where there is no --view web.",
+            help="Port for Prometheus /metrics without --view web.",
             rich_help_panel=_SERVICE,
         ),
     ] = None,
@@ -300,7 +285,20 @@ def run(
         ),
     ] = False,
 ) -> None:
-    """Segment cameras, streams, videos or images, and show, record or save the result."""
+    """Segment cameras, streams, videos or images, and show, record or save the result.
+
+    Examples:
+
+      pspnet-edge run --input demo --view web
+
+      pspnet-edge run pspnet.engine --camera 0 --size 720x1280 --fps 30
+
+      pspnet-edge run pspnet.engine drive.mp4 --record overlay.mp4
+
+      pspnet-edge run pspnet.engine photos/ --save-masks masks --save-overlays overlays
+
+      pspnet-edge run --active --camera 0 --view web
+    """
     from ..camera.loop import Loop
     from ..camera.overlay import Overlay, check_show, class_ids
     from ..camera.sinks import check_view

@@ -17,18 +17,19 @@ def register(app: typer.Typer) -> None:
 
 def selftest(
     only: Annotated[
-        list[str] | None, typer.Option("--only", metavar="NAME", help="Only this check; may be repeated.")
+        list[str] | None, typer.Option("--only", metavar="NAME", help="Run only this check. Repeatable.")
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", metavar="FILE", help="Also write the result here: JSON, or a page if .html."),
+        typer.Option(
+            "-o", "--output", metavar="FILE", help="Also write the result to FILE: JSON, or a page if it ends in .html."
+        ),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Try kernels, memory, CUDA graphs, engines and cameras on this machine. Exit status 1 if a check fails.
+    """Test kernels, memory, CUDA graphs, engines and cameras on this machine. Exit status 1 if a check fails.
 
-    It needs no data set and no camera and takes at most ten minutes. What cannot be tried here is skipped with the
-    reason.
+    Takes at most ten minutes and needs no data set or camera. A check that cannot run here is skipped, with the reason.
     """
     from ..artifact import ensure_writable, write_bytes, write_json
     from ..errors import OptionError

@@ -22,60 +22,63 @@ def train(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="folder, camvid, voc, cityscapes or scenes; recognized from --root when left out.",
+            help="folder, camvid, voc, cityscapes, or scenes (synthetic streets). Default: detected from --root.",
             rich_help_panel="Data",
         ),
     ] = None,
     root: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder of the data set; scenes needs none.", rich_help_panel="Data"),
+        typer.Option(metavar="DIR", help="Data set folder; not needed for scenes.", rich_help_panel="Data"),
     ] = None,
     split: Annotated[
         str | None,
         typer.Option(
             metavar="train|trainval|all",
-            help="Images to train on; with trainval or all none are left to validate on. [default: train]".replace(
-                "[", "\\["
-            ),
+            help="Images to train on; trainval and all leave none for validation. [default: train]".replace("[", "\\["),
             rich_help_panel="Data",
         ),
     ] = None,
     init: Annotated[
         str | None,
-        typer.Option(metavar="CHECKPOINT", help="Fine-tune these weights: a .pt file or a bundled model's name."),
+        typer.Option(
+            metavar="CHECKPOINT", help="Fine-tune from this checkpoint: a .pt file or the name of a bundled model."
+        ),
     ] = None,
     backbone_weights: Annotated[
         str,
         typer.Option(
-            metavar="imagenet|none|FILE", help="Initial weights of the backbone; FILE is one of torchvision or timm."
+            metavar="imagenet|none|FILE", help="Initial backbone weights; FILE is a torchvision or timm checkpoint."
         ),
     ] = "imagenet",
     recipe: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Options from a TOML file or a run's recipe.json; options given here win."),
+        typer.Option(
+            metavar="FILE",
+            help="Read options from a TOML file or a run's recipe.json; the command line takes precedence.",
+        ),
     ] = None,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Continue the run in --output, and train it further with a larger --epochs."),
+        typer.Option("--resume", help="Resume the run in --output; a larger --epochs extends it."),
     ] = False,
     distil: Annotated[
         str | None,
         typer.Option(
             metavar="CHECKPOINT",
-            help="Teacher to distil from: a .pt file or a bundled model's name.",
+            help="Teacher to distil from: a .pt file or the name of a bundled model.",
             rich_help_panel="Distillation",
         ),
     ] = None,
     device: Annotated[
         str,
-        typer.Option(metavar="auto|cpu|cuda", help="auto: a GPU where there is one.", rich_help_panel="Compute"),
+        typer.Option(metavar="auto|cpu|cuda", help="auto: the GPU if there is one.", rich_help_panel="Compute"),
     ] = "auto",
     accumulate: Annotated[
         int,
         typer.Option(
             min=1,
             metavar="N",
-            help="Gradient accumulation steps per batch; more need less memory.",
+            help="Gradient accumulation steps per batch; more steps use less memory.",
             rich_help_panel="Compute",
         ),
     ] = 1,
@@ -84,7 +87,7 @@ def train(
         typer.Option(
             min=0,
             metavar="N",
-            help="Loader processes. Default: 1 on a CPU, up to 8 on a GPU.",
+            help="Data-loader worker processes. Default: 1 on a CPU, up to 8 on a GPU.",
             rich_help_panel="Compute",
         ),
     ] = None,
@@ -102,7 +105,7 @@ def train(
             "-o",
             "--output",
             metavar="DIR",
-            help="Folder of the run. If it holds a run already, that is kept and the new one goes into DIR-2, DIR-3, …",
+            help="Run folder. An existing run is kept: the new one goes to DIR-2, DIR-3, …",
             rich_help_panel="Output",
         ),
     ] = Path("runs/train"),
@@ -113,7 +116,10 @@ def train(
         int, typer.Option(min=1, metavar="EPOCHS", help="Epochs between validations.", rich_help_panel="Output")
     ] = 5,
     samples: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Predictions drawn at each validation.", rich_help_panel="Output")
+        int,
+        typer.Option(
+            min=0, metavar="N", help="Sample predictions to save at each validation.", rich_help_panel="Output"
+        ),
     ] = 4,
     loggers: Annotated[
         str,
@@ -121,7 +127,7 @@ def train(
             "--log",
             "--logger",  # torchrun takes --log for a shortened --log-dir
             metavar="NAME[,NAME]",
-            help="Also log to tensorboard, wandb or mlflow. Under torchrun, which has a --log too, write --logger.",
+            help="Also log to tensorboard, wandb or mlflow. With torchrun use --logger: it takes --log itself.",
             rich_help_panel="Output",
         ),
     ] = "",
@@ -130,8 +136,10 @@ def train(
     as_json: JsonFlag = False,
     recipe_values: dict[str, Any] = {},  # noqa: B006
 ) -> None:
-    """Train a network. Leaves last.pt, best.pt (final.pt without validation), metrics.csv, results.png,
-    confusion_matrix.png, recipe.json and samples/ in the output folder.
+    """Train a network.
+
+    Writes last.pt, best.pt (final.pt without validation), metrics.csv, results.png, confusion_matrix.png, recipe.json
+    and samples/ to the run folder.
 
     Examples:
 
@@ -139,7 +147,7 @@ def train(
 
       pspnet-edge train --resume --epochs 90 -o runs/mine
 
-    With few images start from the bundled model, as the first example does (docs/finetune.md).
+    With few images, start from the bundled model as in the first example (docs/finetune.md).
 
     On several GPUs or machines: torchrun --nproc-per-node N -m pspnet_edge train …
     """

@@ -59,30 +59,29 @@ class Recipe:
     The help text, limits and panel of each field are those of its command-line option.
     """
 
-    model: str = _option("pspnet_lite0", "Network to train; docs/models.md lists them.")
+    model: str = _option("pspnet_lite0", "Network preset; docs/models.md lists them.")
     epochs: int = _option(45, "Passes over the training images.", minimum=1, qat=10)
-    batch: int = _option(8, "Crops per optimizer step, over all processes and accumulation steps.", minimum=1)
-    seed: int = _option(0, "Seed of every random choice.", minimum=0)
+    batch: int = _option(8, "Crops per optimizer step, summed over processes and accumulation steps.", minimum=1)
+    seed: int = _option(0, "Random seed.", minimum=0)
     channels: int = _option(
-        3, "Channels of the frames: 1 (grey, thermal), 3 (BGR), or 4 (BGR and a fourth).", "Data", metavar="1|3|4"
+        3, "Image channels: 1 (grey, thermal), 3 (BGR), or 4 (BGR and one more).", "Data", metavar="1|3|4"
     )
     binary: bool = _option(
         False,
-        "One logit with a sigmoid, for two classes: background and an object; `export --threshold` sets when a pixel "
-        "is the object.",
+        "Two classes, background and object, as one sigmoid output; `export --threshold` sets the cut-off.",
         "Data",
     )
-    crop_hw: tuple[int, int] = _option((288, 384), "Size of the training crops.", "Data", "crop", "HEIGHTxWIDTH")
+    crop_hw: tuple[int, int] = _option((288, 384), "Training crop size.", "Data", "crop", "HEIGHTxWIDTH")
     size_hw: tuple[int, int] = _option(
-        (384, 480), "Frame size at validation, and the one that `export` takes.", "Data", "size", "HEIGHTxWIDTH"
+        (384, 480), "Input size for validation and `export`.", "Data", "size", "HEIGHTxWIDTH"
     )
-    scales: tuple[float, float] = _option((0.7, 2.0), "Range of random scale factors.", "Data", metavar="LOW HIGH")
+    scales: tuple[float, float] = _option((0.7, 2.0), "Range of the random scale factor.", "Data", metavar="LOW HIGH")
     rotate: float = _option(
-        0.0, "Largest random rotation, in either direction.", "Data", metavar="DEGREES", minimum=0, maximum=180
+        0.0, "Maximum random rotation, either way.", "Data", metavar="DEGREES", minimum=0, maximum=180
     )
     scenes_share: float = _option(
         0.08,
-        "Procedural scenes added, as a fraction of the training images; only for CamVid's classes.",
+        "Synthetic scenes to add, as a fraction of the training images; only with CamVid's classes.",
         "Data",
         minimum=0,
         maximum=1,
@@ -90,40 +89,38 @@ class Recipe:
     optimizer: Optimizer = _option("adamw", "sgd uses a momentum of 0.9.", "Optimizer")  # noqa: RUF009
     learning_rate: float = _option(1e-3, "Peak learning rate; about 0.01 for sgd.", "Optimizer", minimum=0, qat=3e-5)
     backbone_factor: float = _option(
-        0.3, "Learning rate of the backbone relative to the other layers.", "Optimizer", minimum=0
+        0.3, "Backbone learning rate, relative to the other layers.", "Optimizer", minimum=0
     )
     weight_decay: float = _option(
-        0.01, "Weight decay; none on BatchNorm parameters and biases.", "Optimizer", minimum=0
+        0.01, "Weight decay; not applied to BatchNorm parameters and biases.", "Optimizer", minimum=0
     )
     warmup_epochs: float = _option(1.0, "Epochs of linear learning-rate warm-up.", "Optimizer", minimum=0)
     average_decay: float = _option(
-        0.998, "Decay of the weights' exponential moving average.", "Optimizer", minimum=0, maximum=1
+        0.998, "Decay of the exponential moving average (EMA) of the weights.", "Optimizer", minimum=0, maximum=1
     )
     dropout: float = _option(0.1, "Dropout before the classifiers.", "Optimizer", minimum=0, maximum=0.9)
     freeze: tuple[Frozen, ...] = _option(
         (),
-        "Parts to keep fixed, comma-separated: batchnorm (its statistics), backbone (weights and statistics), "
-        "features (all but the classifiers).",
+        "Parts to freeze, comma-separated: batchnorm (its statistics), backbone (weights and statistics), "
+        "features (everything but the classifiers).",
         "Optimizer",
         metavar="PART[,PART]",
     )
-    patience: int = _option(
-        0, "Stop when val mIoU has not improved for this many epochs; 0 never stops early.", "Optimizer", minimum=0
-    )
-    class_weights: bool = _option(True, "Give rare classes a larger weight in the cross-entropy.", "Loss")
-    ohem: bool = _option(False, "Online hard example mining: cross-entropy of the hard pixels only.", "Loss")
+    patience: int = _option(0, "Stop when val mIoU has not improved for N epochs; 0: never.", "Optimizer", minimum=0)
+    class_weights: bool = _option(True, "Weight rare classes more in the cross-entropy.", "Loss")
+    ohem: bool = _option(False, "Online hard example mining: cross-entropy of hard pixels only.", "Loss")
     ohem_threshold: float = _option(
-        0.7, "A pixel is hard when its true class gets less than this probability.", "Loss", maximum=1
+        0.7, "A pixel is hard if the probability of its true class is below this.", "Loss", maximum=1
     )
-    ohem_kept: float = _option(0.1, "Smallest fraction of pixels kept as hard.", "Loss", maximum=1)
+    ohem_kept: float = _option(0.1, "Minimum fraction of pixels to keep.", "Loss", maximum=1)
     lovasz_weight: float = _option(0.0, "Weight of the Lovász-Softmax loss, a surrogate of mIoU.", "Loss", minimum=0)
     distil_weight: float = _option(1.0, "Weight of the distillation loss.", "Distillation", minimum=0)
-    distil_scale: float = _option(1.0, "Scale factor at which the teacher sees the images.", "Distillation")
-    autocast: Autocast = _option("auto", "Mixed precision; auto: bf16 where the device has it.", "Compute")  # noqa: RUF009
+    distil_scale: float = _option(1.0, "Scale factor of the teacher's input images.", "Distillation")
+    autocast: Autocast = _option("auto", "Mixed precision; auto: bf16 if the device supports it.", "Compute")  # noqa: RUF009
     qat: bool = _option(
         False,
-        "Quantization-aware training: refine the network of --init (default: the bundled model) as INT8 computes it; "
-        "`export` then writes its calibration table.",
+        "Quantization-aware training: fine-tune the --init network (default: the bundled model) with INT8 rounding; "
+        "`export` then also writes its calibration table.",
     )
 
     def check(self) -> None:

@@ -30,7 +30,7 @@ def test_help_breaks_no_line_of_its_own(command_line, monkeypatch: pytest.Monkey
     """rich breaks lines to the terminal and keeps those of a docstring, which then came twice."""
     monkeypatch.setenv("COLUMNS", "400")
     for command, sentence in (
-        (("deploy",), "Then it is activated, and the service is restarted and watched. If a step fails, the previous"),
+        (("deploy",), "It is then activated, and the service is restarted and watched. If a step fails, the previous"),
         (("data", "import"), "roboflow, supervisely, via, datumaro, darwin, cityscapes, ade20k"),
         (("train",), "pspnet-edge train --resume --epochs 90 -o runs/mine"),
     ):
