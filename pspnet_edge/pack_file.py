@@ -288,7 +288,7 @@ def _zip(stream: BinaryIO, path: Path) -> Iterator[zipfile.ZipFile]:
         with zipfile.ZipFile(stream) as archive:
             yield archive
     except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, UnicodeDecodeError) as error:
-        raise PackError(f"the pack {path} is not a sound zip file ({error})", "recreate it", _REMAKE) from error
+        raise PackError(f"the pack {path} is not a valid zip file ({error})", "recreate it", _REMAKE) from error
 
 
 def _spans(archive: zipfile.ZipFile, stream: BinaryIO, path: Path) -> dict[str, tuple[int, int]]:

@@ -250,14 +250,16 @@ def _open_v4l2(wanted: Wanted) -> Device:
             "board's image processor"
         )
     if known is not None and not known.captures:
-        raise SourceError(f"{device} ({known.card}) gives no pictures: many cameras have such a second device; use "
-                          "the other one, see /dev/v4l/by-id")  # fmt: skip
+        raise SourceError(
+            f"{device} ({known.card}) delivers no frames: many cameras have a second device, for metadata; use the "
+            "other one, see /dev/v4l/by-id"
+        )
     opened = _open_mjpg(wanted)
     if opened is not None:
         return opened
     capture = cv2.VideoCapture(str(device), cv2.CAP_V4L2)
     if not capture.isOpened():
-        raise SourceError(f"{device} does not open: another program may hold it, see `fuser {device}`")
+        raise SourceError(f"{device} cannot be opened: another program may be using it, see `fuser {device}`")
     _set_mode(capture, wanted)
     capture.set(cv2.CAP_PROP_BUFFERSIZE, _BUFFERS)
     return OpenCvDevice(capture, fourcc=True, flip=wanted.flip)

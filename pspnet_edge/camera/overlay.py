@@ -45,7 +45,7 @@ class Overlay:
         show: Show = "overlay",
     ) -> None:
         if not 0 <= opacity <= 1:
-            raise OptionError(f"an opacity of {opacity}", "choose a number from 0 to 1", parameter="opacity")
+            raise OptionError(f"{opacity} is out of range", "choose a number from 0 to 1", parameter="opacity")
         clear = {*label_set.background_ids, *hide}
         self._shown = [index for index in range(len(label_set)) if index not in clear]
         self._label_set = label_set

@@ -150,7 +150,7 @@ def split(
 
     name, place = _set_and_root(folder, root)
     if name not in (None, "folder"):
-        raise OptionError(f"{name} has its published splits", "give the folder of your data set")
+        raise OptionError(f"{name} comes with its own splits", "give the folder of your data set")
     done = split_folder(place, val=val, test=test, seed=seed, group=group, overwrite=overwrite)
     counts = f"train {done.train}, val {done.val}" + (f", test {done.test}" if done.test else "")
     kept = "" if done.grouped_by == "none" else f"; {done.groups} groups by {done.grouped_by} kept together"

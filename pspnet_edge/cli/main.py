@@ -182,7 +182,7 @@ def _run(tree: Any, arguments: list[str]) -> None:
     except Exception as error:
         _log_causes(error)
         what = f"{type(error).__name__}: {error}".split("\n")[0]
-        report = PspnetEdgeError(f"a fault of pspnet-edge itself ({what})", "report it with what -v prints")
+        report = PspnetEdgeError(f"internal error ({what})", "report it with the output of -v")
         _fail(report, 1, asked_for_json(tree, arguments))
 
 

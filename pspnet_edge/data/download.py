@@ -75,7 +75,7 @@ def download(
             restarts += 1
             if restarts > _MOST_RESTARTS:
                 raise DataError(
-                    f"{redacted(url)} answers a resumed download with other bytes each time, so it never ends",
+                    f"{redacted(url)} returns different content each time a download is resumed, so it never completes",
                     "give another address with --url",
                 )
         failures = 1 if _size_bytes(part) > had_bytes else failures + 1
@@ -111,7 +111,7 @@ def _received(url: str, part: Path, had_bytes: int, progress: Progress, timeout_
         return False
     except ValueError as error:  # where it redirects to
         raise DataError(
-            f"{redacted(url)} leads to what is no address ({error})", "give another address with --url"
+            f"{redacted(url)} redirects to an invalid address ({error})", "give another address with --url"
         ) from error
     with response:
         if response.status != 206:

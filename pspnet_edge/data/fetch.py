@@ -104,7 +104,7 @@ def fetch(
         MissingPackage: Cityscapes' own program is not installed.
     """
     if name not in NAMES:
-        raise OptionError(f"there is no public data set {name!r} to fetch", f"choose one of {', '.join(NAMES)}")
+        raise OptionError(f"unknown public data set {name!r} to fetch", f"choose one of {', '.join(NAMES)}")
     if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
         raise OptionError(f"--sha256 {sha256!r} is not a SHA-256", "give its 64 hexadecimal digits")
     if name == "cityscapes" and (url is not None or sha256 is not None):
@@ -117,8 +117,8 @@ def fetch(
         return finished
     if not missing:
         raise OutputError(
-            f"{root / next(iter(archives))} is there already",
-            f"look through it with `pspnet-edge data check {name} --root {root}`, or remove it to fetch it again",
+            f"{root / next(iter(archives))} already exists",
+            f"check it with `pspnet-edge data check {name} --root {root}`, or remove it to fetch it again",
         )
     if name in SOURCES:
         return [_fetched(SOURCES[name], root, url, sha256, progress)]

@@ -178,7 +178,7 @@ class Geometry:
                 f"{','.join(map(str, self.roi))} is not a part of a frame", "give X,Y,WIDTH,HEIGHT", parameter="roi"
             )
         if self.tiles and self.fit != "stretch":
-            raise OptionError("tiles are never stretched", "give either tiles or a fit", parameter="tiles")
+            raise OptionError("tiles and fit exclude each other", "leave one out", parameter="tiles")
 
     @property
     def is_plain(self) -> bool:

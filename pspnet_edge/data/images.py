@@ -57,7 +57,7 @@ class ImageFiles(Sequence[Image]):
             films = [entry.name for entry in entries if entry.suffix.lower() in VIDEO_SUFFIXES]
             if films:
                 listed = ", ".join(films[:3]) + (", …" if len(films) > 3 else "")
-                raise DataError(f"{place} holds no image but videos ({listed})", f"name one: {place / films[0]}")
+                raise DataError(f"{place} holds videos ({listed}) but no images", f"name one: {place / films[0]}")
             raise DataError(f"{place} holds no image", fix)
 
     @cached_property

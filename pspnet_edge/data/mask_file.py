@@ -172,7 +172,7 @@ def _array(path: Path, encoded: bytes) -> NDArray[Any]:
     if values.ndim == 3 and 1 in (values.shape[0], values.shape[2]):
         values = values.squeeze(0 if values.shape[0] == 1 else 2)
     if values.ndim != 2 or 0 in values.shape or values.dtype.kind not in "buif":
-        raise DataError(f"{path} holds {values.dtype} {list(values.shape)}, not ids [H, W]", "save one id for a pixel")
+        raise DataError(f"{path} holds {values.dtype} {list(values.shape)}, not ids [H, W]", "save one id per pixel")
     return np.asarray(values.astype(np.uint8) if values.dtype.kind == "b" else values)
 
 

@@ -77,7 +77,7 @@ def recognized(root: Path) -> str:
             f"the folder {error.filename} cannot be read ({error.strerror})", "restore its permissions"
         ) from error
     raise DataError(
-        f"{root} is not a data set that is known (it has {there or 'nothing'})",
+        f"{root} is not a known data set layout (it has {there or 'nothing'})",
         "put images into images/, masks of the same names into masks/ and one class per line into classes.txt",
     )
 

@@ -146,7 +146,7 @@ def assign(groups: Sequence[Sequence[str]], shares: Mapping[str, float], seed: i
         raise DataError(
             f"the images are {len(groups)} sequence{'s' if len(groups) != 1 else ''} and {len(shares) + 1} splits are "
             f"wanted",
-            "give --group none to part them by image",
+            "give --group none to split by image",
         )
     order = list(range(len(groups)))
     random.Random(seed).shuffle(order)

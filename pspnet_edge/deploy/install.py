@@ -234,7 +234,7 @@ def _refuse_other_classes(pack: PackFile, store: Store, demands: Demands) -> Non
         raise PackError(
             f"the pack's classes ({', '.join(pack.label_set.classes[:3])} …, {len(pack.label_set)} in all) are not "
             f"those of the active version {active} ({', '.join(classes[:3])} …, {len(classes)} in all)",
-            "give --allow-new-classes if whatever reads the masks knows them",
+            "give --allow-new-classes if the program that reads the masks knows the new ones",
         )
 
 
@@ -298,7 +298,7 @@ def _install(
         model = Model(pack.name, sources / f"{pack.name}.onnx", None)
         write_bytes(model.path, pack.read(MODEL))
         if read_model(model.path).label_set != pack.label_set:
-            raise PackError(f"the pack {pack.path} names other classes than its model has", "recreate it")
+            raise PackError(f"the pack {pack.path} lists classes that differ from its model's", "recreate it")
         if pack.has(TABLE):
             model = Model(model.name, model.path, sources / f"{pack.name}.calib.json")
             write_bytes(sources / f"{pack.name}.calib.json", pack.read(TABLE))
@@ -348,8 +348,8 @@ def _check_golden(pack: PackFile, precision: str, masks: Sequence[Picture], say:
     if found.share < limit:
         raise DeployError(
             f"{pack.version} in {precision} agrees with FP32 on {found.share:.2%} of the golden frames' pixels, "
-            f"{limit - found.share:.2%} less than the {limit:.2%} that it must; {found.worst_class} differs most, "
-            f"{found.worst_share:.1%} of it agree",
+            f"{limit - found.share:.2%} below the limit of {limit:.2%}; the worst class is {found.worst_class}, with "
+            f"{found.worst_share:.1%}",
             "recreate the pack, or try another --precision or --runtime",
         )
     own = compare(masks, golden_masks(pack, precision), pack.label_set.classes)
@@ -375,8 +375,8 @@ def _measure(engine: Engine, frames: Sequence[Picture], demands: Demands) -> tup
 def _ensure_speed(fps: float, demands: Demands) -> None:
     if fps < demands.min_fps:
         raise DeployError(
-            f"it runs at {fps:.1f} FPS, fewer than the {demands.min_fps:g} that are asked for",
-            "take a smaller model or input size, or lower --min-fps",
+            f"it runs at {fps:.1f} FPS, below --min-fps {demands.min_fps:g}",
+            "use a smaller model or input size, or lower --min-fps",
         )
 
 
@@ -395,7 +395,7 @@ def _watch(store: Store, service: Service, before: str | None, demands: Demands,
     back = before if before != version else None
     if back is None:
         raise DeployError(
-            f"{version} is active and its service is not healthy ({problem}), and there is no version to go back to",
+            f"{version} is active and its service is not healthy ({problem}), and there is no version to roll back to",
             "see why",
             f"journalctl -eu {service.name}",
         )

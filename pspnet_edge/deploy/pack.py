@@ -124,9 +124,11 @@ def make_pack(
         raise OptionError(f"{path} does not end in .pspnet", "give a name that does", parameter="output")
     ensure_writable(path)
     if not 1 <= contents.golden <= 32:
-        raise OptionError(f"{contents.golden} golden frames", "give 1 to 32", parameter="golden")
+        raise OptionError(f"{contents.golden} is out of range", "give 1 to 32 golden frames", parameter="golden")
     if not 0 <= contents.release <= MOST_RELEASE:
-        raise OptionError(f"{contents.release} as release", f"give 1 to {MOST_RELEASE}", parameter="release")
+        raise OptionError(
+            f"release {contents.release} is out of range", f"give 1 to {MOST_RELEASE}", parameter="release"
+        )
     name = _checked_name(contents.name or model.name)
     source = read_model(model.path)
     table_path = contents.calibration or model.table_path
@@ -150,7 +152,7 @@ def make_pack(
         if found.share < contents.least_agreement:
             raise PackError(
                 f"{precision} agrees with fp32 on {found.share:.1%} of the golden frames' pixels, "
-                f"{found.worst_class} on {found.worst_share:.1%}",
+                f"and on {found.worst_share:.1%} of {found.worst_class}",
                 "calibrate on images like these, limit the loss with --max-drop, or lower --min-agreement",
             )
     shares = {precision: round(found.share, 6) for precision, found in agreement.items()}

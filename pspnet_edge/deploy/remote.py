@@ -125,7 +125,7 @@ class Remote:
             self._append(path, place, size if size <= path.stat().st_size else 0, on_bytes)
             if self._run(_FINISH, place, sha256).strip() == "whole":
                 return place
-        raise DeployError(f"{self.target.title}: {path.name} arrives damaged", "check the board's disk and network")
+        raise DeployError(f"{self.target.title}: {path.name} arrived damaged", "check the board's disk and network")
 
     def keep_only(self, place: str) -> None:
         """Remove the packs that were copied before; the versions made of them hold their own copies.
@@ -194,7 +194,7 @@ class Remote:
         if process.returncode != 0:
             said = (errors.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
             raise DeployError(
-                f"{self.target.title}: pip does not install the toolkit ({said[:300]})", "check the wheels"
+                f"{self.target.title}: pip could not install pspnet-edge ({said[:300]})", "check the wheels"
             )
 
     def _append(self, path: Path, place: str, begin: int, on_bytes: Callable[[int], None]) -> None:

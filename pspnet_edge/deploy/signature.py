@@ -35,7 +35,9 @@ def sign(content: bytes, key: Path) -> bytes:
     check_file(key, "key", PackError, "make one", _MAKE_KEY)
     done = _ssh_keygen(["-Y", "sign", "-q", "-f", str(key), "-n", _NAMESPACE], content)
     if done.returncode != 0 or not done.stdout:
-        raise PackError(f"the key {key} does not sign ({_said(done)})", "give the file of an Ed25519 key", _MAKE_KEY)
+        raise PackError(
+            f"the key {key} cannot be used to sign ({_said(done)})", "give the file of an Ed25519 key", _MAKE_KEY
+        )
     return done.stdout
 
 

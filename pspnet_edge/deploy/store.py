@@ -105,7 +105,7 @@ class Store:
             end = time.monotonic() + _WAIT_S
             while not _lock(descriptor):
                 if time.monotonic() > end:
-                    raise DeployError(f"another process still deploys to {self.home}", "wait for it or end it")
+                    raise DeployError(f"another process is deploying to {self.home}", "wait for it or end it")
                 time.sleep(0.2)
             self._clean()
             yield

@@ -129,7 +129,8 @@ def write_repository(
         raise OptionError(f"unknown backend {backend!r}", f"choose {', '.join(BACKENDS)}", parameter="triton_backend")
     if not 1 <= instances <= _MOST_INSTANCES or not 1 <= max_batch <= _MOST_BATCH:
         raise OptionError(
-            f"{instances} instances of {max_batch} frames", f"give up to {_MOST_INSTANCES} of {_MOST_BATCH}"
+            f"{instances} instances with a batch of {max_batch} are out of range",
+            f"give up to {_MOST_INSTANCES} instances and a batch of up to {_MOST_BATCH}",
         )
     place = folder / name
     if place.exists():

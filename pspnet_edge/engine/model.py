@@ -72,7 +72,7 @@ def _at_size(model: Model, checkpoint: Path, size_hw: tuple[int, int]) -> Model:
     if not checkpoint.is_file():
         raise ModelError(
             f"{model.path} has a fixed input size and no checkpoint {checkpoint.name} beside it: "
-            f"give the .pt to have it at {size_hw[0]}x{size_hw[1]}"
+            f"give the .pt to build it at {size_hw[0]}x{size_hw[1]}"
         )
     return _exported(checkpoint, model.name, model.table_path, size_hw)
 
@@ -104,7 +104,7 @@ def _unpacked(path: Path) -> Model:
             write_bytes(place, pack.read(part))
     found = read_model(model).label_set
     if found != pack.label_set:
-        raise PackError(f"the pack {path} names other classes than its model has", "recreate it")
+        raise PackError(f"the pack {path} lists classes that differ from its model's", "recreate it")
     return Model(pack.name, model, table if pack.has(TABLE) else None)
 
 

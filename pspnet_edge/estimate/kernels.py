@@ -181,7 +181,7 @@ class _Fusion:
             self._holder[node.output[0]] = self._base(node.input[0])
             return True
         if node.op_type == "Shape":
-            raise ModelError(f"node {node.name} computes a shape while it runs: export the model with static shapes")
+            raise ModelError(f"node {node.name} computes a shape at run time: export the model with static shapes")
         return node.op_type in ("Concat", "Split")
 
     def _host(self, node: onnx.NodeProto, inputs: list[str], made: list[Kernel], maker: dict[str, int]) -> int | None:

@@ -215,7 +215,7 @@ def choose(
             f"{fps:g} frames per second is not a rate", "give a number above 0, such as 30", parameter="fps"
         )
     if cameras < 1:
-        raise OptionError(f"{cameras} cameras cannot be planned for", "give 1 or more", parameter="cameras")
+        raise OptionError(f"{cameras} is not a number of cameras", "give 1 or more", parameter="cameras")
     datas = {candidate.data for candidate in candidates if candidate.miou is not None}
     main = _main_data(candidates)
     comparable = [_shared(one, cameras, fps) for one in candidates if one.data == main or one.miou is None]

@@ -137,8 +137,8 @@ def parse_model(proto: onnx.ModelProto, name: str) -> ModelFile:
     stored = {entry.key: entry.value for entry in proto.metadata_props}
     if _KEY not in stored:
         raise ModelError(
-            f"{name} is an ONNX file of another program, without class names",
-            "give it our input, output and classes",
+            f"{name} is an ONNX file from another tool, without class names",
+            "wrap it",
             "pspnet-edge adapt MODEL.onnx --classes FILE -o ours.onnx",
         )
     try:
@@ -196,7 +196,9 @@ def _check(graph: onnx.ModelProto, name: str) -> None:
     inputs, outputs = graph.graph.input, graph.graph.output
     uint8 = onnx.TensorProto.UINT8
     if len(inputs) != 1 or len(outputs) != 1:
-        raise ModelError(f"{name} has {len(inputs)} inputs and {len(outputs)} outputs, expected one of each")
+        raise ModelError(
+            f"{name} has {len(inputs)} inputs and {len(outputs)} outputs, expected one input and one output"
+        )
     frames, masks = _shape(inputs[0]), _shape(outputs[0])
     types = (inputs[0].type.tensor_type.elem_type, outputs[0].type.tensor_type.elem_type)
     if types != (uint8, uint8) or len(frames) != 4 or frames[3] not in CHANNELS or frames[:3] != masks or 0 in frames:

@@ -134,7 +134,7 @@ def write_demo_video(path: Path, frames: int = VIDEO_FRAMES) -> None:
         size_wh = drive.size_hw[::-1]
         writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*"mp4v"), FRAMES_PER_SECOND, size_wh)
         if not writer.isOpened():
-            raise OutputError("this OpenCV cannot encode MPEG-4: give a video of yours with --input FILE")
+            raise OutputError("this OpenCV cannot encode MPEG-4: give a video with --input FILE")
         for index in range(frames):
             writer.write(drive.frame(index).image)
         writer.release()

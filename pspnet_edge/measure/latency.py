@@ -131,7 +131,7 @@ def loop_slice(engine: Engine, opened: Callable[[], Source], seconds: float) -> 
             start = time.perf_counter()
             frame = source.read()
             if frame is None:
-                raise SourceError(f"{source.name} gives no frame: name another video or folder with --input")
+                raise SourceError(f"{source.name} delivered no frame: give another video or folder with --input")
         batch[0] = frame_at(engine.with_channels(frame), engine.size_hw)
         mask_at(engine.infer(batch)[0], (frame.shape[0], frame.shape[1]))
         return time.perf_counter() - start

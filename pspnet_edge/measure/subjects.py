@@ -214,13 +214,13 @@ def _exported(model: Model, checkpoint: Path, size: Size, work: Path, store: Sto
     if not checkpoint.is_file():
         raise OptionError(
             f"{model.path} has a fixed input size and no checkpoint {checkpoint.name} beside it: "
-            f"give the .pt to have it at {text}, or leave out --size"
+            f"give the .pt to build it at {text}, or leave out --size"
         )
     fingerprint = sha256_of(checkpoint)
     if model.path != checkpoint and _checkpoint_of(model.path) not in (None, fingerprint):
         raise OptionError(
             f"{checkpoint} is not the checkpoint that {model.path.name} was exported from: "
-            f"give the .pt instead of the .onnx to have it at {text}"
+            f"give the .pt instead of the .onnx to build it at {text}"
         )
     path = work / f"{model.name}-{text}.onnx"
     key = {"export": text, "checkpoint": fingerprint, "package": __version__}

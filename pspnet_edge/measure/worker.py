@@ -102,7 +102,7 @@ def images_of(place: Place, pixels: PixelFormat = DEFAULT_PIXELS) -> ImageSet:
     if "held_out" in place:
         found = held_out_of(place["dataset"], root, place, pixels)
         if found is None:
-            raise DataError(f"the images of {root} have changed during the benchmark", "run it again with --fresh")
+            raise DataError(f"the images of {root} changed during the benchmark", "run it again with --fresh")
         return found
     return open_dataset(place["dataset"], root, place["split"], pixels)
 

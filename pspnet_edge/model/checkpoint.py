@@ -101,7 +101,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         ) from error
     form, version = (content.get(name) for name in ("format", "version")) if isinstance(content, dict) else (None, None)
     if not isinstance(form, str) or form != _FORMAT:
-        raise ModelError(f"{path} is not a pspnet-edge checkpoint: bring it in with `pspnet-edge import`")
+        raise ModelError(f"{path} is not a pspnet-edge checkpoint: convert it with `pspnet-edge import`")
     if not isinstance(version, int) or version != _VERSION:
         raise ModelError(
             f"{path} has checkpoint version {str(version)[:40]} and this package reads {_VERSION}: train it again"

@@ -350,9 +350,9 @@ def _shape(preset: str, changes: Mapping[str, Any]) -> Preset:
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in changes.items()}
     shape = replace(PRESETS.get(preset, _IMPORTED), **values)
     if shape.context not in ("pyramid", "global"):
-        raise OptionError(f"there is no context head {shape.context!r}: choose pyramid or global")
+        raise OptionError(f"unknown context head {shape.context!r}: choose pyramid or global")
     if not shape.bins or min(shape.bins) < 1:
-        raise OptionError(f"bins of {shape.bins} cannot pool: give whole numbers of at least 1")
+        raise OptionError(f"pyramid bins {shape.bins} are not valid: give whole numbers of at least 1")
     if shape.in_channels not in CHANNELS:
         raise OptionError(f"in_channels of {shape.in_channels} is unknown: choose one of 1, 3 and 4")
     for numbers in (shape.mean, shape.std):

@@ -141,7 +141,7 @@ class Recipe:
             if getattr(self, name) <= 0:
                 raise OptionError(f"{getattr(self, name):g} is too small", "give a value above 0", parameter=name)
         if self.channels not in _CHANNELS:
-            raise OptionError(f"{self.channels} is not possible", "choose 1, 3 or 4", parameter="channels")
+            raise OptionError(f"{self.channels} channels are not supported", "choose 1, 3 or 4", parameter="channels")
         for name in ("crop_hw", "size_hw"):
             if min(getattr(self, name)) < 1:
                 raise OptionError(f"{_shown(getattr(self, name))} is not a size", "give at least 1x1", parameter=name)

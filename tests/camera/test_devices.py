@@ -99,7 +99,7 @@ def test_a_raw_csi_sensor_is_named_with_its_source(camera: type[Camera], monkeyp
 
 def test_a_metadata_device_is_named(camera: type[Camera], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices.v4l2, "capabilities", lambda device: Capabilities("HD Webcam", 0x00A00000))
-    with pytest.raises(SourceError, match="gives no pictures"):
+    with pytest.raises(SourceError, match="delivers no frames"):
         open_device(Wanted("v4l2", "/dev/null"))
 
 

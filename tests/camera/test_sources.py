@@ -86,7 +86,7 @@ def test_a_missing_camera_is_named(camera: int | str) -> None:
 
 
 def test_a_device_that_is_no_camera_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="/dev/null does not open: another program may hold it"):
+    with pytest.raises(SourceError, match="/dev/null cannot be opened: another program may be using it"):
         open_source("/dev/null", None)
 
 

@@ -247,7 +247,7 @@ def faults_of(name: str, done: Done, plight: Plight, root: Path) -> list[str]:
     ended = (128 + plight.signal,) if plight.signal else plight.statuses
     if done.returncode not in ended and not (plight.signal and name == "run" and not done.returncode):
         faults.append(f"status {done.returncode}")
-    if re.search(r"Traceback|Exception ignored|a fault of pspnet-edge|the system refused", done.stderr):
+    if re.search(r"Traceback|Exception ignored|internal error|the system refused", done.stderr):
         faults.append("a traceback, or a fault behind a sentence")
     lines = done.stderr.splitlines()
     if (

@@ -137,7 +137,7 @@ def test_a_server_whose_ranges_never_fit_is_given_up(
     monkeypatch.setattr(module, "_starts_at", lambda content_range, first_byte: False)
     server.files["a"] = bytes(1000)
     server.break_after = [10] * 100
-    with pytest.raises(DataError, match="never ends"):
+    with pytest.raises(DataError, match="never completes"):
         download(server.url("a"), tmp_path / "a", pause_s=0)
 
 
@@ -145,7 +145,7 @@ def test_a_server_whose_ranges_never_fit_is_given_up(
     ("answer", "said"),
     [
         (b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\nx", None),
-        (b"HTTP/1.1 302 Found\r\nLocation: http://[\r\nContent-Length: 0\r\n\r\n", "no address"),
+        (b"HTTP/1.1 302 Found\r\nLocation: http://[\r\nContent-Length: 0\r\n\r\n", "invalid address"),
     ],
 )
 def test_a_header_that_is_no_number_or_address(

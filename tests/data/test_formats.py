@@ -147,7 +147,7 @@ def test_parquet_without_masks_names_the_columns_that_are_there(tmp_path: Path) 
     with pytest.raises(DataError, match=r"no column of images.*it has image .*picture_2"):
         import_dataset(tmp_path / "train.parquet", tmp_path / "own")
     (tmp_path / "cut.parquet").write_bytes((tmp_path / "train.parquet").read_bytes()[:500])
-    with pytest.raises(DataError, match="not a whole Parquet file"):
+    with pytest.raises(DataError, match="not a complete Parquet file"):
         import_dataset(tmp_path / "cut.parquet", tmp_path / "own")
 
 

@@ -191,7 +191,7 @@ def test_nothing_of_the_users_is_overwritten_unasked(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="--overwrite"):
         import_dataset(tmp_path / "export", tmp_path / "new", mapping="car=road")
     import_dataset(tmp_path / "export", tmp_path / "new", mapping="car=road", overwrite=True)
-    with pytest.raises(OutputError, match="is in the source"):
+    with pytest.raises(OutputError, match="is inside the source"):
         import_dataset(tmp_path / "export", tmp_path / "export" / "own")
 
 

@@ -125,7 +125,7 @@ def test_frames_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
 
 def test_a_folder_of_videos_is_named(tmp_path: Path) -> None:
     (tmp_path / "drive.mp4").write_bytes(b"x")
-    with pytest.raises(SourceError, match=r"no image but videos \(drive\.mp4\): name one: .*drive\.mp4"):
+    with pytest.raises(SourceError, match=r"holds videos \(drive\.mp4\) but no images: name one: .*drive\.mp4"):
         open_sources([], [str(tmp_path)], Settings())
 
 

@@ -271,7 +271,7 @@ def test_cvats_xml_of_images_is_read_with_its_masks(tmp_path: Path) -> None:
     [
         ("<image ", "<track ", "XML of a video"),
         ("<annotations>", "<!DOCTYPE x [<!ENTITY a 'b'>]><annotations>", "declares entities"),
-        ("</annotations>", "", "not whole XML"),
+        ("</annotations>", "", "not valid XML"),
     ],
 )
 def test_cvats_other_xml_is_one_sentence(old: str, new: str, problem: str, tmp_path: Path) -> None:

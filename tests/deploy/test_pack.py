@@ -127,6 +127,6 @@ def test_what_the_gate_decided_travels_to_a_board_without_onnxruntime_and_data(
 
 def test_a_release_that_is_no_number_of_one_is_refused(tmp_path: Path) -> None:
     for release in (-1, MOST_RELEASE + 1):
-        with pytest.raises(OptionError, match="as release"):
+        with pytest.raises(OptionError, match="is out of range"):
             make_pack(prepare_model(None), tmp_path / "a.pspnet", Contents(release=release))
     assert list(tmp_path.iterdir()) == []

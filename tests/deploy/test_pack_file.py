@@ -169,7 +169,7 @@ def sealed(path: Path, unsealed: bytes) -> Path:
         (lambda content: with_local(content, 22, b"\1\0\0\0"), "header of"),
         (lambda content: with_local(content, 8, b"\x08\0"), "header of"),
         (lambda content: in_directory(content, 38, (0o120777 << 16).to_bytes(4, "little")), "not an ordinary file"),
-        (lambda content: in_directory(content, 42, b"\1\0\0\0"), "does not follow|sound zip"),
+        (lambda content: in_directory(content, 42, b"\1\0\0\0"), "does not follow|valid zip"),
         (lambda content: between_parts_and_directory(content, b"hidden"), "directory does not follow"),
         (lambda content: with_longer_comment(content, b"hidden"), "more than the seal"),
     ],

@@ -63,7 +63,7 @@ def test_an_unsigned_pack_and_a_file_that_is_not_a_key_are_refused(
             check_signature(read_pack(signed), wrong)
     other_text = tmp_path / "text"
     other_text.write_text("not a key")
-    with pytest.raises(PackError, match="does not sign"):
+    with pytest.raises(PackError, match="cannot be used to sign"):
         sign(b"x", other_text)
 
 

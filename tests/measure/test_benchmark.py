@@ -201,7 +201,7 @@ def test_models_engines_and_sizes(tmp_path: Path) -> None:
         subjects_of(models * 2, [], ["int8"], ["openvino"], tmp_path)
     alone = tmp_path / "alone.onnx"
     alone.write_bytes(bundled.onnx_path(bundled.DEFAULT).read_bytes())
-    with pytest.raises(OptionError, match=r"no checkpoint alone.pt beside it: give the .pt to have it at 96x96"):
+    with pytest.raises(OptionError, match=r"no checkpoint alone.pt beside it: give the .pt to build it at 96x96"):
         models_at_sizes([str(alone)], [(96, 96)], None, tmp_path, store)
     (tmp_path / "alone.pt").write_bytes(b"of another training")
     (tmp_path / "alone.onnx.json").write_text('{"checkpoint_sha256": "abc"}')

@@ -74,7 +74,7 @@ def test_the_loop_opens_a_short_film_again() -> None:
 
 
 def test_an_empty_film_is_refused() -> None:
-    with pytest.raises(SourceError, match="film gives no frame"):
+    with pytest.raises(SourceError, match="film delivered no frame"):
         loop_slice(Sleeper(0), lambda: Film(0), 0.01)  # type: ignore[arg-type]
 
 

@@ -143,10 +143,10 @@ def import_dataset(
         )
     if train_share is not None and not 0 < train_share < 1:
         raise OptionError(
-            f"a share of {train_share} to train on", "choose a number between 0 and 1", parameter="train_share"
+            f"{train_share} is not a fraction", "choose a number between 0 and 1", parameter="train_share"
         )
     if ignore_id is not None and not 0 <= ignore_id < 1 << 16:
-        raise OptionError(f"id {ignore_id} to ignore", "choose one from 0 to 65535", parameter="ignore_id")
+        raise OptionError(f"id {ignore_id} is out of range", "choose one from 0 to 65535", parameter="ignore_id")
     if is_file(source):
         check_file(source, "label export", DataError, "give the folder or archive that the labelling tool exported")
     else:
@@ -155,7 +155,7 @@ def import_dataset(
         check_folder(images, "image folder", DataError, "give --images the folder of the images")
     find_target(output / REPORT)
     if output.resolve() == source.resolve() or source.resolve() in output.resolve().parents:
-        raise OutputError(f"{output} is in the source {source}", "choose another folder")
+        raise OutputError(f"{output} is inside the source {source}", "choose another folder")
     pairs = parse_map(mapping)
     document = source if source.suffix.lower() in DOCUMENT_SUFFIXES and is_file(source) else None
     options = ReadOptions(images, _class_list(classes) if classes else None, ignore_id, document)
@@ -310,7 +310,7 @@ def _splits(written: list[Item], train_share: float | None, seed: int) -> dict[s
     lines = {item.name: f"{item.name}{item.suffix.lower()}" for item in written}
     if train_share is not None:
         if len(lines) < 2:
-            raise DataError("one image cannot be split", "leave --split away, or label more images")
+            raise DataError("one image cannot be split", "leave out --split, or label more images")
         groups, _ = group_names(list(lines), "auto")
         if len(groups) < 2:
             groups, _ = group_names(list(lines), "none")

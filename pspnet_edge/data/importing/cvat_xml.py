@@ -70,7 +70,7 @@ def _document(path: Path) -> ElementTree.Element:
     try:
         return ElementTree.fromstring(text.encode())
     except ElementTree.ParseError as error:
-        raise DataError(f"{path} is not whole XML ({error})", "export it again") from error
+        raise DataError(f"{path} is not valid XML ({error})", "export it again") from error
 
 
 def _draw(source: Source, entry: ElementTree.Element, named: str) -> Ids:

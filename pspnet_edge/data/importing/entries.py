@@ -44,12 +44,12 @@ def load_json(path: Path) -> Any:
     """The content of a JSON file.
 
     Raises:
-        DataError: it is not whole JSON.
+        DataError: it is not valid JSON.
     """
     try:
         return json.loads(read_text(path, _JSON_LIMIT_BYTES))
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is not whole JSON ({error})", "export it again") from error
+        raise DataError(f"{path} is not valid JSON ({error})", "export it again") from error
 
 
 def dictionaries(values: Any) -> list[dict[str, Any]]:

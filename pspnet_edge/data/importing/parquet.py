@@ -57,7 +57,7 @@ def unpack_parquet(source: Path, scratch: Path, progress: Progress) -> None:
                             write_bytes(scratch / split / folder / f"{name}{_suffix(content)}", content)
                     advance(row + 1, "")
         except (OSError, ValueError) as error:  # pyarrow's own errors derive from these
-            raise DataError(f"{path} is not a whole Parquet file ({error})", "download it again") from error
+            raise DataError(f"{path} is not a complete Parquet file ({error})", "download it again") from error
     names = _class_names(source if source.is_dir() else source.parent)
     if names:
         write_bytes(scratch / "classes.json", json.dumps(names).encode())

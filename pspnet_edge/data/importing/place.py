@@ -92,7 +92,7 @@ def recognize_format(root: Path, format: str, formats: Sequence[str], document: 
         name = format if format != "auto" else document_format(document)
         if name is None:
             ensure_readable(document)
-            raise DataError(f"{document} is not an annotation file that is known", "give --format, or its folder")
+            raise DataError(f"{document} is not a known kind of annotation file", "give --format, or its folder")
         return root, name
     for folder in _down(root):
         if format != "auto":

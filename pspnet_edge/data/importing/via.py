@@ -144,7 +144,7 @@ def _images_of_csv(path: Path) -> Iterator[tuple[str, list[_Region]]]:
             if region := _region(shape, attributes):
                 found.append(region)
     except (ValueError, csv.Error, RecursionError) as error:
-        raise DataError(f"{path} is not whole: line {rows.line_num} ({error})", "export it again") from error
+        raise DataError(f"{path} is damaged: line {rows.line_num} ({error})", "export it again") from error
     yield from regions.items()
 
 

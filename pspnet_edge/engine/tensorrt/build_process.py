@@ -134,7 +134,7 @@ class _Child:
         if self._broken is not None:
             raise self._broken
         if why:
-            raise BuildError(f"the builder was ended because {why}{self._last()}", "close other programs or raise swap")
+            raise BuildError(f"the builder was ended because {why}{self._last()}", "close other programs or add swap")
         if self._answer is None:
             raise BuildError(
                 f"the builder {self._how_it_ended()}{self._last()}", "run the build with -vv to see its log"

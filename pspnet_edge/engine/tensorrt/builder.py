@@ -385,14 +385,14 @@ def _preflight(api: Api, gpu: Gpu | None, model: ModelFile, options: BuildOption
             "leave --version-compatible and --hardware-compatible out"
         )
     if options.dla_core is not None and api.is_rtx:
-        raise OptionError(f"{api.name} has no way to build for DLA: leave --dla out")
+        raise OptionError(f"{api.name} does not support DLA: leave --dla out")
     if has_timing_cache(api):
         try:
             ensure_writable(cache / "timing")
         except OutputError as error:
             raise BuildError(
-                f"the cache {cache} cannot be written, and without its timings every build measures again: free it or "
-                "name another with XDG_CACHE_HOME"
+                f"the cache {cache} cannot be written, and without it every build times all kernels again: make it "
+                "writable, or name another with XDG_CACHE_HOME"
             ) from error
     # The parser, the builder and the plan each hold the weights once; then the smallest workspace.
     needed = _BUILDER_ITSELF + 4 * model.graph.ByteSize() + _SMALLEST_WORKSPACE

@@ -127,7 +127,7 @@ class Runner:
         except Exception as error:
             self._give_up()
             raise EngineError(
-                f"the GPU has no room for frames ({error}): close other programs or use a smaller engine"
+                f"not enough GPU memory for the frames ({error}): close other programs or use a smaller engine"
             ) from error
         self._held.callback(self._in_context, memory.synchronise)
 
@@ -302,7 +302,7 @@ class Runner:
     @contextlib.contextmanager
     def _one_thread(self, closing: bool = False) -> Iterator[None]:
         if not self._in_use.acquire(blocking=False):
-            raise EngineError("two threads use one engine at once: open it once for each")
+            raise EngineError("two threads use one engine at once: open one engine per thread")
         try:
             if self._closed and not closing:
                 raise EngineError("the engine is closed or has failed: open it again")

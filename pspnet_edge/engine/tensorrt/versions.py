@@ -174,11 +174,11 @@ def check_dla(api: Api, builder: typed.Builder, core: int, precision: str) -> No
         BuildError: there is no such core.
     """
     if api.is_rtx or api.level >= (11,):
-        raise OptionError(f"{api.name} has no way to build for DLA: leave --dla out")
+        raise OptionError(f"{api.name} does not support DLA: leave --dla out")
     if builder.num_DLA_cores <= core:
         raise BuildError(
             f"DLA core {core} does not exist here ({builder.num_DLA_cores} in all; Orin Nano and Thor have none): "
             "leave --dla out"
         )
     if precision != "fp16":
-        raise OptionError(f"DLA takes no Q/DQ graph and computes no {precision} otherwise: build with --precision fp16")
+        raise OptionError(f"DLA supports neither Q/DQ graphs nor {precision} here: build with --precision fp16")

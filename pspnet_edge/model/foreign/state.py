@@ -95,8 +95,8 @@ def choose_state(path: Path, content: Mapping[Any, Any], weights: WeightsChoice 
         raise ModelError(f"{path} holds no tensors: give a checkpoint of a trained network")
     if fake := next((name for name in tensors if _FAKE_QUANTIZED.search(name)), None):
         raise ModelError(
-            f"{path} holds a network that PyTorch prepared for quantization ({fake}), which computes otherwise than "
-            "its weights: give the checkpoint from before, and use `pspnet-edge train --qat`"
+            f"{path} holds a network that PyTorch prepared for quantization ({fake}), which computes something else "
+            "than its weights: give the checkpoint from before, and use `pspnet-edge train --qat`"
         )
     tensors = _multiplied_out(tensors, remarks)
     return _within(path, tensors, beside, remarks, None if key in averages else weights)

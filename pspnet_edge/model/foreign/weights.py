@@ -81,7 +81,7 @@ class ForeignWeights:
         if tuple(tensor.shape) not in shapes:
             raise ModelError(
                 f"{key} in {self.path} has shape {list(tensor.shape)}, expected {list(shape)}: "
-                "the network was changed in a way that this import does not know"
+                "the network was modified in a way that `import` does not support"
             )
         self._taken.add(key)
         return tensor
@@ -104,7 +104,7 @@ class ForeignWeights:
             more = f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else ""
             raise ModelError(
                 f"{self.path} holds {len(unknown)} tensors that a PSPNet of its kind does not have, {named}{more}: "
-                "the network was changed in a way that this import does not know"
+                "the network was modified in a way that `import` does not support"
             )
 
     def _beside(self, key: str) -> str:

@@ -137,7 +137,7 @@ def test_what_the_parser_refuses_names_the_node_and_a_fix(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (BuildOptions(dla_core=0), "no way to build for DLA"),
+        (BuildOptions(dla_core=0), "does not support DLA"),
         (BuildOptions(version_compatible=True), "leave --version-compatible"),
         (BuildOptions(hardware_compatible=True), "leave --version-compatible and --hardware-compatible out"),
         (BuildOptions(compute_capability="3.5"), "choose one of 7.5, 8.0"),

@@ -263,7 +263,7 @@ def test_dla_lists_what_falls_back_and_is_refused_where_it_is_not(fp32: ModelFil
     for version, cores, precision, message in (
         ("10.3.0", 0, "fp16", "DLA core 1 does not exist here"),
         ("8.6.1", 2, "fp32", "build with --precision fp16"),
-        ("11.4", 2, "fp16", "no way to build for DLA"),
+        ("11.4", 2, "fp16", "does not support DLA"),
     ):
         with pytest.raises(OptionError if cores else BuildError, match=message):
             built(StandIn(version, cores), fp32, precision, tmp_path, dla_core=1)
