@@ -89,4 +89,4 @@ def test_a_path_that_is_no_data_set_is_named_as_what_it_is(command: str, app: ty
     assert "is empty" in problem("empty")
     assert ("is a file, not a folder" if command != "import" else "neither a folder nor") in problem("notes.txt")
     assert ("is an archive" if command != "import" else "is damaged") in problem("set.zip")
-    assert ("is a JSON file" if command != "import" else "not an annotation file") in problem("notes.json")
+    assert ("is a JSON file" if command != "import" else "not a known kind of annotation file") in problem("notes.json")
