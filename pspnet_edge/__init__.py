@@ -51,7 +51,8 @@ if TYPE_CHECKING:
         SourceError,
     )
     from .estimate.plan import Candidate, Plan
-    from .graph.adapt import Adapted, Preprocessing, adapt
+    from .graph.adapt import Adapted, adapt
+    from .graph.described import Preprocessing
     from .labels import LabelSet
     from .train.api import train
     from .train.recipe import Recipe
@@ -130,7 +131,7 @@ _PLACES = {
     "EngineInfo": ".engine.engine",
     "Adapted": ".graph.adapt",
     "LabelSet": ".labels",
-    "Preprocessing": ".graph.adapt",
+    "Preprocessing": ".graph.described",
     "adapt": ".graph.adapt",
     "Recipe": ".train.recipe",
     "TrainingResult": ".train.training",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,13 +24,19 @@ def register(app: typer.Typer) -> None:
 def adapt(
     model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="Segmentation network from another tool.")],
     classes: Annotated[
-        str,
+        str | None,
         typer.Option(
-            metavar="FILE|N", help="File of class names in output order, one per line; or the number of classes."
+            metavar="FILE|N",
+            help="File of class names in output order, one per line; or the number of classes. "
+            "Default: the names in the model or in config.json beside it.",
         ),
-    ],
+    ] = None,
     mean: Annotated[
-        str | None, typer.Option(metavar="M,M,M", help="Mean to subtract, after --scale. Default: 0.")
+        str | None,
+        typer.Option(
+            metavar="M,M,M",
+            help="Mean to subtract, after --scale. Default: from preprocessor_config.json beside the model, else 0.",
+        ),
     ] = None,
     std: Annotated[
         str | None, typer.Option(metavar="S,S,S", help="Standard deviation to divide by. Default: 1.")
@@ -42,8 +49,11 @@ def adapt(
         ),
     ] = None,
     colour: Annotated[
-        str, typer.Option("--colour", "--color", metavar="rgb|bgr", help="Channel order that the network expects.")
-    ] = "rgb",
+        str | None,
+        typer.Option(
+            "--colour", "--color", metavar="rgb|bgr", help="Channel order that the network expects. Default: rgb."
+        ),
+    ] = None,
     size: Annotated[
         str | None, typer.Option(metavar="HEIGHTxWIDTH", help="Input size, if the network accepts any.")
     ] = None,
@@ -73,26 +83,31 @@ def adapt(
       pspnet-edge adapt segformer.onnx --classes classes.txt --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225
     """
     from ..errors import OptionError
-    from ..graph.adapt import Preprocessing
     from ..graph.adapt import adapt as adapt_model
+    from ..graph.described import Preprocessing, described
     from ..inputs import is_there
 
     target = output or model.with_suffix(".adapted.onnx")
     if is_there(target) and is_there(model) and target.samefile(model):
         raise OptionError(f"{target} is the model itself", "choose another path", parameter="output")
-    if colour not in ("rgb", "bgr"):
+    if colour not in (None, "rgb", "bgr"):
         raise OptionError(f"unknown order of colours {colour!r}", "choose rgb or bgr", parameter="colour")
-    wanted = Preprocessing(
-        _numbers(mean, "mean") or (0.0,),
-        _numbers(std, "std") or (1.0,),
-        None if scale is None else _number(scale, "scale"),
-        "rgb" if colour == "rgb" else "bgr",
-    )
+    given = {
+        "mean": _numbers(mean, "mean"),
+        "std": _numbers(std, "std"),
+        "scale": None if scale is None else _number(scale, "scale"),
+        "colour": colour,
+    }
+    chosen = {option: value for option, value in given.items() if value is not None}
+    # A mean that is given is not mixed with the deviation of a file.
+    base = Preprocessing() if {"mean", "std"} & chosen.keys() else described(model).preprocessing or Preprocessing()
+    if chosen.get("colour", base.colour) != base.colour:  # numbers belong to colours
+        base = replace(base, mean=base.mean[::-1], std=base.std[::-1])
     adapted = adapt_model(
         model,
         target,
-        _classes(classes),
-        preprocessing=wanted,
+        None if classes is None else _classes(classes),
+        preprocessing=replace(base, **chosen) if chosen else None,  # type: ignore[arg-type]
         size_hw=parse_size(size) if size else None,
         threshold=threshold,
         output_name=output_name,

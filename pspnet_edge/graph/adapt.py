@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 import onnx
@@ -20,6 +20,7 @@ from ..labels import LabelSet, bright_palette
 from ..lazy import available
 from ..sidecar import write_sidecar
 from .adapt_output import Range, channels_last, four_axes, map_sides, nearest_resize, score_range
+from .described import GREY_LEVELS, PROCESSOR_FILE, Colour, Described, Preprocessing
 from .foreign import ForeignGraph, read_foreign
 from .naming import name_by_place, unshare_weights
 from .onnx_file import ModelFile, model_file, write_model
@@ -27,33 +28,11 @@ from .quantize import convolution_macs
 from .reference import ReferenceSession
 from .view import GraphView, attribute
 
-Colour = Literal["rgb", "bgr"]
-_GREY_LEVELS = 5.0
-"""A mean or deviation above this is one of grey levels, 0 to 255, and not of 0 to 1."""
 _LARGEST_FACTOR = 10.0
 """No network wants pixels times more than this."""
 _NORMALIZING = ("Sub", "Add", "Div", "Mul")
 _SAME_VALUES = ("Cast", "Squeeze", "Unsqueeze", "Reshape", "Transpose", "Identity")
 _INTEGERS = (TensorProto.INT64, TensorProto.INT32, TensorProto.UINT8, TensorProto.INT8, TensorProto.BOOL)
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """What a network wants done to a picture: ``(pixel * scale - mean) / std``, channels in its order."""
-
-    mean: tuple[float, ...] = (0.0,)
-    std: tuple[float, ...] = (1.0,)
-    scale: float | None = None
-    """None is 1 where mean or std are grey levels (above 5), else 1/255."""
-    colour: Colour = "rgb"
-    """Order of the network's channels."""
-
-    @property
-    def factor(self) -> float:
-        """The scale, chosen if none was given."""
-        if self.scale is not None:
-            return self.scale
-        return 1.0 if max(map(abs, (*self.mean, *self.std))) > _GREY_LEVELS else 1 / 255
 
 
 @dataclass(frozen=True)
@@ -92,7 +71,7 @@ class Adapted:
 def adapt(
     model: str | os.PathLike[str],
     output: str | os.PathLike[str] | None,
-    classes: Sequence[str] | LabelSet | int,
+    classes: Sequence[str] | LabelSet | int | None = None,
     *,
     preprocessing: Preprocessing | None = None,
     size_hw: tuple[int, int] | None = None,
@@ -114,8 +93,10 @@ def adapt(
         model: an ONNX file of a float network, ``[N, C, H, W]`` or ``[N, H, W, C]``, whose output are scores of the
             classes (logits or probabilities) at any stride, one score, or class ids.
         output: where the model goes; None is its name with ``.adapted.onnx``.
-        classes: names in the order of the scores, or how many there are.
-        preprocessing: what the network wants done to a picture.
+        classes: names in the order of the scores, or how many there are; None are those that the file
+            (Ultralytics) or config.json beside it (transformers) names.
+        preprocessing: what the network wants done to a picture; None is what preprocessor_config.json beside it says,
+            else pixels of 0 to 1.
         size_hw: height and width where the network takes any.
         threshold: of the probability, for networks of one score.
         output_name: which output is the segmentation, where there are several.
@@ -131,7 +112,9 @@ def adapt(
     output = model.with_suffix(".adapted.onnx") if output is None else Path(output)
     ensure_writable(output, sidecar=True)
     source = read_foreign(model, size_hw=size_hw, output=output_name, layout=layout)
-    wanted, remarks = _beside_its_own(preprocessing or Preprocessing(), source)
+    classes, remarks = _classes_of(classes, source.described)
+    wanted, seen = _preprocessing_of(preprocessing, source)
+    remarks += seen
     mean, std = _per_channel(wanted, source.shape[3])
     editor = _Editor(source)
     editor.prepend_frame(mean, std, wanted.factor, wanted.colour)
@@ -145,7 +128,7 @@ def adapt(
         "threshold": threshold if editor.kind == "one score" else None,
     }
     adapted = editor.finish(model.stem, label_set, facts | {"source": model.name})
-    agreement, seen = _agreement(editor, adapted, mean, std, wanted)
+    agreement, compared = _agreement(editor, adapted, mean, std, wanted)
     result = Adapted(
         path=output,
         shape_nhw=adapted.shape_nhw,
@@ -157,7 +140,7 @@ def adapt(
         opset=source.opset,
         gmac=round(sum(convolution_macs(adapted.proto).values()) / adapted.shape_nhw[0] / 1e9, 4),
         agreement=agreement,
-        remarks=(*remarks, *_said_of(editor, threshold), *seen),
+        remarks=(*remarks, *_said_of(editor, threshold), *compared),
         **facts,  # type: ignore[arg-type]
     )
     write_model(output, adapted)
@@ -420,6 +403,47 @@ def _is(node: onnx.NodeProto | None, *kinds: str) -> TypeGuard[onnx.NodeProto]:
     return node is not None and node.op_type in kinds
 
 
+def _classes_of(
+    given: Sequence[str] | LabelSet | int | None, known: Described
+) -> tuple[Sequence[str] | LabelSet | int, tuple[str, ...]]:
+    """The classes that were given, else those that the network's own files name."""
+    if given is not None:
+        return given, ()
+    if known.classes is None:
+        raise OptionError(
+            "neither the file nor a config.json beside it names the classes",
+            "give a file of their names in the order of the scores, or how many there are",
+            parameter="classes",
+        )
+    return known.classes, (f"its {len(known.classes)} classes are named in {known.classes_from}",)
+
+
+def _preprocessing_of(given: Preprocessing | None, source: ForeignGraph) -> tuple[Preprocessing, tuple[str, ...]]:
+    """The preprocessing that was given, else that of the files beside the network, and what there is to say of it."""
+    known = source.described.preprocessing
+    if given is not None or known is None:
+        return _beside_its_own(given or Preprocessing(), source)
+    if source.whole_numbers or _own_normalization(source):
+        own, remarks = _beside_its_own(Preprocessing(colour=known.colour), source)
+        left_out = f"the network normalizes by itself, so mean, std and scale of {PROCESSOR_FILE} are left out"
+        return own, (*remarks, left_out)
+    return known, (f"mean, std, scale and order of colours are those of {PROCESSOR_FILE}",)
+
+
+def _own_normalization(source: ForeignGraph) -> list[tuple[str, float]]:
+    """What a graph does with the picture before anything else: its operators, and the largest number of each."""
+    view, name, own = GraphView(source.proto), source.input, []
+    while len(readers := view.readers(name)) == 1 and readers[0].op_type in (*_NORMALIZING, *_SAME_VALUES, "Gather"):
+        node = readers[0]
+        if node.op_type in _NORMALIZING:
+            constants = [values for tensor in node.input if (values := view.constant(tensor)) is not None]
+            if not constants:
+                break
+            own.append((node.op_type, float(np.abs(constants[0]).max(initial=0))))
+        name = node.output[0]
+    return own
+
+
 def _beside_its_own(wanted: Preprocessing, source: ForeignGraph) -> tuple[Preprocessing, tuple[str, ...]]:
     """The preprocessing in front of a graph that may normalize by itself, and what there is to say of it."""
     if wanted.scale is not None and wanted.scale > _LARGEST_FACTOR:
@@ -431,16 +455,7 @@ def _beside_its_own(wanted: Preprocessing, source: ForeignGraph) -> tuple[Prepro
                 "leave out --mean, --std and --scale",
             )
         return replace(wanted, scale=1.0), ("the network takes whole grey levels, so gets those of 0 to 255",)
-    view, name, own = GraphView(source.proto), source.input, []
-    while len(readers := view.readers(name)) == 1 and readers[0].op_type in (*_NORMALIZING, *_SAME_VALUES, "Gather"):
-        node = readers[0]
-        if node.op_type in _NORMALIZING:
-            constants = [values for tensor in node.input if (values := view.constant(tensor)) is not None]
-            if not constants:
-                break
-            largest = float(np.abs(constants[0]).max(initial=0))
-            own.append((node.op_type, largest))
-        name = node.output[0]
+    own = _own_normalization(source)
     if not own:
         return wanted, ()
     if wanted.mean != (0.0,) or wanted.std != (1.0,):
@@ -448,7 +463,7 @@ def _beside_its_own(wanted: Preprocessing, source: ForeignGraph) -> tuple[Prepro
             "the network normalizes by itself before anything else: leave out --mean and --std, unless it was trained "
             "with both",
         )
-    greys = any(size > _GREY_LEVELS if kind != "Mul" else size < 1 / 50 for kind, size in own)
+    greys = any(size > GREY_LEVELS if kind != "Mul" else size < 1 / 50 for kind, size in own)
     if wanted.scale is None and greys:
         return replace(wanted, scale=1.0), ("the network normalizes grey levels of 0 to 255 by itself, so gets them",)
     return wanted, ()

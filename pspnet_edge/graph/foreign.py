@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from ..errors import ModelError, OptionError
 from ..inputs import check_file
 from ..lazy import require
 from ..log import prints_logged
+from .described import Described, described
 from .gate import MOST_CONSTANT_BYTES, MOST_FILE_BYTES, MOST_PIXELS, array_of, infer, parse_proto
 from .opset import lower_opset, opset_of, raise_opset
 from .view import GraphView, attribute
@@ -39,16 +40,22 @@ class ForeignGraph:
     """Of the file."""
     whole_numbers: bool = False
     """Whether it takes pixels as whole numbers; here they are float."""
+    described: Described = field(default_factory=Described)
+    """What the file and those beside it say of classes and preprocessing."""
 
 
 def read_foreign(
-    path: Path, *, size_hw: tuple[int, int] | None = None, output: str | None = None, layout: str = "auto"
+    path: Path,
+    *,
+    size_hw: tuple[int, int] | None = None,
+    output: str | None = None,
+    layout: str = "auto",
 ) -> ForeignGraph:
     """Read a segmentation network.
 
     Args:
         path: an ONNX file; constants in files beside it are read from its own folder only.
-        size_hw: height and width for an input of dynamic size.
+        size_hw: height and width for an input of dynamic size; None is what the file or those beside it say.
         output: which output is the segmentation, where there are several.
         layout: of the input, one of ``LAYOUTS``.
 
@@ -61,6 +68,7 @@ def read_foreign(
     check_file(path, "model", ModelError, "give an .onnx file", most_bytes=MOST_FILE_BYTES)
     name = str(path)
     proto = parse_proto(path.read_bytes(), name, foreign=True)
+    known = described(path, proto)
     _load_external(proto, path)
     for tensor in proto.graph.initializer:
         array_of(tensor, name)
@@ -84,7 +92,7 @@ def read_foreign(
     del proto.graph.input[:]
     proto.graph.input.append(inputs[0])
     whole_numbers = inputs[0].type.tensor_type.elem_type in _WHOLE_NUMBERS
-    shape, channels_first = _fix_shape(proto.graph.input[0], size_hw, layout, name)
+    shape, channels_first = _fix_shape(proto.graph.input[0], size_hw, known.size_hw, layout, name)
     proto = lower_opset(_fold(proto, name), name)
     # What the file says of its output may be symbols, or of another size.
     proto.graph.output[0].type.tensor_type.ClearField("shape")
@@ -98,7 +106,7 @@ def read_foreign(
         raise ModelError(f"{name}: shapes cannot be inferred ({error})", "export it with static shapes") from error
     proto = infer(proto, name)
     return ForeignGraph(
-        proto, inputs[0].name, proto.graph.output[0].name, shape, channels_first, version, whole_numbers
+        proto, inputs[0].name, proto.graph.output[0].name, shape, channels_first, version, whole_numbers, known
     )
 
 
@@ -200,7 +208,11 @@ def _described(value: onnx.ValueInfoProto) -> str:
 
 
 def _fix_shape(
-    value: onnx.ValueInfoProto, size_hw: tuple[int, int] | None, layout: str, name: str
+    value: onnx.ValueInfoProto,
+    size_hw: tuple[int, int] | None,
+    described_hw: tuple[int, int] | None,
+    layout: str,
+    name: str,
 ) -> tuple[tuple[int, int, int, int], bool]:
     """Give an input the static shape that it has or is to have; ``(N, H, W, C)`` and whether channels come first."""
     kind = value.type.tensor_type
@@ -218,9 +230,7 @@ def _fix_shape(
     own = sizes[2:4] if first else sizes[1:3]
     if channels not in (1, 3, 4):
         raise ModelError(f"{name}: the input has {channels} channels", "give a network of 1, 3 or 4")
-    if size_hw is None and None in own:
-        raise OptionError(f"{name} takes pictures of any size", "choose one, such as 384x480", parameter="size")
-    height, width = (fixed or given for fixed, given in zip(own, size_hw or own))
+    height, width = (fixed or given for fixed, given in zip(own, size_hw or described_hw or own))
     if height is None or width is None:
         raise OptionError(f"{name} takes pictures of any size", "choose one, such as 384x480", parameter="size")
     if size_hw is not None and (height, width) != size_hw:

@@ -16,9 +16,10 @@ from pspnet_edge.data.subset import evenly_spaced
 from pspnet_edge.engine.backends import open_engine
 from pspnet_edge.engine.build import build_engine
 from pspnet_edge.errors import ModelError, OptionError
-from pspnet_edge.graph.adapt import Preprocessing, adapt
+from pspnet_edge.graph.adapt import adapt
 from pspnet_edge.graph.calibrate import table_from_dataset
 from pspnet_edge.graph.calibration_table import write_table
+from pspnet_edge.graph.described import Preprocessing
 from pspnet_edge.graph.onnx_file import read_model
 from pspnet_edge.graph.reference import ReferenceSession
 
