@@ -58,7 +58,7 @@ def labels_case(edits: Edits, rng: random.Random, folder: Path, seeds: Path) -> 
         _edit_export(root, edit)
     options = ["-o", "set"]
     if rng.random() < 0.3:
-        options += ["--split", "0.5"]
+        options += ["--val", "0.5"]
     if rng.random() < 0.2:
         options += ["--map", rng.choice(("car=road", "road=ignore", "1=x", "=", "car=", "255=car", "x" * 300))]
     if rng.random() < 0.15:

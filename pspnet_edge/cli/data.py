@@ -65,12 +65,11 @@ def import_(
     ignore_id: Annotated[
         int | None, typer.Option("--ignore-id", metavar="ID", min=0, help="Mask value of unlabelled pixels.")
     ] = None,
-    train_share: Annotated[
+    val: Annotated[
         float | None,
-        typer.Option(
-            "--split", metavar="SHARE", help="Fraction of images for training, e.g. 0.8; the rest is for validation."
-        ),
+        typer.Option(metavar="SHARE", help="Make a new split: fraction of images for validation, e.g. 0.2."),
     ] = None,
+    train_share: Annotated[float | None, typer.Option("--split", hidden=True)] = None,
     seed: Annotated[int, typer.Option(help="Random seed of the split.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier import in --output.")] = False,
     as_json: JsonFlag = False,
@@ -83,7 +82,7 @@ def import_(
 
     Examples:
 
-      pspnet-edge data import cvat_export.zip -o my_data --split 0.8
+      pspnet-edge data import cvat_export.zip -o my_data --val 0.2
 
       pspnet-edge data import coco/ -o my_data --map "truck=car,bus=car,void=ignore"
 
@@ -91,6 +90,11 @@ def import_(
     """
     from ..data.importing import import_dataset
 
+    if train_share is not None:
+        if val is not None:
+            raise typer.BadParameter("it is the former name of --val: give only one", param_hint="--split")
+        val = round(1 - train_share, 9)
+        say(f"--split {train_share:g} is now --val {val:g}, the share for validation as in `data split`")
     imported = import_dataset(
         source,
         output,
@@ -99,7 +103,7 @@ def import_(
         classes=classes,
         mapping=mapping,
         ignore_id=ignore_id,
-        train_share=train_share,
+        val=val,
         seed=seed,
         overwrite=overwrite,
         progress=progress,

@@ -50,7 +50,9 @@ data fetch kitti --root {f}
 data fetch camvid --root new --sha256 1234
 data fetch camvid --root new --url nowhere
 data import {f} -o new --format paint
+data import {f} -o new --val 3
 data import {f} -o new --split 3
+data import {f} -o new --val 0.2 --split 0.8
 data split {f} --val 7
 data split {f} --group '('
 deploy

@@ -79,7 +79,7 @@ def test_an_archive_with_a_folder_in_it_is_unpacked_and_leaves_nothing_else(tmp_
     (tmp_path / "in" / "__MACOSX").mkdir()
     (tmp_path / "in" / "__MACOSX" / "._labelmap.txt").write_bytes(b"junk")
     shutil.make_archive(str(tmp_path / "export"), "zip", tmp_path / "in")
-    import_dataset(tmp_path / "export.zip", tmp_path / "own", train_share=0.67)
+    import_dataset(tmp_path / "export.zip", tmp_path / "own", val=0.33)
     ensure_identical(tmp_path / "own")
     names = {path.name for path in (tmp_path / "own").iterdir()}
     assert names == {"images", "masks", "classes.txt", "train.txt", "val.txt", "import.json"}
@@ -273,13 +273,22 @@ def test_names_of_a_yolo_file_that_would_shift_the_ids_are_not_read() -> None:
 
 def test_the_command_reports_as_json_and_says_the_next_step(tmp_path: Path) -> None:
     exports.cvat(tmp_path / "export")
-    arguments = ["data", "import", str(tmp_path / "export"), "--auto", "--split", "0.67"]
+    arguments = ["data", "import", str(tmp_path / "export"), "--auto", "--val", "0.33"]
     as_json = CliRunner().invoke(app, [*arguments, "-o", str(tmp_path / "one"), "--json"])
     facts = json.loads(as_json.stdout)
     assert (facts["images"], facts["classes"], facts["dropped"]) == (3, list(exports.CLASSES), [])
     assert facts["splits"] == {"train": 2, "val": 1}
     for_people = CliRunner().invoke(app, [*arguments, "-o", str(tmp_path / "two")])
     assert "next: pspnet-edge data check" in for_people.stdout
+
+
+def test_the_former_share_to_train_on_is_taken_as_one_for_validation(tmp_path: Path) -> None:
+    exports.cvat(tmp_path / "export")
+    arguments = ["data", "import", str(tmp_path / "export"), "--split", "0.67", "-o", str(tmp_path / "own")]
+    done = CliRunner().invoke(app, arguments)
+    assert "--split 0.67 is now --val 0.33" in done.stderr
+    assert "train 2, val 1" in done.stdout
+    assert CliRunner().invoke(app, [*arguments, "--val", "0.33"]).exit_code == 2
 
 
 def test_a_format_that_is_not_known_or_not_there_is_one_sentence(tmp_path: Path) -> None:
@@ -406,7 +415,7 @@ def test_an_import_that_comes_to_nothing_leaves_nothing_and_names_the_archive(tm
     assert not (tmp_path / "own").exists()
 
 
-@pytest.mark.parametrize("options", [{"ignore_id": 70_000}, {"train_share": float("nan")}, {"mapping": "car"}])
+@pytest.mark.parametrize("options", [{"ignore_id": 70_000}, {"val": float("nan")}, {"mapping": "car"}])
 def test_options_without_sense_are_one_sentence(options: dict[str, object], tmp_path: Path) -> None:
     exports.coco(tmp_path / "export")
     with pytest.raises(OptionError):

@@ -110,7 +110,7 @@ def import_dataset(
     classes: Path | None = None,
     mapping: str | None = None,
     ignore_id: int | None = None,
-    train_share: float | None = None,
+    val: float | None = None,
     seed: int = 0,
     overwrite: bool = False,
     progress: Progress = silent,
@@ -127,7 +127,7 @@ def import_dataset(
         classes: a list of classes in id order, for formats that do not name theirs, or other names.
         mapping: ``truck=car,void=ignore,255=thing``.
         ignore_id: an id in the masks that has no label.
-        train_share: share of the images to train on, the rest validates; None keeps the source's splits, if it has any.
+        val: share of the images for validation, the others train; None keeps the source's splits, if it has any.
         seed: of the split.
         overwrite: replace a data set that an earlier import wrote to ``output``.
         progress: shows how many images are written.
@@ -141,10 +141,8 @@ def import_dataset(
         raise OptionError(
             f"unknown format {format!r}", f"choose auto or one of {', '.join(FORMATS)}", parameter="format"
         )
-    if train_share is not None and not 0 < train_share < 1:
-        raise OptionError(
-            f"{train_share} is not a fraction", "choose a number between 0 and 1", parameter="train_share"
-        )
+    if val is not None and not 0 < val < 1:
+        raise OptionError(f"{val} is not a fraction", "choose a number between 0 and 1", parameter="val")
     if ignore_id is not None and not 0 <= ignore_id < 1 << 16:
         raise OptionError(f"id {ignore_id} is out of range", "choose one from 0 to 65535", parameter="ignore_id")
     if is_file(source):
@@ -159,14 +157,14 @@ def import_dataset(
     pairs = parse_map(mapping)
     document = source if source.suffix.lower() in DOCUMENT_SUFFIXES and is_file(source) else None
     options = ReadOptions(images, _class_list(classes) if classes else None, ignore_id, document)
-    request = [str(source.resolve()), format, str(images), str(classes), pairs, ignore_id, train_share, seed]
+    request = [str(source.resolve()), format, str(images), str(classes), pairs, ignore_id, val, seed]
     if is_there(output) and not output.is_dir():
         raise OutputError(f"{output} is a file", "give -o the name of a folder")
     try:
         with claim(output / REPORT, wait_s=0):
             prepare_output(output, hashlib.sha256(json.dumps(request).encode()).hexdigest(), overwrite)
             try:
-                return _import(source, output, format, options, pairs, train_share, seed, progress)
+                return _import(source, output, format, options, pairs, val, seed, progress)
             except (DataError, OptionError):
                 leave_nothing(output)
                 raise
@@ -182,7 +180,7 @@ def _import(
     format: str,
     options: ReadOptions,
     pairs: dict[str, str],
-    train_share: float | None,
+    val: float | None,
     seed: int,
     progress: Progress,
 ) -> Imported:
@@ -205,7 +203,7 @@ def _import(
     ]
     if not written:
         raise DataError(f"no image of {source} could be converted" + _first(opened.dropped))
-    return _finish(output, format, opened, mapped.label_set, written, train_share, seed)
+    return _finish(output, format, opened, mapped.label_set, written, val, seed)
 
 
 def _renamed(text: str, unpacked: Path, source: Path) -> str:
@@ -281,7 +279,7 @@ def _finish(
     source: Source,
     label_set: LabelSet,
     written: list[Item],
-    train_share: float | None,
+    val: float | None,
     seed: int,
 ) -> Imported:
     lines = [f"{name}, {r}, {g}, {b}" for name, (r, g, b) in zip(label_set.classes, label_set.palette)]
@@ -289,7 +287,7 @@ def _finish(
         write_json(output / "classes.json", label_set_document(label_set))
     else:
         write_bytes(output / "classes.txt", ("\n".join(lines) + "\n").encode())
-    splits = _splits(written, train_share, seed)
+    splits = _splits(written, val, seed)
     for split, entries in splits.items():
         listing = "".join(f"{entry}\n" for entry in entries)
         write_bytes(output / f"{split}.txt", listing.encode("utf-8", "surrogateescape"))
@@ -305,16 +303,16 @@ def label_set_document(label_set: LabelSet) -> dict[str, object]:
     return {"classes": list(label_set.classes), "palette": [list(colour) for colour in label_set.palette]}
 
 
-def _splits(written: list[Item], train_share: float | None, seed: int) -> dict[str, list[str]]:
+def _splits(written: list[Item], val: float | None, seed: int) -> dict[str, list[str]]:
     """Split → lines of its list; empty where the source has no splits and none is asked for."""
     lines = {item.name: f"{item.name}{item.suffix.lower()}" for item in written}
-    if train_share is not None:
+    if val is not None:
         if len(lines) < 2:
-            raise DataError("one image cannot be split", "leave out --split, or label more images")
+            raise DataError("one image cannot be split", "leave out --val, or label more images")
         groups, _ = group_names(list(lines), "auto")
         if len(groups) < 2:
             groups, _ = group_names(list(lines), "none")
-        chosen = assign(groups, {"val": 1 - train_share}, seed)
+        chosen = assign(groups, {"val": val}, seed)
         return {split: [lines[name] for name in names] for split, names in chosen.items()}
     splits: dict[str, list[str]] = {}
     for item in written:
