@@ -34,7 +34,7 @@ from pspnet_edge.camera.shot import Shot
 from pspnet_edge.camera.sources import VideoSource
 from pspnet_edge.data.geometry import frame_at
 from pspnet_edge.engine.backends import open_engine
-from pspnet_edge.engine.build import build_engine, find_model
+from pspnet_edge.engine.build import build_engine, prepare_model
 from pspnet_edge.engine.engine import Engine
 
 RESULTS = ROOT / "benchmarks" / "results"
@@ -60,7 +60,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         path = arguments.engine or Path(folder) / "int8.engine"
         if arguments.engine is None:
-            build_engine(find_model(None), "int8", "openvino", path)
+            build_engine(prepare_model(None), "int8", "openvino", path)
         with open_engine(path) as engine:
             frames = every_frame(arguments.video)
             facts = {

@@ -48,8 +48,9 @@ def make_seeds(folder: Path) -> None:
     import cv2
     import onnx
 
-    from pspnet_edge.engine.build import build_engine, find_model
-    from pspnet_edge.graph.calibrate import table_from_images
+    from pspnet_edge.data.images import ImageFiles
+    from pspnet_edge.engine.build import build_engine, prepare_model
+    from pspnet_edge.graph.calibrate import table_from_dataset
     from pspnet_edge.graph.calibration_table import write_table
     from pspnet_edge.graph.onnx_file import read_model, write_model
 
@@ -75,10 +76,10 @@ def make_seeds(folder: Path) -> None:
     write_model(folder / "small.onnx", small_model())
     onnx.save(_foreign_model(read_model(folder / "small.onnx").proto), folder / "foreign.onnx")
     model = read_model(folder / "small.onnx")
-    pictures = [(rng.integers(0, 255, (SIZE, SIZE, 3), np.uint8)) for _ in range(2)]
-    write_table(folder / "small.calib.json", table_from_images(model, pictures, dataset="noise"))
+    table, _ = table_from_dataset(model, ImageFiles(folder / "set/images/train"), dataset="noise")
+    write_table(folder / "small.calib.json", table)
     for runtime in ("onnxruntime", "openvino"):
-        build_engine(find_model(str(folder / "small.onnx")), "fp32", runtime, folder / f"{runtime}.engine")
+        build_engine(prepare_model(str(folder / "small.onnx")), "fp32", runtime, folder / f"{runtime}.engine")
     _make_pack(folder)
     make_foreign(folder)
     make_exports(folder / "exports")

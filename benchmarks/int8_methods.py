@@ -30,7 +30,7 @@ from pspnet_edge.data.calibration_list import read_list, shipped_list
 from pspnet_edge.data.datasets import Dataset, open_dataset
 from pspnet_edge.data.geometry import frame_at, mask_at
 from pspnet_edge.data.subset import evenly_spaced
-from pspnet_edge.graph.calibrate import table_from_images
+from pspnet_edge.graph.calibrate import table_from_dataset
 from pspnet_edge.graph.onnx_file import ModelFile, read_model, write_model
 from pspnet_edge.graph.quantize import int8_model, with_uint8_activations
 from pspnet_edge.metrics import ConfusionMatrix
@@ -138,7 +138,7 @@ def measured(test: Dataset, calibration: Dataset, environments: Path, folder: Pa
         output.unlink(missing_ok=True)
         row = Row(method.name, "" if method.tool else __version__)
         try:
-            quantise(method, row, source, frames, output, environments)
+            quantise(method, row, source, calibration, frames, output, environments)
             graph = onnx.load(output)
             row.int8_mac_fraction, row.tensorrt_objection = int8_mac_share(graph), tensorrt_objection(graph)
             row.miou, own = evaluated(output, test, size_hw)
@@ -151,7 +151,9 @@ def measured(test: Dataset, calibration: Dataset, environments: Path, folder: Pa
     return rows
 
 
-def quantise(method: Method, row: Row, source: Path, frames: Path, output: Path, environments: Path) -> None:
+def quantise(
+    method: Method, row: Row, source: Path, calibration: Dataset, frames: Path, output: Path, environments: Path
+) -> None:
     """Write what a method makes of the model to ``output``, and its version and time into the row.
 
     Raises:
@@ -165,14 +167,14 @@ def quantise(method: Method, row: Row, source: Path, frames: Path, output: Path,
         run(worker)
     else:
         start = time.perf_counter()
-        write_model(output, ours(read_model(source), np.load(frames), *method.arguments))
+        write_model(output, ours(read_model(source), calibration, *method.arguments))
     row.seconds_to_quantise = round(time.perf_counter() - start, 1)
 
 
-def ours(model: ModelFile, frames: np.ndarray, flavour: str, rounding: str, channels: str) -> ModelFile:
+def ours(model: ModelFile, images: Dataset, flavour: str, rounding: str, channels: str) -> ModelFile:
     """What ``pspnet-edge build --precision int8`` makes of a table of `calibrate` with these options."""
     equalize = channels == "equalised"
-    table = table_from_images(model, frames, dataset="camvid train", rounding=rounding, equalize=equalize)
+    table, _ = table_from_dataset(model, images, dataset="camvid train", rounding=rounding, equalize=equalize)
     quantised = int8_model(model, table)
     return with_uint8_activations(quantised) if flavour == "uint8" else quantised
 

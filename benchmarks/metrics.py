@@ -27,7 +27,7 @@ from pspnet_edge.data.datasets import Dataset, open_dataset
 from pspnet_edge.data.geometry import frame_at, mask_at
 from pspnet_edge.data.subset import evenly_spaced
 from pspnet_edge.engine.backends import open_engine
-from pspnet_edge.engine.build import build_engine, find_model
+from pspnet_edge.engine.build import build_engine, prepare_model
 from pspnet_edge.labels import IGNORE
 from pspnet_edge.metrics import ConfusionMatrix
 
@@ -110,7 +110,7 @@ def predicted(dataset: Dataset, images: int) -> Masks:
     pairs = []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.engine"
-        build_engine(find_model(None), "fp32", "onnxruntime", path)
+        build_engine(prepare_model(None), "fp32", "onnxruntime", path)
         with open_engine(path) as engine:
             chosen = evenly_spaced(dataset, images)
             for image, label in (chosen[index] for index in range(len(chosen))):

@@ -19,7 +19,7 @@ import numpy as np
 from fuzz_inputs import small_model
 
 from pspnet_edge.camera.segmenter import Segmenter
-from pspnet_edge.engine.build import build_engine, find_model
+from pspnet_edge.engine.build import build_engine, prepare_model
 from pspnet_edge.graph.onnx_file import write_model
 
 MOST_BYTES = 10_000_000
@@ -37,9 +37,9 @@ def main() -> None:
         path, model = Path(folder) / "x.engine", Path(folder) / "small.onnx"
         if options.small:
             write_model(model, small_model())
-            build_engine(find_model(str(model)), "fp32", options.runtime, path)
+            build_engine(prepare_model(str(model)), "fp32", options.runtime, path)
         else:
-            build_engine(find_model(None), "int8", options.runtime, path)
+            build_engine(prepare_model(None), "int8", options.runtime, path)
         open_and_close(path, options.times // 10)
         before = least(path)
         open_and_close(path, options.times - options.times // 10)

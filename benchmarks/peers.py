@@ -37,7 +37,7 @@ from pspnet_edge.artifact import write_bytes, write_json
 from pspnet_edge.data.datasets import SceneSet
 from pspnet_edge.data.geometry import frame_at
 from pspnet_edge.engine.backends import open_engine
-from pspnet_edge.engine.build import build_engine, find_model
+from pspnet_edge.engine.build import build_engine, prepare_model
 from pspnet_edge.engine.onnxruntime import OnnxRuntimeSession
 from pspnet_edge.engine.openvino.session import OpenVinoSession
 from pspnet_edge.estimate.kernels import fused_kernels, read_graph
@@ -154,7 +154,7 @@ def ours(folder: Path) -> tuple[list[Contender], dict[str, tuple[float, float]]]
     for runtime, title in (("openvino", OPENVINO), ("onnxruntime", ONNX_RUNTIME)):
         for precision in ("fp32", "fp16", "int8"):
             path = folder / f"{runtime}-{precision}.engine"
-            build_engine(find_model(None), precision, runtime, path)
+            build_engine(prepare_model(None), precision, runtime, path)
             found.append(Contender(OURS, title, precision, open_engine(path).infer))
     return found, {OURS: size_of(bundled.onnx_path(bundled.DEFAULT))}
 

@@ -25,7 +25,7 @@ from pspnet_edge.artifact import write_bytes, write_json
 from pspnet_edge.data.datasets import SceneSet
 from pspnet_edge.data.geometry import frame_at
 from pspnet_edge.engine.backends import open_engine
-from pspnet_edge.engine.build import build_engine, find_model
+from pspnet_edge.engine.build import build_engine, prepare_model
 from pspnet_edge.engine.engine import Engine
 from pspnet_edge.engine.session import IN_FLIGHT, Session
 
@@ -67,7 +67,7 @@ def engines(folder: Path) -> dict[str, Pass]:
     for runtime in ("openvino", "onnxruntime"):
         for precision in ("fp32", "fp16", "int8"):
             path = folder / f"{runtime}-{precision}.engine"
-            build_engine(find_model(None), precision, runtime, path)
+            build_engine(prepare_model(None), precision, runtime, path)
             engine = open_engine(path)
             found[f"{precision} {runtime}"] = partial(one_after_another, engine)
             if engine.overlaps:

@@ -37,7 +37,7 @@ from pspnet_edge.camera.loop import Loop
 from pspnet_edge.camera.web import WebView
 from pspnet_edge.data.scenes import Drive
 from pspnet_edge.engine.backends import open_engine
-from pspnet_edge.engine.build import build_engine, find_model
+from pspnet_edge.engine.build import build_engine, prepare_model
 from pspnet_edge.engine.engine import Engine
 
 RESULTS = ROOT / "benchmarks" / "results"
@@ -61,7 +61,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         path = arguments.engine or Path(folder) / "int8.engine"
         if arguments.engine is None:
-            build_engine(find_model(None), "int8", "openvino", path)
+            build_engine(prepare_model(None), "int8", "openvino", path)
         with open_engine(path) as engine:
             pairs = (("live", "sockets"), ("live", "chromium"), ("flat out", "sockets"))
             rows = [measured(engine, source, kind, arguments) for source, kind in pairs]

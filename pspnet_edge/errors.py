@@ -17,7 +17,10 @@ PspnetEdgeError
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Collection
+from typing import Any, TypeVar
+
+Name = TypeVar("Name", bound=str)
 
 _VERBS = (
     "add bring build check choose close connect convert copy correct distil estimate evaluate export fetch free give "
@@ -115,6 +118,18 @@ class OptionError(PspnetEdgeError):
     def __str__(self) -> str:
         sentence = super().__str__()
         return f"{self.parameter}: {sentence}" if self.parameter else sentence
+
+
+def one_of(value: object, known: Collection[Name], what: str, parameter: str | None = None) -> Name:
+    """``value``, which must be one of the known names of ``what``.
+
+    Raises:
+        OptionError: it is none of them.
+    """
+    for name in known:
+        if name == value:
+            return name
+    raise OptionError(f"unknown {what} {value!r}", f"choose one of {', '.join(known)}", parameter=parameter)
 
 
 class PackError(PspnetEdgeError):

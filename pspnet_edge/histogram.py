@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import CalibrationError, OptionError
+from .errors import CalibrationError, one_of
 
 METHODS = ("minmax", "percentile", "entropy", "mse")
 _BINS = 2048
 _LEVELS = 127
 _PERCENTILE = 0.99995
-
-
-def ensure_method(method: str) -> None:
-    """Raise ``OptionError`` if there is no such method, before long work and not after."""
-    if method not in METHODS:
-        raise OptionError(f"unknown calibration method {method!r}: choose one of {', '.join(METHODS)}")
+_COST_OF_LOST = 20
+"""Nats per value whose group came out empty, for which the divergence is infinite."""
 
 
 class Histogram:
@@ -58,7 +56,7 @@ class Histogram:
         Kullback-Leibler divergence between the histogram and its quantized form (S. Migacz, 8-bit Inference with
         TensorRT, GTC 2017). ``mse``: least squared error of rounding and clipping.
         """
-        ensure_method(method)
+        one_of(method, METHODS, "calibration method")
         if self.limit == 0.0:
             return 1.0
         if method == "minmax":
@@ -69,7 +67,7 @@ class Histogram:
             return min(edge * self.limit / _BINS, self.largest)
         return min(self._least(_divergence if method == "entropy" else _squared_error), self.largest)
 
-    def _least(self, cost) -> float:  # type: ignore[no-untyped-def]
+    def _least(self, cost: Callable[[NDArray[np.float64], int], float]) -> float:
         occupied = int(np.flatnonzero(self.counts)[-1]) + 1
         edges = np.unique(np.linspace(min(_LEVELS + 1, occupied), occupied, 200).astype(int))
         costs = [cost(self.counts[:occupied].astype(np.float64), int(edge)) for edge in edges]
@@ -100,4 +98,4 @@ def _divergence(counts: NDArray[np.float64], edge: int) -> float:
     p, q = reference / reference.sum(), quantized / max(quantized.sum(), 1e-12)
     both = (p > 0) & (q > 0)
     lost = p[(p > 0) & (q == 0)].sum()
-    return float((p[both] * np.log(p[both] / q[both])).sum() + lost * 20)
+    return float((p[both] * np.log(p[both] / q[both])).sum() + lost * _COST_OF_LOST)

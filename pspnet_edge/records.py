@@ -5,21 +5,32 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 # Escape sequences, and marks that turn the direction of writing; line breaks and tabs are text.
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
+class JsonRecord:
+    """What a function returns: a frozen dataclass that becomes JSON values."""
+
+    def to_dict(self) -> dict[str, object]:
+        """The record as JSON values: paths as text, NaN as None."""
+        values: dict[str, object] = finite(asdict(self))  # type: ignore[call-overload]
+        return values
+
+
 def finite(value: Any) -> Any:
-    """The same value with None for every NaN and infinity, because JSON has neither."""
+    """The same value with None for every NaN and infinity, because JSON has neither, and with paths as text."""
     if isinstance(value, dict):
         return {key: finite(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
         return [finite(entry) for entry in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    return value
+    return str(value) if isinstance(value, Path) else value
 
 
 def to_json(value: Any, *, indent: int | None = None) -> str:
@@ -35,6 +46,13 @@ def printable(text: str) -> str:
 def utf8(text: str) -> str:
     r"""The text with ``\udcff`` in place of what is not UTF-8, such as bytes of a file name in another encoding."""
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of another library says first, at most 200 characters; its type where it says nothing."""
+    lines = [line.strip() for line in utf8(str(error)).splitlines() if line.strip()]
+    text = lines[0] if lines else type(error).__name__
+    return text if len(text) <= 200 else f"{text[:200]}…"
 
 
 def counted(count: int, noun: str, plural: str | None = None) -> str:

@@ -5,7 +5,7 @@ import pickle
 import pytest
 
 from pspnet_edge import errors
-from pspnet_edge.errors import DataError, OptionError, PspnetEdgeError
+from pspnet_edge.errors import DataError, OptionError, PspnetEdgeError, one_of
 
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, PspnetEdgeError)]
 
@@ -70,3 +70,9 @@ def test_every_kind_is_public() -> None:
     import pspnet_edge
 
     assert {kind.__name__ for kind in KINDS} <= set(pspnet_edge.__all__)
+
+
+def test_a_value_that_is_not_known_is_refused_with_those_that_are() -> None:
+    assert one_of("mask", ("overlay", "mask"), "choice") == "mask"
+    with pytest.raises(OptionError, match=r"^show: unknown choice 'hologram': choose one of overlay, mask$"):
+        one_of("hologram", ("overlay", "mask"), "choice", "show")

@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 
 import pspnet_edge
-from pspnet_edge.records import counted, finite, printable, to_json
+from pspnet_edge.records import counted, finite, first_line, printable, to_json
 
 
 def test_nan_and_infinity_are_null_at_every_depth() -> None:
@@ -41,3 +41,9 @@ def test_few_values_are_dictionaries_of_anything() -> None:
         line for path in package.rglob("*.py") for line in path.read_text().splitlines() if "dict[str, Any]" in line
     ]
     assert len(found) <= 60
+
+
+def test_an_error_that_says_nothing_is_called_by_its_kind() -> None:
+    assert first_line(RuntimeError("\n CUDA error: busy \nCompile with …")) == "CUDA error: busy"
+    assert first_line(RuntimeError("")) == "RuntimeError"
+    assert first_line(ValueError("x" * 300)) == "x" * 200 + "…"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from ..measure.facts import Percentiles
-from ..records import finite
+from ..records import JsonRecord
 
 Precision = Literal["fp32", "fp16", "int8"]
 WantedPrecision = Literal["auto", "fp32", "fp16", "int8"]
@@ -17,21 +17,8 @@ Size = tuple[int, int]
 """Height and width in pixels."""
 
 
-class _Record:
-    def to_dict(self) -> dict[str, object]:
-        """The record as JSON values: paths as text, NaN as None."""
-        values = asdict(self)  # type: ignore[call-overload]
-        return {name: _as_json(value) for name, value in values.items()}
-
-
-def _as_json(value: Any) -> Any:
-    if isinstance(value, Path):
-        return str(value)
-    return finite(value)
-
-
 @dataclass(frozen=True)
-class BuiltEngine(_Record):
+class BuiltEngine(JsonRecord):
     """An engine file."""
 
     engine: Path
@@ -46,7 +33,7 @@ class BuiltEngine(_Record):
 
 
 @dataclass(frozen=True)
-class ExportedModel(_Record):
+class ExportedModel(JsonRecord):
     """An ONNX model."""
 
     model: Path
@@ -61,7 +48,7 @@ class ExportedModel(_Record):
 
 
 @dataclass(frozen=True)
-class Calibration(_Record):
+class Calibration(JsonRecord):
     """A calibration table."""
 
     calibration: Path
@@ -74,7 +61,7 @@ class Calibration(_Record):
 
 
 @dataclass(frozen=True)
-class Evaluation(_Record):
+class Evaluation(JsonRecord):
     """Segmentation quality of an engine over a labelled split."""
 
     miou: float
@@ -93,7 +80,7 @@ class Evaluation(_Record):
 
 
 @dataclass(frozen=True)
-class ImportedModel(_Record):
+class ImportedModel(JsonRecord):
     """A checkpoint of this package, made from another project's."""
 
     checkpoint: Path
@@ -107,7 +94,7 @@ class ImportedModel(_Record):
 
 
 @dataclass(frozen=True)
-class BenchmarkRow(_Record):
+class BenchmarkRow(JsonRecord):
     """One engine in a benchmark."""
 
     id: str
@@ -131,18 +118,10 @@ class BenchmarkRow(_Record):
 
 
 @dataclass(frozen=True)
-class BenchmarkReport(_Record):
+class BenchmarkReport(JsonRecord):
     """A benchmark: its rows, and the files that show them."""
 
     rows: tuple[BenchmarkRow, ...]
     pareto: tuple[str, ...]
     """Ids of the rows that no other beats in both FPS and mIoU."""
     files: tuple[Path, ...]
-
-    def to_dict(self) -> dict[str, object]:
-        """The report as JSON values."""
-        return {
-            "rows": [row.to_dict() for row in self.rows],
-            "pareto": list(self.pareto),
-            "files": [str(path) for path in self.files],
-        }

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.geometry import FLIPS, turned
-from ..errors import OptionError, SourceError
+from ..errors import SourceError, one_of
 from . import v4l2
 from .gstreamer import (
     GstDevice,
@@ -76,10 +76,8 @@ class Wanted:
     """Give frames at their own size. Without it, and where the video engines scale, there are only small ones."""
 
     def __post_init__(self) -> None:
-        if self.pixels not in PIXELS:
-            raise OptionError(f"unknown pixels {self.pixels!r}: choose one of {', '.join(PIXELS)}")
-        if self.flip not in FLIPS:
-            raise OptionError(f"unknown flip {self.flip!r}: choose one of {', '.join(FLIPS)}")
+        one_of(self.pixels, PIXELS, "pixels")
+        one_of(self.flip, FLIPS, "flip")
 
     @property
     def name(self) -> str:

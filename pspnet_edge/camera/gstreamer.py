@@ -165,10 +165,10 @@ def csi_source(sensor: str, size_wh: tuple[int, int] | None, fps: float | None) 
     )
 
 
-def rtsp_source(transport: str = "tcp") -> str:
+def rtsp_source() -> str:
     """The head of a pipeline: an RTSP stream whose address is set on the element ``source`` afterwards."""
     return (
-        f"rtspsrc name=source protocols={transport} latency=100 drop-on-latency=true ! parsebin "
+        "rtspsrc name=source protocols=tcp latency=100 drop-on-latency=true ! parsebin "
         "! nvv4l2decoder enable-max-performance=1"
     )
 

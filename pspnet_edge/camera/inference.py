@@ -18,7 +18,7 @@ from ..engine.session import IN_FLIGHT, View
 from .feed import WARM_UP, Captured
 from .lanes import Lanes
 from .shot import Shot
-from .timing import Clock, Durations
+from .timing import Durations
 
 Given = TypeVar("Given")
 
@@ -34,7 +34,6 @@ class Inference:
         limit: stop after this number of frames; None never.
         overlaps: whether to keep two batches in flight where the engine can. More frames per second, each of them
             later: for files.
-        clock: what times are measured with.
     """
 
     def __init__(
@@ -45,7 +44,6 @@ class Inference:
         geometry: Geometry,
         limit: int | None,
         overlaps: bool,
-        clock: Clock = time.perf_counter,
     ) -> None:
         self.failure: BaseException | None = None
         self.busy_since: float | None = None
@@ -54,7 +52,6 @@ class Inference:
         self._engine = engine
         self._inbox, self._outbox = inbox, outbox
         self._geometry = geometry
-        self._clock = clock
         self._limit = limit
         self._batch = engine.info.shape_nhw[0]
         # Allocated once; every frame is written into the same array.
@@ -86,7 +83,7 @@ class Inference:
 
     def _one_by_one(self) -> None:
         while taken := self._taken(None):
-            self.busy_since = start = self._clock()
+            self.busy_since = start = time.perf_counter()
             prepared, masks = self._give(taken, self._engine.infer, self._engine.infer_views)
             self.busy_since = None
             self._hand_on(taken, masks, start, prepared)
@@ -95,14 +92,14 @@ class Inference:
         """Many passes through the engine for each frame."""
         while taken := self._taken(None):
             for each in taken:
-                start = self._clock()
+                start = time.perf_counter()
                 mask = segment_frame(self._engine, each.frame, self._geometry, self._is_busy)
                 self.busy_since = None
                 self._count(start, start)
                 self._outbox.put(0, Shot(each.camera, each.index, each.frame, mask, each.captured))
 
     def _is_busy(self) -> None:
-        self.busy_since = self._clock()
+        self.busy_since = time.perf_counter()
 
     def _overlapped(self) -> None:
         """While the engine works on one batch the next is prepared and the last is handed on."""
@@ -113,7 +110,7 @@ class Inference:
             taken = None if ended else self._taken(0.0 if flying else None)
             ended = taken is None
             if taken:
-                self.busy_since = start = self._clock()
+                self.busy_since = start = time.perf_counter()
                 prepared, _ = self._give(taken, self._engine.submit, self._engine.submit_views)
                 flying.append((taken, start, prepared))
             if flying and (not taken or len(flying) == IN_FLIGHT):
@@ -138,11 +135,11 @@ class Inference:
         """Call the engine with what it takes; the time when that was prepared, and what the engine returned."""
         if self._engine.fits:
             views = self._views(taken)
-            return self._clock(), of_views(views)
+            return time.perf_counter(), of_views(views)
         for row, each in zip(self._frames, taken, strict=False):
             assert each.prepared is not None
             row[:] = each.prepared
-        return self._clock(), of_frames(self._frames)
+        return time.perf_counter(), of_frames(self._frames)
 
     def _views(self, taken: list[Captured]) -> list[View]:
         """What the engine sees of each: the frame, or what its source has brought to the engine's size."""
@@ -161,6 +158,6 @@ class Inference:
             self._outbox.put(0, Shot(each.camera, each.index, each.frame, layout.mask([mask]), each.captured))
 
     def _count(self, start: float, prepared: float) -> None:
-        end = self._clock()
+        end = time.perf_counter()
         self.infer.add(end - prepared)
         self.latency.add(end - start)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -19,11 +19,9 @@ class Lanes(Generic[Item]):
     Args:
         live: one flag a lane.
         depth: how many things a lane that is not live may hold.
-        clock: what deadlines are measured with.
     """
 
-    def __init__(self, live: Sequence[bool], depth: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self, live: Sequence[bool], depth: int) -> None:
         self._live = tuple(live)
         self._depth = depth
         self._waiting: list[deque[Item]] = [deque() for _ in live]
@@ -53,9 +51,9 @@ class Lanes(Generic[Item]):
 
         It waits until there are as many or, where only live lanes could bring more, for the first one.
         """
-        deadline = None if timeout_s is None else self._clock() + timeout_s
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
         with self._changed:
-            left = None if deadline is None else max(deadline - self._clock(), 0)
+            left = None if deadline is None else max(deadline - time.monotonic(), 0)
             self._changed.wait_for(lambda: self._is_ready(most), left)
             if self._closed or not (self._unfinished or any(self._waiting)):
                 return None

@@ -30,7 +30,7 @@ from .overlay import Overlay
 from .shot import Shot
 from .sinks import Sink
 from .sources import ScaledSource, Source
-from .timing import Clock, Durations, Rate, median_of
+from .timing import Durations, Rate, median_of
 
 STAGES = ("capture", "prepare", "infer", "overlay", "output")
 _DEPTH = 2
@@ -88,7 +88,6 @@ class Loop:
         engine: an opened engine; its batch is filled from the sources in turn.
         frames: stop after so many, of all sources together; None runs until every source ends.
         geometry: how frames go into the engine.
-        clock: what times are measured with.
         overlay: draws the pictures; left out, one with the usual opacity and legend.
 
     Raises:
@@ -103,14 +102,12 @@ class Loop:
         *,
         geometry: Geometry = STRETCHED,
         overlay: Overlay | None = None,
-        clock: Clock = time.perf_counter,
     ) -> None:
         if not sources:
             raise OptionError("the loop has no source", "give a camera or an input", parameter="sources")
         self._engine = engine
         self._limit = frames
         self._geometry = geometry
-        self._clock = clock
         self._any_live = any(source.live for source in sources)
         self._all_live = all(source.live for source in sources)
         batch = engine.info.shape_nhw[0]
@@ -118,13 +115,11 @@ class Loop:
         # A live picture that waits grows old, so only one does.
         self._outbox: Lanes[Shot] = Lanes([False], 1 if self._any_live else _DEPTH)
         prepare = None if geometry.tiles or engine.fits else self._engine_input
-        self._feeds = [Feed(camera, source, self._inbox, prepare, clock) for camera, source in enumerate(sources)]
+        self._feeds = [Feed(camera, source, self._inbox, prepare) for camera, source in enumerate(sources)]
         self._drawer = overlay or Overlay(engine.info.label_set)
-        self._inference = Inference(
-            engine, self._inbox, self._outbox, geometry, frames, overlaps=not self._any_live, clock=clock
-        )
+        self._inference = Inference(engine, self._inbox, self._outbox, geometry, frames, overlaps=not self._any_live)
         self._overlay, self._output = Durations(WARM_UP), Durations(WARM_UP)
-        self._age, self._rate = Durations(WARM_UP), Rate(clock)
+        self._age, self._rate = Durations(WARM_UP), Rate()
         self._last: list[Shot | None] = [None] * len(self._feeds)
         self._stopped = False
         self._done = 0
@@ -168,14 +163,14 @@ class Loop:
         for feed in self._feeds:
             if isinstance(feed.source, ScaledSource):
                 feed.source.ask(engine_hw, whole or engine_hw is None)
-        self._started = self._ticked = self._clock()
+        self._started = self._ticked = time.perf_counter()
         try:
             self._inference.start()
             for feed in self._feeds:
                 feed.start()
             yield from self._taken()
         finally:
-            self._ended = self._clock()
+            self._ended = time.perf_counter()
             self._inbox.close()
             self._outbox.close()
             for feed in self._feeds:
@@ -187,7 +182,7 @@ class Loop:
 
     def summary(self) -> RunSummary:
         """Frames, drops, FPS and times so far; any thread may ask."""
-        elapsed = (self._ended or self._clock()) - self._started
+        elapsed = (self._ended or time.perf_counter()) - self._started
         feeds, inference = self._feeds, self._inference
         stages = (
             median_of([feed.capture for feed in feeds]),
@@ -212,7 +207,7 @@ class Loop:
 
     def stuck(self) -> str:
         """What hangs, in a few words; empty while the loop does its work or tries to get a source back."""
-        now = self._clock()
+        now = time.perf_counter()
         if now - self._ticked > _STUCK_S:
             return "output"
         since = self._inference.busy_since
@@ -230,7 +225,7 @@ class Loop:
         redrawn = self._started
         while not self._stopped and (self._limit is None or self._done < self._limit):
             taken = self._outbox.take(1, _TICK_S)
-            self._ticked = start = self._clock()
+            self._ticked = start = time.perf_counter()
             if taken is None:
                 return
             for shot in taken:
@@ -244,7 +239,7 @@ class Loop:
                 yield from self._shown_again()
 
     def _count(self, shot: Shot, start: float) -> None:
-        end = self._clock()
+        end = time.perf_counter()
         feed = self._feeds[shot.camera]
         for drawing, output, age, rate in (
             (self._overlay, self._output, self._age, self._rate),
@@ -260,7 +255,7 @@ class Loop:
         """The last shot of every source that is lost, to be shown again."""
         for feed, last in zip(self._feeds, self._last):
             if last is not None and feed.is_lost:
-                age_s = self._clock() - last.captured
+                age_s = time.perf_counter() - last.captured
                 reason = feed.trouble or f"{feed.source.name} gives no frames"
                 yield last.again(self._caption(last), f"STALE {age_s:.0f} s: {reason}")
 
@@ -268,5 +263,5 @@ class Loop:
         info, source = self._engine.info, self._feeds[shot.camera].source
         name = f"{source.name}   " if len(self._feeds) > 1 else ""
         # A file's frames are as old as they are: their age says nothing.
-        age = f"   age {1000 * (self._clock() - shot.captured):4.0f} ms" if source.live else ""
+        age = f"   age {1000 * (time.perf_counter() - shot.captured):4.0f} ms" if source.live else ""
         return f"{name}{self._rate.per_second():5.1f} FPS{age}   {info.precision} {info.runtime}"

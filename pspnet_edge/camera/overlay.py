@@ -140,18 +140,6 @@ class Overlay:
         return rows
 
 
-def check_show(show: str) -> Show:
-    """Return ``show`` if it is known.
-
-    Raises:
-        OptionError: it is not.
-    """
-    for known in SHOWS:
-        if show == known:
-            return known
-    raise OptionError(f"unknown choice {show!r}", f"choose one of {', '.join(SHOWS)}", parameter="show")
-
-
 def class_ids(label_set: LabelSet, names: Collection[str]) -> frozenset[int]:
     """Ids of classes that are given by name, in any case, or by number.
 

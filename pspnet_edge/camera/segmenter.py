@@ -25,11 +25,11 @@ from ..engine.build import build_cached_engine, choose_precision
 from ..engine.engine import Engine
 from ..engine.model import prepare_model
 from ..engine.segment import segment_frame, view_of
-from ..errors import EngineError, OptionError
+from ..errors import EngineError, OptionError, one_of
 from ..inputs import as_several
 from .frames import Frame, FrameLike, FrameSource, as_frame, as_mask
 from .loop import Loop
-from .overlay import Overlay, Show, check_show, class_ids
+from .overlay import SHOWS, Overlay, Show, class_ids
 from .regions import Regions, regions_of
 from .sources import Settings, Source, open_source
 
@@ -212,7 +212,7 @@ class Segmenter:
             opacity,
             legend=legend,
             hide=class_ids(label_set, as_several(hide, "hide")),
-            show=check_show(show),
+            show=one_of(show, SHOWS, "choice", "show"),
         )
         return drawing.draw(as_frame(frame), as_mask(mask), "")
 

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import cv2
 
-from ..errors import OptionError, OutputError
+from ..errors import OutputError, one_of
 from .shot import Shot
 
 VIEWS = ("auto", "window", "web", "none")
@@ -37,8 +37,7 @@ def check_view(view: str) -> str:
         OptionError: an unknown view.
         OutputError: a window was asked for and there is no display.
     """
-    if view not in VIEWS:
-        raise OptionError(f"unknown view {view!r}: choose one of {', '.join(VIEWS)}")
+    one_of(view, VIEWS, "view")
     if view == "auto":
         return "window" if has_display() else "none"
     if view == "window" and not has_display():

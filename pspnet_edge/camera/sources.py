@@ -19,7 +19,7 @@ from ..data.geometry import FLIPS, turned
 from ..data.image_file import DEFAULT_PIXELS, is_animation
 from ..data.images import SUFFIXES, ImageFiles, by_number
 from ..data.scenes import FRAMES_PER_SECOND, Drive
-from ..errors import DataError, OptionError, SourceError
+from ..errors import DataError, OptionError, SourceError, one_of
 from ..inputs import check_file, is_file, is_folder, is_there
 from ..pixels import PixelFormat
 from .devices import Wanted
@@ -117,8 +117,7 @@ class Settings:
     """Of image files: the range of deep ones, as the network was trained with it."""
 
     def __post_init__(self) -> None:
-        if self.flip not in FLIPS:
-            raise OptionError(f"unknown flip {self.flip!r}", f"choose one of {', '.join(FLIPS)}", parameter="flip")
+        one_of(self.flip, FLIPS, "flip", "flip")
 
 
 def open_sources(cameras: Sequence[str], places: Sequence[str], settings: Settings) -> list[Source]:

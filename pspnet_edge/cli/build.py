@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,11 +27,10 @@ from .options import (
 from .output import JsonFlag, progress, result, say
 
 if TYPE_CHECKING:
-    from ..data.datasets import Dataset
+    from ..data.datasets import ImageSet
     from ..graph.calibration_table import Accuracy
-    from ..graph.sensitivity import Images
 
-_INT8 = "INT8"
+_int8 = partial(typer.Option, rich_help_panel="INT8")
 
 
 def register(app: typer.Typer) -> None:
@@ -53,49 +53,33 @@ def build(
     ] = None,
     calibration: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Calibration table. Default: the bundled one, or MODEL.calib.json next to MODEL.",
-            rich_help_panel=_INT8,
-        ),
+        _int8(metavar="FILE", help="Calibration table. Default: the bundled one, or MODEL.calib.json next to MODEL."),
     ] = None,
     flavour: Annotated[
         str,
-        typer.Option(
+        _int8(
             metavar="auto|symmetric|uint8",
             help="Activations: symmetric int8, which TensorRT needs, or uint8, which auto chooses for other runtimes.",
-            rich_help_panel=_INT8,
         ),
     ] = "auto",
     max_drop: Annotated[
         float | None,
-        typer.Option(
-            metavar="F",
-            help="Maximum mIoU loss, e.g. 0.003: the layers that cost most stay unquantized. Needs images.",
-            rich_help_panel=_INT8,
+        _int8(
+            metavar="F", help="Maximum mIoU loss, e.g. 0.003: the layers that cost most stay unquantized. Needs images."
         ),
     ] = None,
-    dataset: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Data set to measure --max-drop on.", rich_help_panel=_INT8),
-    ] = None,
+    dataset: Annotated[str | None, _int8(metavar="NAME", help="Data set to measure --max-drop on.")] = None,
     root: Annotated[
         Path | None,
-        typer.Option(
+        _int8(
             "--root",
             "--data-root",
             metavar="DIR",
             help="Its folder; detected without --dataset. Unlabelled images work too.",
-            rich_help_panel=_INT8,
         ),
     ] = None,
     split: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            help="Split to measure --max-drop on; not the one you report results on.",
-            rich_help_panel=_INT8,
-        ),
+        str, _int8(metavar="NAME", help="Split to measure --max-drop on; not the one you report results on.")
     ] = "val",
     scores: Annotated[
         bool, typer.Option("--scores", help="Add per-pixel confidence as a second output; not for TensorRT.")
@@ -209,9 +193,7 @@ def build(
     result({"engine": str(path), "engine_bytes": path.stat().st_size, **facts, "classes": classes}, as_json, summary)
 
 
-def gate_images(
-    facts: Mapping[str, Any], dataset: str | None, root: Path | None, split: str
-) -> tuple[Dataset | Images, str]:
+def gate_images(facts: Mapping[str, Any], dataset: str | None, root: Path | None, split: str) -> tuple[ImageSet, str]:
     """What ``--max-drop`` is measured on, and what to call it: labels where a data set is named, else bare images."""
     from ..data.images import ImageFiles
     from ..errors import OptionError

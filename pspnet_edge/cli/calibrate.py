@@ -80,13 +80,13 @@ def calibrate(
     from ..artifact import claim, ensure_writable, sha256_of
     from ..data.held_out import images_of_split
     from ..data.subset import Subset
-    from ..engine.build import find_model
+    from ..engine.build import prepare_model
     from ..errors import OptionError
     from ..graph.calibrate import table_from_dataset
     from ..graph.calibration_table import write_table
     from ..graph.onnx_file import read_model
 
-    source = find_model(model)
+    source = prepare_model(model)
     output = output or Path(f"{source.name}.calib.json")
     ensure_writable(output)
     ensure_writable(output.with_name(f"{output.name}.partial"))

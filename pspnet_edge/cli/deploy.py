@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from ..deploy.service import Service
     from ..deploy.store import Store
 
-_BOARDS = "Other boards"
+_boards = partial(typer.Option, rich_help_panel="Other boards")
 
 
 def register(app: typer.Typer) -> None:
@@ -66,37 +67,19 @@ def deploy(
         typer.Option("--from", metavar="URL|DIR", help="Fetch a new signed pack from here. Needs --key."),
     ] = None,
     to: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="USER@HOST[:PORT]", help="Board to deploy to over ssh. Repeatable.", rich_help_panel=_BOARDS
-        ),
+        list[str] | None, _boards(metavar="USER@HOST[:PORT]", help="Board to deploy to over ssh. Repeatable.")
     ] = None,
-    fleet: Annotated[
-        Path | None, typer.Option(metavar="FILE.toml", help="List of boards.", rich_help_panel=_BOARDS)
-    ] = None,
-    canary: Annotated[
-        int,
-        typer.Option(min=0, metavar="N", help="Deploy to N boards first; stop if one fails.", rich_help_panel=_BOARDS),
-    ] = 0,
+    fleet: Annotated[Path | None, _boards(metavar="FILE.toml", help="List of boards.")] = None,
+    canary: Annotated[int, _boards(min=0, metavar="N", help="Deploy to N boards first; stop if one fails.")] = 0,
     continue_on_error: Annotated[
-        bool,
-        typer.Option(
-            "--continue-on-error", help="Continue with the other boards after a failure.", rich_help_panel=_BOARDS
-        ),
+        bool, _boards("--continue-on-error", help="Continue with the other boards after a failure.")
     ] = False,
-    install: Annotated[
-        bool,
-        typer.Option("--install", help="Install pspnet-edge first, from --wheelhouse.", rich_help_panel=_BOARDS),
-    ] = False,
+    install: Annotated[bool, _boards("--install", help="Install pspnet-edge first, from --wheelhouse.")] = False,
     wheelhouse: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Folder of wheels, for boards without internet.", rich_help_panel=_BOARDS),
+        Path | None, _boards(metavar="DIR", help="Folder of wheels, for boards without internet.")
     ] = None,
     ssh_config: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="ssh configuration to use instead of ~/.ssh/config.", rich_help_panel=_BOARDS
-        ),
+        Path | None, _boards(metavar="FILE", help="ssh configuration to use instead of ~/.ssh/config.")
     ] = None,
     list_versions: Annotated[
         bool,

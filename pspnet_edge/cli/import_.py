@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,8 +14,8 @@ if TYPE_CHECKING:
     from ..model.foreign.importer import Imported, ImportOptions
 
 _FORMATS = ("semseg", "mmseg", "smp", "paddleseg", "csail", "bubbliiiing", "kazuto1011", "lextal")
-_NETWORK = "Network details"
-_INPUT = "Input preprocessing"
+_network = partial(typer.Option, rich_help_panel="Network details")
+_input = partial(typer.Option, rich_help_panel="Input preprocessing")
 
 
 def register(app: typer.Typer) -> None:
@@ -52,77 +53,38 @@ def import_(
         ),
     ] = None,
     weights: Annotated[
-        str | None,
-        typer.Option(
-            metavar="model|ema",
-            help="Weights to take if the file holds both. Default: model.",
-            rich_help_panel=_NETWORK,
-        ),
+        str | None, _network(metavar="model|ema", help="Weights to take if the file holds both. Default: model.")
     ] = None,
     config: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Its .py, .yml or config.json. Default: the one in or next to the checkpoint.",
-            rich_help_panel=_NETWORK,
-        ),
+        _network(metavar="FILE", help="Its .py, .yml or config.json. Default: the one in or next to the checkpoint."),
     ] = None,
-    bins: Annotated[
-        str | None,
-        typer.Option(metavar="N,N,…", help="Pyramid bins. Default: 1,2,3,6.", rich_help_panel=_NETWORK),
-    ] = None,
-    output_stride: Annotated[
-        int | None, typer.Option(metavar="8|16|32", help="Output stride of the backbone.", rich_help_panel=_NETWORK)
-    ] = None,
+    bins: Annotated[str | None, _network(metavar="N,N,…", help="Pyramid bins. Default: 1,2,3,6.")] = None,
+    output_stride: Annotated[int | None, _network(metavar="8|16|32", help="Output stride of the backbone.")] = None,
     align_corners: Annotated[
         bool | None,
-        typer.Option(
-            "--align-corners/--no-align-corners",
-            help="Whether the network upsamples with align_corners.",
-            rich_help_panel=_NETWORK,
-        ),
+        _network("--align-corners/--no-align-corners", help="Whether the network upsamples with align_corners."),
     ] = None,
     encoder: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="Encoder name in smp (segmentation-models-pytorch).", rich_help_panel=_NETWORK
-        ),
+        str | None, _network(metavar="NAME", help="Encoder name in smp (segmentation-models-pytorch).")
     ] = None,
-    decoder: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="CSAIL: the decoder file.", rich_help_panel=_NETWORK)
-    ] = None,
+    decoder: Annotated[Path | None, _network(metavar="FILE", help="CSAIL: the decoder file.")] = None,
     threshold: Annotated[
         float | None,
-        typer.Option(
-            metavar="P",
-            help="Single-logit networks: probability above which a pixel is the object.",
-            rich_help_panel=_NETWORK,
-        ),
+        _network(metavar="P", help="Single-logit networks: probability above which a pixel is the object."),
     ] = None,
-    mean: Annotated[
-        str | None, typer.Option(metavar="R,G,B", help="Mean to subtract, after --scale.", rich_help_panel=_INPUT)
-    ] = None,
-    std: Annotated[
-        str | None,
-        typer.Option(metavar="R,G,B", help="Standard deviation to divide by, after --mean.", rich_help_panel=_INPUT),
-    ] = None,
+    mean: Annotated[str | None, _input(metavar="R,G,B", help="Mean to subtract, after --scale.")] = None,
+    std: Annotated[str | None, _input(metavar="R,G,B", help="Standard deviation to divide by, after --mean.")] = None,
     scale: Annotated[
         float | None,
-        typer.Option(
+        _input(
             metavar="255|1",
             help="Divisor of the pixel values, applied first. Default: 255 if --std is at most 1, else 1.",
-            rich_help_panel=_INPUT,
         ),
     ] = None,
     colour: Annotated[
         str | None,
-        typer.Option(
-            "--colour",
-            "--color",
-            metavar="rgb|bgr",
-            help="Channel order of its input, and of --mean and --std.",
-            rich_help_panel=_INPUT,
-        ),
+        _input("--colour", "--color", metavar="rgb|bgr", help="Channel order of its input, and of --mean and --std."),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:

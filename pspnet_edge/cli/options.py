@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from ..data.datasets import Dataset
     from ..engine.engine import Engine
     from ..pixels import PixelFormat
+
+_tensorrt = partial(typer.Option, rich_help_panel="TensorRT")
 
 EngineArgument = Annotated[
     str | None,
@@ -43,71 +46,48 @@ RuntimeOption = Annotated[
 ]
 DlaOption = Annotated[
     int | None,
-    typer.Option(
-        metavar="CORE",
-        min=0,
-        help="Run the layers that DLA supports on this core, the others on the GPU.",
-        rich_help_panel="TensorRT",
-    ),
+    _tensorrt(metavar="CORE", min=0, help="Run the layers that DLA supports on this core, the others on the GPU."),
 ]
 VersionCompatibleFlag = Annotated[
     bool,
-    typer.Option(
-        "--version-compatible",
-        help="Make the engine load in later releases of the same TensorRT major version.",
-        rich_help_panel="TensorRT",
+    _tensorrt(
+        "--version-compatible", help="Make the engine load in later releases of the same TensorRT major version."
     ),
 ]
 HardwareCompatibleFlag = Annotated[
-    bool,
-    typer.Option(
-        "--hardware-compatible",
-        help="Make the engine run on any GPU from Ampere on; not for Jetson.",
-        rich_help_panel="TensorRT",
-    ),
+    bool, _tensorrt("--hardware-compatible", help="Make the engine run on any GPU from Ampere on; not for Jetson.")
 ]
 CapabilityOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="X.Y",
-        help="TensorRT-RTX: build for this compute capability only. Default: all.",
-        rich_help_panel="TensorRT",
-    ),
+    str | None, _tensorrt(metavar="X.Y", help="TensorRT-RTX: build for this compute capability only. Default: all.")
 ]
 HeadOption = Annotated[
     str,
-    typer.Option(
+    _tensorrt(
         "--head",
         metavar="auto|graph|kernel",
         help="Resizing and normalization: on the CPU and in the engine (graph) or in our CUDA kernel; auto: as --tail.",
-        rich_help_panel="TensorRT",
     ),
 ]
 TailOption = Annotated[
     str,
-    typer.Option(
+    _tensorrt(
         "--tail",
         metavar="auto|graph|kernel",
         help="Upsampling and argmax: in the engine (graph) or in our CUDA kernel; auto: kernel if exact on this GPU.",
-        rich_help_panel="TensorRT",
     ),
 ]
 OptimizationOption = Annotated[
     int | None,
-    typer.Option(
+    _tensorrt(
         "--optimization-level",
         metavar="0-5",
         min=0,
         max=5,
         help="TensorRT's builder optimization level: higher tries more kernels and builds longer. Default: 3.",
-        rich_help_panel="TensorRT",
     ),
 ]
 WorkspaceOption = Annotated[
-    int | None,
-    typer.Option(
-        "--workspace", metavar="MIB", min=1, help="Limit on scratch memory per layer.", rich_help_panel="TensorRT"
-    ),
+    int | None, _tensorrt("--workspace", metavar="MIB", min=1, help="Limit on scratch memory per layer.")
 ]
 MinConfidenceOption = Annotated[
     float | None,

@@ -215,10 +215,10 @@ def _gate(
 
 def _run_options(fit: str | None, roi: str | None, tiles: bool, flip: str | None) -> dict[str, object]:
     from ..data.geometry import FLIPS, Geometry, roi_from_text
-    from ..errors import OptionError
+    from ..errors import one_of
 
     Geometry(fit or "stretch", roi_from_text(roi), tiles)  # refuses what `run` would
-    if flip is not None and flip not in FLIPS:
-        raise OptionError(f"unknown turn {flip!r}", f"choose one of {', '.join(FLIPS)}", parameter="flip")
+    if flip is not None:
+        one_of(flip, FLIPS, "turn", "flip")
     given = {"fit": fit, "roi": roi, "flip": None if flip == "none" else flip}
     return {name: value for name, value in given.items() if value is not None} | ({"tiles": True} if tiles else {})

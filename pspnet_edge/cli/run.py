@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,16 +15,15 @@ from ..bundled import names_model
 from ..records import counted
 from .options import engine_or_default, parse_camera_size
 from .output import Advance, JsonFlag, progress, result, say
+from .run_outputs import Outputs
 
 if TYPE_CHECKING:
     from ..camera.loop import Loop, RunSummary
-    from ..camera.picture_folder import PictureFolder
-    from ..camera.sinks import Sink
     from ..camera.sources import Source
-    from ..camera.web import WebView
-    from ..labels import LabelSet
 
-_SOURCE, _ENGINE, _VIEW, _OUTPUT, _SERVICE = "Source", "Engine", "View", "Output", "Service"
+_source, _engine, _view, _output, _service = (
+    partial(typer.Option, rich_help_panel=panel) for panel in ("Source", "Engine", "View", "Output", "Service")
+)
 _FOR_LIVE = ("size", "fps", "pixels", "stall", "wait")
 _FOR_FILES = ("loop", "realtime")
 _FOR_ENGINE_TO_BUILD = ("model", "precision", "runtime")
@@ -51,238 +51,142 @@ def run(
     ] = None,
     # --- source
     camera: Annotated[
-        list[str] | None,
-        typer.Option(metavar="N", help="USB camera: index or /dev/videoN. Repeatable.", rich_help_panel=_SOURCE),
+        list[str] | None, _source(metavar="N", help="USB camera: index or /dev/videoN. Repeatable.")
     ] = None,
     place: Annotated[
         list[str] | None,
-        typer.Option(
+        _source(
             "--input",
             metavar="INPUT",
             help="Video, image, folder or glob of images, rtsp:// or http:// stream, csi://N camera, or demo (a "
             "synthetic drive). Repeatable.",
-            rich_help_panel=_SOURCE,
         ),
     ] = None,
-    size: Annotated[
-        str | None,
-        typer.Option(metavar="HEIGHTxWIDTH", help="Frame size to request from cameras.", rich_help_panel=_SOURCE),
-    ] = None,
-    fps: Annotated[
-        float | None,
-        typer.Option(min=0.1, metavar="N", help="Frame rate to request from cameras.", rich_help_panel=_SOURCE),
-    ] = None,
-    pixels: Annotated[
-        str,
-        typer.Option(metavar="FORMAT", help="Pixel format of USB cameras: auto, mjpg or raw.", rich_help_panel=_SOURCE),
-    ] = "auto",
+    size: Annotated[str | None, _source(metavar="HEIGHTxWIDTH", help="Frame size to request from cameras.")] = None,
+    fps: Annotated[float | None, _source(min=0.1, metavar="N", help="Frame rate to request from cameras.")] = None,
+    pixels: Annotated[str, _source(metavar="FORMAT", help="Pixel format of USB cameras: auto, mjpg or raw.")] = "auto",
     stall: Annotated[
-        float,
-        typer.Option(
-            metavar="S",
-            min=0.5,
-            max=20,
-            help="Reopen a camera or stream after S seconds without a frame.",
-            rich_help_panel=_SOURCE,
-        ),
+        float, _source(metavar="S", min=0.5, max=20, help="Reopen a camera or stream after S seconds without a frame.")
     ] = 3.0,
-    wait: Annotated[
-        bool,
-        typer.Option("--wait", help="Start even if a camera or stream is not available yet.", rich_help_panel=_SOURCE),
-    ] = False,
+    wait: Annotated[bool, _source("--wait", help="Start even if a camera or stream is not available yet.")] = False,
     flip: Annotated[
         str,
-        typer.Option(
-            metavar="HOW",
-            help="Rotate every source clockwise (90, 180, 270) or mirror it (horizontal, vertical).",
-            rich_help_panel=_SOURCE,
+        _source(
+            metavar="HOW", help="Rotate every source clockwise (90, 180, 270) or mirror it (horizontal, vertical)."
         ),
     ] = "none",
     fit: Annotated[
         str,
-        typer.Option(
+        _source(
             metavar="HOW",
             help="How frames are fitted to the engine's input: stretch, letterbox (padded) or crop (centred).",
-            rich_help_panel=_SOURCE,
         ),
     ] = "stretch",
     roi: Annotated[
-        str | None,
-        typer.Option(
-            metavar="X,Y,W,H",
-            help="Segment only this region, in pixels; the mask is 255 outside it.",
-            rich_help_panel=_SOURCE,
-        ),
+        str | None, _source(metavar="X,Y,W,H", help="Segment only this region, in pixels; the mask is 255 outside it.")
     ] = None,
     tiles: Annotated[
         bool,
-        typer.Option(
-            "--tiles",
-            help="Segment large frames at full resolution, in overlapping tiles of the engine's input size.",
-            rich_help_panel=_SOURCE,
+        _source(
+            "--tiles", help="Segment large frames at full resolution, in overlapping tiles of the engine's input size."
         ),
     ] = False,
-    loop: Annotated[bool, typer.Option("--loop", help="Loop files endlessly.", rich_help_panel=_SOURCE)] = False,
+    loop: Annotated[bool, _source("--loop", help="Loop files endlessly.")] = False,
     realtime: Annotated[
-        bool,
-        typer.Option(
-            "--realtime",
-            help="Play files at their own frame rate and drop frames as a camera does.",
-            rich_help_panel=_SOURCE,
-        ),
+        bool, _source("--realtime", help="Play files at their own frame rate and drop frames as a camera does.")
     ] = False,
-    frames: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="Stop after N frames in total.", rich_help_panel=_SOURCE),
-    ] = None,
+    frames: Annotated[int | None, _source(min=1, metavar="N", help="Stop after N frames in total.")] = None,
     # --- engine
     model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODEL",
-            help="Without ENGINE: the model to build from.",
-            hidden=True,
-            rich_help_panel=_ENGINE,
-        ),
+        str | None, _engine(metavar="MODEL", help="Without ENGINE: the model to build from.", hidden=True)
     ] = None,
     precision: Annotated[
         str,
-        typer.Option(
+        _engine(
             metavar="auto|fp32|fp16|int8",
             help="If a model is given. auto: int8 if there is a calibration table, else fp16 on a GPU, else fp32.",
-            rich_help_panel=_ENGINE,
         ),
     ] = "auto",
     runtime: Annotated[
         str,
-        typer.Option(
-            metavar="RUNTIME",
-            help="If a model is given: tensorrt, openvino or onnxruntime. auto: the first available.",
-            rich_help_panel=_ENGINE,
+        _engine(
+            metavar="RUNTIME", help="If a model is given: tensorrt, openvino or onnxruntime. auto: the first available."
         ),
     ] = "auto",
     active: Annotated[
-        bool,
-        typer.Option(
-            "--active",
-            help="Run the version that `deploy` activated, with the settings from its pack.",
-            rich_help_panel=_ENGINE,
-        ),
+        bool, _engine("--active", help="Run the version that `deploy` activated, with the settings from its pack.")
     ] = False,
     home: Annotated[
         Path | None,
-        typer.Option(
+        _engine(
             metavar="DIR",
             help="With --active: folder of deployed versions. Default: $PSPNET_EDGE_HOME, ~/.local/share/pspnet-edge.",
-            rich_help_panel=_ENGINE,
         ),
     ] = None,
     # --- view
     view: Annotated[
         str,
-        typer.Option(
+        _view(
             metavar="WHERE",
             help="Where to show frames: window, web (a live page) or none. auto: a window if there is a display.",
-            rich_help_panel=_VIEW,
         ),
     ] = "auto",
     show: Annotated[
-        str,
-        typer.Option(
-            metavar="WHAT",
-            help="What to draw, on screen and in files: overlay, mask or side-by-side.",
-            rich_help_panel=_VIEW,
-        ),
+        str, _view(metavar="WHAT", help="What to draw, on screen and in files: overlay, mask or side-by-side.")
     ] = "overlay",
-    opacity: Annotated[
-        float, typer.Option(min=0, max=1, metavar="0-1", help="Opacity of the class colours.", rich_help_panel=_VIEW)
-    ] = 0.5,
+    opacity: Annotated[float, _view(min=0, max=1, metavar="0-1", help="Opacity of the class colours.")] = 0.5,
     legend: Annotated[
         bool,
-        typer.Option(
+        _view(
             "--legend/--no-legend",
             help="Show the class names in a strip at the top. [default: on; off: --no-legend]".replace("[", "\\["),
             show_default=False,
-            rich_help_panel=_VIEW,
         ),
     ] = True,
     hide: Annotated[
-        list[str] | None,
-        typer.Option(metavar="CLASS", help="Class not to draw: a name or an id. Repeatable.", rich_help_panel=_VIEW),
+        list[str] | None, _view(metavar="CLASS", help="Class not to draw: a name or an id. Repeatable.")
     ] = None,
     # --- output
     record: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE.mp4",
-            help="Record what is drawn. %Y%m%d-%H%M%S in the name becomes the start time.",
-            rich_help_panel=_OUTPUT,
-        ),
+        _output(metavar="FILE.mp4", help="Record what is drawn. %Y%m%d-%H%M%S in the name becomes the start time."),
     ] = None,
     save_masks: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="Save class-id masks as PNG, named after the images.", rich_help_panel=_OUTPUT
-        ),
+        Path | None, _output(metavar="DIR", help="Save class-id masks as PNG, named after the images.")
     ] = None,
     save_overlays: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="Save what is drawn as JPEG, named after the images.", rich_help_panel=_OUTPUT
-        ),
+        Path | None, _output(metavar="DIR", help="Save what is drawn as JPEG, named after the images.")
     ] = None,
     rtp: Annotated[
         str | None,
-        typer.Option(
+        _output(
             metavar="TARGET",
             help="Stream the first source's overlay as H.264 to HOST:PORT or an rtsp:// server (needs GStreamer).",
-            rich_help_panel=_OUTPUT,
         ),
     ] = None,
     as_json: JsonFlag = False,
     # --- service
-    web_host: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="Address to listen on.", rich_help_panel=_SERVICE)
-    ] = "127.0.0.1",
+    web_host: Annotated[str, _service(metavar="ADDRESS", help="Address to listen on.")] = "127.0.0.1",
     web_port: Annotated[
-        int,
-        typer.Option(
-            min=0, max=65535, metavar="PORT", help="Port to listen on; 0 picks a free one.", rich_help_panel=_SERVICE
-        ),
+        int, _service(min=0, max=65535, metavar="PORT", help="Port to listen on; 0 picks a free one.")
     ] = 8080,
     web_token: Annotated[
         str | None,
-        typer.Option(
+        _service(
             envvar="PSPNET_EDGE_WEB_TOKEN",
             metavar="TOKEN",
             show_envvar=False,
             help="Access token, also read from $PSPNET_EDGE_WEB_TOKEN; generated if --web-host is not loopback.",
-            rich_help_panel=_SERVICE,
         ),
     ] = None,
     stats: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Append run statistics every second, as one JSON object per line.",
-            rich_help_panel=_SERVICE,
-        ),
+        Path | None, _service(metavar="FILE", help="Append run statistics every second, as one JSON object per line.")
     ] = None,
     metrics_port: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            max=65535,
-            metavar="PORT",
-            help="Port for Prometheus /metrics without --view web.",
-            rich_help_panel=_SERVICE,
-        ),
+        int | None, _service(min=0, max=65535, metavar="PORT", help="Port for Prometheus /metrics without --view web.")
     ] = None,
     watchdog: Annotated[
-        bool,
-        typer.Option(
-            "--watchdog", help="Send systemd watchdog pings while the loop is healthy.", rich_help_panel=_SERVICE
-        ),
+        bool, _service("--watchdog", help="Send systemd watchdog pings while the loop is healthy.")
     ] = False,
 ) -> None:
     """Segment cameras, streams, videos or images, and show, record or save the result.
@@ -300,10 +204,11 @@ def run(
       pspnet-edge run --active --camera 0 --view web
     """
     from ..camera.loop import Loop
-    from ..camera.overlay import Overlay, check_show, class_ids
+    from ..camera.overlay import SHOWS, Overlay, class_ids
     from ..camera.sinks import check_view
     from ..camera.sources import Settings, open_sources
     from ..data.geometry import Geometry, roi_from_text
+    from ..errors import one_of
 
     if active:
         inputs = ([engine] if engine is not None else []) + (inputs or [])
@@ -333,7 +238,7 @@ def run(
             held.callback(source.close)
         _check_sources(context, sources, places)
         tell_formats(sources)
-        outputs = _Outputs(held, sources)
+        outputs = Outputs(held, sources)
         if record is not None:
             outputs.add_recorder(record)
         if rtp is not None:
@@ -342,7 +247,8 @@ def run(
         info = opened.info
         asked.frames.pixels = info.pixels
         hidden = class_ids(info.label_set, hide or [])
-        overlay = Overlay(info.label_set, opacity, legend=legend, hide=hidden, show=check_show(show))
+        drawn = one_of(show, SHOWS, "choice", "show")
+        overlay = Overlay(info.label_set, opacity, legend=legend, hide=hidden, show=drawn)
         outputs.add_folders(info.label_set, save_masks, save_overlays)
         main_loop = Loop(sources, opened, frames, geometry=geometry, overlay=overlay)
         if view == "window":
@@ -394,76 +300,6 @@ def run(
     if damaged:
         say("; ".join(damaged))
         raise typer.Exit(1)
-
-
-class _Outputs:
-    """The sinks of a run, and what they write.
-
-    Args:
-        held: closes them.
-        sources: of the run.
-    """
-
-    def __init__(self, held: contextlib.ExitStack, sources: Sequence[Source]) -> None:
-        self.sinks: list[Sink] = []
-        self.recorded: list[Path] = []
-        self._held = held
-        self._sources = sources
-        self._folders: list[tuple[str, PictureFolder]] = []
-        self._stats: Path | None = None
-
-    def add_recorder(self, path: Path) -> None:
-        from ..camera.recorder import Recorder
-
-        recorder = self._held.enter_context(Recorder(path, self._sources, say))
-        self.recorded = recorder.paths
-        self.sinks.append(recorder)
-
-    def add_rtp(self, place: str) -> None:
-        from ..camera.rtp import RtpOut
-
-        self.sinks.append(self._held.enter_context(RtpOut(place, self._sources[0].fps, say)))
-
-    def add_folders(self, label_set: LabelSet, masks: Path | None, overlays: Path | None) -> None:
-        from ..camera.picture_folder import mask_folder, overlay_folder
-
-        if masks is not None:
-            folder = self._held.enter_context(mask_folder(masks, label_set, self._sources, say))
-            self._folders.append(("mask", folder))
-        if overlays is not None:
-            folder = self._held.enter_context(overlay_folder(overlays, self._sources, say))
-            self._folders.append(("overlay", folder))
-        self.sinks += [folder for _, folder in self._folders]
-
-    def add_window(self) -> None:
-        from ..camera.sinks import Window
-
-        self.sinks.append(self._held.enter_context(Window([source.name for source in self._sources])))
-
-    def add_web(self, view: WebView, tells_token: bool) -> None:
-        self.sinks.append(self._held.enter_context(view))
-        say(f"{'metrics' if view.metrics_only else 'watch'} at {view.url}")
-        if tells_token and view.token is not None:
-            say(f"they ask for Authorization: Bearer {view.token}")
-
-    def add_stats(self, path: Path, loop: Loop) -> None:
-        from ..camera.stats import StatsFile
-
-        self._stats = path
-        self._held.enter_context(StatsFile(path, lambda: loop.summary().to_dict()))
-
-    def paths(self) -> list[str]:
-        """Every file, and every folder of files, that was written."""
-        written = [path for path in self.recorded if path.exists()]
-        written += [folder.folder for _, folder in self._folders if folder.written]
-        return [str(path) for path in (*written, *([self._stats] if self._stats is not None else []))]
-
-    def in_words(self) -> str:
-        """For the last line."""
-        words = [str(path) for path in self.recorded if path.exists()]
-        words += [f"{counted(folder.written, what)} in {folder.folder}" for what, folder in self._folders]
-        words += [str(self._stats)] if self._stats is not None else []
-        return ", ".join(words)
 
 
 def _active_version(context: typer.Context, home: Path | None) -> tuple[str, dict[str, Any]]:

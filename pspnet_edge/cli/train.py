@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +11,8 @@ import typer
 from ..train.recipe import Recipe
 from .output import JsonFlag, result, say
 from .recipe_options import build_recipe, with_recipe_options
+
+_data, _compute, _output = (partial(typer.Option, rich_help_panel=panel) for panel in ("Data", "Compute", "Output"))
 
 
 def register(app: typer.Typer) -> None:
@@ -20,22 +23,17 @@ def register(app: typer.Typer) -> None:
 def train(
     dataset: Annotated[
         str | None,
-        typer.Option(
+        _data(
             metavar="NAME",
             help="folder, camvid, voc, cityscapes, or scenes (synthetic streets). Default: detected from --root.",
-            rich_help_panel="Data",
         ),
     ] = None,
-    root: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Data set folder; not needed for scenes.", rich_help_panel="Data"),
-    ] = None,
+    root: Annotated[Path | None, _data(metavar="DIR", help="Data set folder; not needed for scenes.")] = None,
     split: Annotated[
         str | None,
-        typer.Option(
+        _data(
             metavar="train|trainval|all",
             help="Images to train on; trainval and all leave none for validation. [default: train]".replace("[", "\\["),
-            rich_help_panel="Data",
         ),
     ] = None,
     init: Annotated[
@@ -64,71 +62,41 @@ def train(
     distil: Annotated[
         str | None,
         typer.Option(
+            rich_help_panel="Distillation",
             metavar="CHECKPOINT",
             help="Teacher to distil from: a .pt file or the name of a bundled model.",
-            rich_help_panel="Distillation",
         ),
     ] = None,
-    device: Annotated[
-        str,
-        typer.Option(metavar="auto|cpu|cuda", help="auto: the GPU if there is one.", rich_help_panel="Compute"),
-    ] = "auto",
+    device: Annotated[str, _compute(metavar="auto|cpu|cuda", help="auto: the GPU if there is one.")] = "auto",
     accumulate: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Gradient accumulation steps per batch; more steps use less memory.",
-            rich_help_panel="Compute",
-        ),
+        int, _compute(min=1, metavar="N", help="Gradient accumulation steps per batch; more steps use less memory.")
     ] = 1,
     workers: Annotated[
         int | None,
-        typer.Option(
-            min=0,
-            metavar="N",
-            help="Data-loader worker processes. Default: 1 on a CPU, up to 8 on a GPU.",
-            rich_help_panel="Compute",
-        ),
+        _compute(min=0, metavar="N", help="Data-loader worker processes. Default: 1 on a CPU, up to 8 on a GPU."),
     ] = None,
     cuda_graph: Annotated[
-        bool,
-        typer.Option(
-            "--cuda-graph",
-            help="Replay each step as a CUDA graph: faster for small networks.",
-            rich_help_panel="Compute",
-        ),
+        bool, _compute("--cuda-graph", help="Replay each step as a CUDA graph: faster for small networks.")
     ] = False,
     output: Annotated[
         Path,
-        typer.Option(
+        _output(
             "-o",
             "--output",
             metavar="DIR",
             help="Run folder. An existing run is kept: the new one goes to DIR-2, DIR-3, …",
-            rich_help_panel="Output",
         ),
     ] = Path("runs/train"),
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the run in --output.", rich_help_panel="Output")
-    ] = False,
-    validate_every: Annotated[
-        int, typer.Option(min=1, metavar="EPOCHS", help="Epochs between validations.", rich_help_panel="Output")
-    ] = 5,
-    samples: Annotated[
-        int,
-        typer.Option(
-            min=0, metavar="N", help="Sample predictions to save at each validation.", rich_help_panel="Output"
-        ),
-    ] = 4,
+    overwrite: Annotated[bool, _output("--overwrite", help="Replace the run in --output.")] = False,
+    validate_every: Annotated[int, _output(min=1, metavar="EPOCHS", help="Epochs between validations.")] = 5,
+    samples: Annotated[int, _output(min=0, metavar="N", help="Sample predictions to save at each validation.")] = 4,
     loggers: Annotated[
         str,
-        typer.Option(
+        _output(
             "--log",
             "--logger",  # torchrun takes --log for a shortened --log-dir
             metavar="NAME[,NAME]",
             help="Also log to tensorboard, wandb or mlflow. With torchrun use --logger: it takes --log itself.",
-            rich_help_panel="Output",
         ),
     ] = "",
     tensorboard: Annotated[bool, typer.Option("--tensorboard", hidden=True)] = False,

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import OptionError
+from ..errors import OptionError, one_of
 
 FITS = ("stretch", "letterbox", "crop")
 """How a region of another shape goes into the engine: changed in shape, with a margin around it, or its middle only."""
@@ -171,8 +171,7 @@ class Geometry:
     tiles: bool = False
 
     def __post_init__(self) -> None:
-        if self.fit not in FITS:
-            raise OptionError(f"unknown fit {self.fit!r}", f"choose one of {', '.join(FITS)}", parameter="fit")
+        one_of(self.fit, FITS, "fit", "fit")
         if self.roi is not None and (min(self.roi[:2]) < 0 or min(self.roi[2:]) < 1):
             raise OptionError(
                 f"{','.join(map(str, self.roi))} is not a part of a frame", "give X,Y,WIDTH,HEIGHT", parameter="roi"

@@ -252,9 +252,5 @@ def _holds(folder: Path, suffixes: tuple[str, ...]) -> bool:
     return any(path.suffix.lower() in suffixes for path in files_below(folder))
 
 
-def _is_mask(path: Path) -> bool:
-    return path.suffix.lower() in MASK_SUFFIXES
-
-
 def _preference(path: Path) -> tuple[int, str]:
     return MASK_SUFFIXES.index(path.suffix.lower()), path.name

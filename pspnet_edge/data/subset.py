@@ -47,9 +47,10 @@ class Subset:
 
 def evenly_spaced(dataset: Dataset, count: int) -> Subset:
     """At most ``count`` pairs, evenly spaced, so that every sequence of a video data set is there."""
-    return Subset(dataset, _evenly(len(dataset), count))
+    return Subset(dataset, evenly(len(dataset), count))
 
 
-def _evenly(total: int, count: int) -> tuple[int, ...]:
+def evenly(total: int, count: int) -> tuple[int, ...]:
+    """At most ``count`` of the indices below ``total``, evenly spaced."""
     count = min(count, total)
     return tuple(position * total // count for position in range(count))

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from ..errors import DataError, OutputError
+from ..records import first_line
 from .files import is_litter
 from .progress import Progress, silent
 
@@ -84,7 +85,9 @@ def unpack(
         on_whole(len(wanted))
         (scratch / folder).replace(root / folder)
     except _DAMAGED as error:
-        raise DataError(f"{archive} is damaged ({_first_line(error)})", "remove it and fetch it again") from error
+        raise DataError(
+            f"{archive} is damaged ({first_line(error).rstrip(': ')})", "remove it and fetch it again"
+        ) from error
     except OSError as error:
         raise OutputError(
             f"{folder} cannot be unpacked into {root} ({error.strerror or error})",
@@ -124,7 +127,7 @@ def unpack_all(archive: Path, target: Path, progress: Progress = silent) -> int:
                     _write(archive, member, target / place)
                     advance(done, "")
     except _DAMAGED as error:
-        raise DataError(f"{archive} is damaged ({_first_line(error)})", "export it again") from error
+        raise DataError(f"{archive} is damaged ({first_line(error).rstrip(': ')})", "export it again") from error
     except OSError as error:
         raise OutputError(
             f"{archive} cannot be unpacked into {target} ({error.strerror or error})", "free space there"
@@ -211,8 +214,3 @@ def _write(archive: Path, member: _Member, place: Path) -> None:
     # A new file with plain permissions: those of the archive, owner and set-user-id included, are not taken.
     with source, place.open("xb") as target:
         shutil.copyfileobj(source, target)
-
-
-def _first_line(error: Exception) -> str:
-    """What an error says, without what it lists below."""
-    return str(error).split("\n")[0].rstrip(": ")

@@ -1,7 +1,7 @@
 """From a model on a laptop to a version that runs on boards: packs, golden frames, versions, fleets.
 
 The package itself can be called: ``pspnet_edge.deploy(...)`` is ``pspnet_edge.deploy.calls.deploy(...)``, because a
-package and a function of the same name share one attribute.
+package and a function of the same name share one attribute. ``help(pspnet_edge.deploy.deploy)`` lists the arguments.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from ..errors import DeployError, PspnetEdgeError
 from ..inputs import read_text
 from ..lazy import available, require
 from ..pack_file import PackFile, read_pack
+from ..records import JsonRecord
 from .remote import Remote, Target, parse_target, wheels_in
 
 MOST_BOARDS = 1000
@@ -38,7 +39,7 @@ _LISTED = Record({"active": Optional(Text(200)), "versions": List(Record({"versi
 
 
 @dataclass(frozen=True)
-class BoardResult:
+class BoardResult(JsonRecord):
     """What one board did."""
 
     board: str
@@ -51,10 +52,6 @@ class BoardResult:
     fps: float | None = None
     watts: float | None = None
     problem: str | None = None
-
-    def to_dict(self) -> dict[str, object]:
-        """The record as JSON values."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -63,9 +63,7 @@ def encoded(picture: Picture) -> bytes:
     return content.tobytes()
 
 
-def segment(
-    engine: Engine, frames: Sequence[Picture], on_frame: Callable[[int], None] = lambda done: None
-) -> list[Picture]:
+def segment(engine: Engine, frames: Sequence[Picture]) -> list[Picture]:
     """The mask of each frame; a batch that the last frames do not fill is filled with black."""
     batch = np.zeros((engine.info.shape_nhw[0], *frames[0].shape), np.uint8)
     masks: list[Picture] = []
@@ -73,7 +71,6 @@ def segment(
         taken = frames[start : start + len(batch)]
         batch[: len(taken)] = taken
         masks += list(engine.infer(batch)[: len(taken)])
-        on_frame(len(masks))
     return masks
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from ..artifact import atomic_path, sha256_of, write_bytes, write_json
 from ..data.progress import Progress, silent
 from ..doctor.examine import CHECKS
-from ..doctor.system import RealSystem, System
+from ..doctor.system import RealSystem
 from ..doctor.verdict import Verdict, Wanted
 from ..engine.backends import backend_of, choose_runtime, open_engine, read_info
 from ..engine.build import build_engine
@@ -25,6 +25,7 @@ from ..measure.facts import Percentiles
 from ..measure.latency import engine_slice, percentiles
 from ..measure.power import power_meter
 from ..pack_file import MODEL, TABLE, PackFile, read_pack
+from ..records import JsonRecord
 from .golden import Picture, compare, golden_frames, golden_masks, segment
 from .service import Service, watch
 from .signature import check_signature
@@ -61,7 +62,7 @@ class Demands:
 
 
 @dataclass(frozen=True)
-class Deployed:
+class Deployed(JsonRecord):
     """What is active on a board, and how it was found to be."""
 
     board: str
@@ -83,10 +84,6 @@ class Deployed:
     release: int = 0
     """The pack's number; 0 where it has none."""
 
-    def to_dict(self) -> dict[str, object]:
-        """The record as JSON values."""
-        return asdict(self)
-
 
 def deploy_pack(
     path: Path,
@@ -94,7 +91,6 @@ def deploy_pack(
     demands: Demands = Demands(),
     *,
     service: Service | None = None,
-    system: System | None = None,
     progress: Progress = silent,
     say: Say = lambda text: None,
 ) -> Deployed:
@@ -108,7 +104,6 @@ def deploy_pack(
         store: the versions of this board.
         demands: what must be fulfilled.
         service: what runs the active version; None where nothing does.
-        system: the machine that the preflight looks at.
         progress: shows how far the build is.
         say: told each step.
 
@@ -121,7 +116,7 @@ def deploy_pack(
     precision, runtime = _choose(pack, demands)
     version = f"{pack.version}-{precision}-{runtime}"
     _refuse_other_classes(pack, store, demands)
-    _preflight(system or RealSystem(), store, path.stat().st_size)
+    _preflight(store, path.stat().st_size)
     with store.locked():
         _refuse_older(pack, store, demands)
         pending = store.pending()
@@ -252,8 +247,9 @@ def _refuse_older(pack: PackFile, store: Store, demands: Demands) -> None:
         )
 
 
-def _preflight(system: System, store: Store, pack_bytes: int) -> None:
+def _preflight(store: Store, pack_bytes: int) -> None:
     """Refuse where the doctor finds what keeps this machine from running, or the disk has no room."""
+    system = RealSystem()
     for name, check in CHECKS.items():
         if name in _NOT_NEEDED:
             continue

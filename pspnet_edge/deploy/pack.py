@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -24,6 +24,7 @@ from ..inputs import read_text
 from ..measure.evaluate import evaluate_engine
 from ..pack_file import LICENCE, MODEL, MOST_RELEASE, NAME_PATTERN, TABLE, golden_part, manifest_bytes, write_pack
 from ..pixels import PixelFormat
+from ..records import JsonRecord
 from .golden import Picture, compare, encoded, segment
 from .signature import sign
 
@@ -73,7 +74,7 @@ class Contents:
 
 
 @dataclass(frozen=True)
-class Packed:
+class Packed(JsonRecord):
     """A pack that was made."""
 
     pack: Path
@@ -90,10 +91,6 @@ class Packed:
     pack_bytes: int
     miou_of: str | None = None
     """The precision that mIoU was measured in; None where it was measured elsewhere or not at all."""
-
-    def to_dict(self) -> dict[str, object]:
-        """The record as JSON values."""
-        return asdict(self) | {"pack": str(self.pack)}
 
 
 def make_pack(

@@ -9,7 +9,7 @@ REPOSITORY/NAME/1/model.onnx                                 backend onnxruntime
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..artifact import ensure_writable, make_folder, scratch_folder, write_bytes
@@ -20,6 +20,7 @@ from ..engine.tensorrt.builder import BuildOptions
 from ..errors import OptionError, OutputError
 from ..graph.onnx_file import ModelFile, read_model
 from ..pack_file import NAME_PATTERN
+from ..records import JsonRecord
 
 BACKENDS = ("auto", "python", "tensorrt", "onnxruntime")
 _FILES = {"python": "model.engine", "tensorrt": "model.plan", "onnxruntime": "model.onnx"}
@@ -72,7 +73,7 @@ class TritonPythonModel:
 
 
 @dataclass(frozen=True)
-class TritonModel:
+class TritonModel(JsonRecord):
     """A model in a repository."""
 
     repository: Path
@@ -83,10 +84,6 @@ class TritonModel:
     max_batch: int
     """0 where every request is exactly one batch of the model."""
     instances: int
-
-    def to_dict(self) -> dict[str, object]:
-        """The record as JSON values."""
-        return asdict(self) | {"repository": str(self.repository)}
 
 
 def write_repository(

@@ -9,22 +9,22 @@ from typing import cast
 
 from .. import __version__, bundled
 from ..artifact import atomic_path, ensure_writable, sha256_of
-from ..data.datasets import Dataset
+from ..data.datasets import ImageSet
 from ..data.progress import Advance
-from ..errors import CalibrationError, EngineError, OptionError, OutputError
+from ..errors import CalibrationError, EngineError, OptionError, OutputError, one_of
 from ..graph.calibration_table import CalibrationTable, read_table, write_table
 from ..graph.confidence import with_min_confidence
 from ..graph.onnx_file import ModelFile, read_model
 from ..graph.precision import PRECISIONS
 from ..graph.quantize import int8_mac_fraction, int8_model, with_uint8_activations
 from ..graph.scores import with_scores
-from ..graph.sensitivity import Images, gated_int8_model
+from ..graph.sensitivity import gated_int8_model
 from ..ownership import remove_leftovers
 from ..sidecar import write_sidecar
 from .backend import Backend, BuildRequest, Precision
 from .backends import RUNTIMES, backend_of, choose_runtime, read_info
 from .facts import EngineFacts
-from .model import Model, cache_folder, find_model, prepare_model, table_beside
+from .model import Model, cache_folder, prepare_model, table_beside
 
 __all__ = [
     "FLAVOURS",
@@ -38,7 +38,6 @@ __all__ = [
     "choose_precision",
     "choose_runtime",
     "default_engine_path",
-    "find_model",
     "prepare_model",
     "table_beside",
 ]
@@ -52,16 +51,15 @@ class Gate:
     """How much INT8 may lose, and what that is measured on."""
 
     max_drop: float
-    images: Dataset | Images
-    """Labelled pairs, or bare images, whose masks are compared with FP32's."""
+    images: ImageSet
+    """With labels, or bare images, whose masks are compared with FP32's."""
     images_name: str
     on_step: Advance = lambda done, note: None
 
 
 def check_precision(precision: str) -> None:
     """Raise ``OptionError`` for an unknown precision; ``auto`` is known."""
-    if precision != "auto" and precision not in PRECISIONS:
-        raise OptionError(f"unknown precision {precision!r}: choose one of auto, {', '.join(PRECISIONS)}")
+    one_of(precision, ("auto", *PRECISIONS), "precision")
 
 
 def choose_precision(wanted: str, model: Model, runtime: str, calibration: Path | None = None) -> Precision:
@@ -189,8 +187,7 @@ def _is_stale(facts: EngineFacts, model: Model, precision: str) -> bool:
 
 
 def _choose_flavour(wanted: str, precision: str, backend: Backend) -> str | None:
-    if wanted not in FLAVOURS:
-        raise OptionError(f"unknown flavour {wanted!r}: choose one of {', '.join(FLAVOURS)}")
+    one_of(wanted, FLAVOURS, "flavour")
     if precision != "int8":
         return None
     if wanted == "auto":

@@ -106,7 +106,3 @@ def _unpacked(path: Path) -> Model:
     if found != pack.label_set:
         raise PackError(f"the pack {path} lists classes that differ from its model's", "recreate it")
     return Model(pack.name, model, table if pack.has(TABLE) else None)
-
-
-find_model = prepare_model
-"""The former name."""

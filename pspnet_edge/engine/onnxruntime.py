@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..errors import EngineError, OptionError
 from ..lazy import available, require
+from ..records import first_line
 from .backend import REBUILD, BuildRequest, Built, Flavour, Port, as_computed_here, ensure_contract, ensure_runs
 from .engine import EngineInfo
 
@@ -77,8 +78,9 @@ class OnnxRuntimeSession:
                 enable_fallback=0,
             )
         except Exception as error:  # its exceptions derive from Exception alone
-            reason = str(error).strip().split("\n")[0]
-            raise EngineError(f"ONNX Runtime cannot load {name} ({reason})", "rebuild it", REBUILD) from error
+            raise EngineError(
+                f"ONNX Runtime cannot load {name} ({first_line(error)})", "rebuild it", REBUILD
+            ) from error
         self._input = self._session.get_inputs()[0].name
 
     def ports(self) -> tuple[list[Port], list[Port]]:
@@ -104,8 +106,7 @@ class OnnxRuntimeSession:
         try:
             return list(self._session.run(None, {self._input: frames}))
         except Exception as error:  # its exceptions derive from Exception alone
-            reason = str(error).strip().split("\n")[0]
-            raise EngineError(f"ONNX Runtime failed ({reason})", "rebuild it", REBUILD) from error
+            raise EngineError(f"ONNX Runtime failed ({first_line(error)})", "rebuild it", REBUILD) from error
 
     def close(self) -> None:
         """See ``session.Session``."""

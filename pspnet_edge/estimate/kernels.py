@@ -18,6 +18,7 @@ from onnx import TensorProto
 
 from ..errors import ModelError
 from ..graph.quantize import quantised_convolutions
+from ..graph.view import GraphView, attribute
 from ..inputs import check_file
 
 _NOTHING = frozenset(
@@ -137,17 +138,13 @@ class _Fusion:
 
     def __init__(self, model: onnx.ModelProto, int8: bool) -> None:
         graph = model.graph
-        values = (*graph.input, *graph.value_info, *graph.output)
-        self._types = {value.name: value.type.tensor_type for value in values}
-        self._types.update(
-            {tensor.name: _type_of(tensor) for tensor in graph.initializer if tensor.name not in self._types}
-        )
-        self._constants = {tensor.name for tensor in graph.initializer}
+        self._view = GraphView(model)
+        self._constants = set(self._view.initializers)
         self._holder: dict[str, str] = {}
         self._nodes = [node for node in graph.node if not self._launches_nothing(node)]
         self._uses = Counter(self._base(name) for node in self._nodes for name in set(node.input) if name)
         self._uses.update(self._base(value.name) for value in graph.output)
-        self._quantised, self._int8_convolutions = self._choose_int8(model) if int8 else (set(), set())
+        self._quantised, self._int8_convolutions = self._choose_int8() if int8 else (set(), set())
         self._inputs = [value.name for value in graph.input if value.name not in self._constants]
         self._outputs = [self._base(value.name) for value in graph.output]
 
@@ -190,20 +187,20 @@ class _Fusion:
             return None
         able = [maker[name] for name in inputs if name in maker and self._uses[name] == 1]
         able = [place for place in able if made[place].operation in ("conv", "depthwise", "matmul", "pointwise")]
-        elements = math.prod(self._shape(node.output[0]))
+        elements = math.prod(self._view.shape(node.output[0]))
         return max((place for place in able if made[place].writes.elements == elements), default=None)
 
     def _kernel(self, node: onnx.NodeProto, inputs: list[str], output: str) -> Kernel:
-        shape = self._shape(output)
+        shape = self._view.shape(output)
         reads = tuple(self._stored(name) for name in dict.fromkeys(inputs))
         bare = Kernel(node.name, node.op_type.lower(), shape[0] if shape else 1, reads, self._stored(output))
         if node.op_type in _EPILOGUES:
             return replace(bare, operation="pointwise")
         if node.op_type not in _PRODUCTS:
             return bare
-        weights = self._shape(node.input[1])
+        weights = self._view.shape(node.input[1])
         if node.op_type in ("Gemm", "MatMul"):
-            depth = self._shape(node.input[0])[-1]
+            depth = self._view.shape(node.input[0])[-1]
             return replace(
                 bare,
                 operation="matmul",
@@ -212,10 +209,9 @@ class _Fusion:
                 in_channels=depth,
                 out_channels=shape[-1],
             )
-        attributes = {attribute.name: attribute for attribute in node.attribute}
-        groups = attributes["group"].i if "group" in attributes else 1
+        groups = attribute(node, "group", 1)
         transposed = node.op_type == "ConvTranspose"
-        over = self._shape(node.input[0]) if transposed else shape  # every input pixel is spread, or output pixel made
+        over = self._view.shape(node.input[0]) if transposed else shape  # input pixels are spread, output made
         pixels = math.prod(over) // over[1]
         in_channels = weights[0] // groups if transposed else weights[1]
         out_channels = shape[1] // groups
@@ -230,17 +226,17 @@ class _Fusion:
             out_channels=out_channels,
             groups=groups,
             window=window,
-            stride=max(attributes["strides"].ints) if "strides" in attributes else 1,
+            stride=max(attribute(node, "strides", [1])),
         )
 
-    def _choose_int8(self, model: onnx.ModelProto) -> tuple[set[str], set[str]]:
+    def _choose_int8(self) -> tuple[set[str], set[str]]:
         """The tensors that are stored in INT8, and the names of the convolutions that compute in it."""
-        pairs = {node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
+        pairs = {node.output[0] for node in self._view.of_kind("DequantizeLinear")}
         if pairs:
-            convolutions = [n for n in model.graph.node if n.op_type == "Conv" and pairs.issuperset(n.input[:2])]
-            quantized = {n.input[0] for n in model.graph.node if n.op_type == "QuantizeLinear"} - self._constants
+            convolutions = [node for node in self._view.of_kind("Conv") if pairs.issuperset(node.input[:2])]
+            quantized = {node.input[0] for node in self._view.of_kind("QuantizeLinear")} - self._constants
         else:
-            convolutions = quantised_convolutions(model)
+            convolutions = quantised_convolutions(self._view.proto)
             quantized = {node.input[0] for node in convolutions}
         return {self._base(name) for name in quantized}, {node.name for node in convolutions}
 
@@ -248,11 +244,10 @@ class _Fusion:
         inside = self._stored(name)
         outside = replace(inside, kind="float32", channels=0)
         reads, writes = (outside, inside) if into else (inside, outside)
-        return Kernel(f"{name}.reformat", "reformat", self._shape(name)[0], (reads,), writes)
+        return Kernel(f"{name}.reformat", "reformat", self._view.shape(name)[0], (reads,), writes)
 
     def _stored(self, name: str) -> Stored:
-        shape = self._shape(name)
-        element = self._types[name].elem_type
+        shape, element = self._view.shape(name), self._view.dtype(name)
         if name in self._quantised:
             kind = "int8"
         elif element in (TensorProto.FLOAT, TensorProto.FLOAT16):
@@ -262,19 +257,7 @@ class _Fusion:
         return Stored(math.prod(shape), shape[1] if len(shape) == 4 and kind in ("int8", "float") else 0, kind)
 
     def _is_float(self, name: str) -> bool:
-        return bool(self._types[name].elem_type == TensorProto.FLOAT)
+        return bool(self._view.dtype(name) == TensorProto.FLOAT)
 
     def _base(self, name: str) -> str:
         return self._holder.get(name, name)
-
-    def _shape(self, name: str) -> list[int]:
-        if name not in self._types or not self._types[name].HasField("shape"):
-            raise ModelError(f"the shape of tensor {name} is not known: export the model with static shapes")
-        dimensions = self._types[name].shape.dim
-        if any(not dimension.HasField("dim_value") for dimension in dimensions):
-            raise ModelError(f"tensor {name} has a dynamic shape: export the model with static shapes")
-        return [dimension.dim_value for dimension in dimensions]
-
-
-def _type_of(tensor: onnx.TensorProto) -> onnx.TypeProto.Tensor:
-    return onnx.helper.make_tensor_type_proto(tensor.data_type, tensor.dims).tensor_type

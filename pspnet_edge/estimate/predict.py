@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
-from ..errors import OptionError
+from ..errors import OptionError, one_of
+from ..graph.precision import PRECISIONS
 from .boards import BOARDS, Board
 from .ends import with_our_ends
 from .kernels import Kernel, fused_kernels, read_graph
@@ -94,11 +95,8 @@ def estimate(model: Path, precision: str, board: str) -> Estimate:
         OptionError: an unknown board or precision, or INT8 on a board that lacks it.
         ModelError: no ONNX file, or one whose shapes are not known.
     """
-    if board not in BOARDS:
-        raise OptionError(f"unknown board {board!r}: choose one of {', '.join(BOARDS)}")
-    if precision not in ("fp32", "fp16", "int8"):
-        raise OptionError(f"unknown precision {precision!r}: choose one of fp32, fp16, int8")
-    chosen = BOARDS[board]
+    chosen = BOARDS[one_of(board, BOARDS, "board")]
+    one_of(precision, PRECISIONS, "precision")
     if precision == "int8" and not chosen.has_int8:
         raise OptionError(f"{chosen.title} does not compute in INT8: estimate fp16 for it")
     graph = read_graph(model)

@@ -8,17 +8,18 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.datasets import Dataset
+from ..data.datasets import ImageSet
 from ..data.geometry import frame_at
-from ..errors import CalibrationError, DataError, OptionError
-from ..histogram import ensure_method
+from ..data.subset import evenly
+from ..errors import CalibrationError, DataError, one_of
+from ..histogram import METHODS
 from .calibration_state import Measured, Purpose, read_state, write_state
 from .calibration_table import CalibrationTable, convolutions_of, weights_fingerprint
 from .onnx_file import ModelFile
@@ -33,47 +34,9 @@ SECOND_LOOK_IMAGES = 64
 """How many images the rounding of weights and the stretch of channels are chosen on: each gives hundreds of patches."""
 
 
-def table_from_images(
-    model: ModelFile,
-    images: Sequence[NDArray[np.uint8]],
-    *,
-    dataset: str,
-    method: str = "mse",
-    rounding: str = "second-order",
-    equalize: bool = True,
-    on_image: Callable[[int], None] = lambda done: None,
-) -> CalibrationTable:
-    """Run images through the FP32 model and choose a range for every tensor that is to be quantized.
-
-    Only one image's activations and the histograms are in memory at a time.
-
-    Args:
-        model: the FP32 model.
-        images: BGR ``uint8 [H, W, 3]`` of any size.
-        dataset: what the images are, kept in the table.
-        method: one of ``histogram.METHODS``.
-        rounding: of weights, one of ``ROUNDINGS``.
-        equalize: whether to stretch faint channels; see ``equalize``.
-        on_image: called with the number of images done.
-
-    Raises:
-        CalibrationError: no image, or an activation is not finite.
-        OptionError: no such method or rounding.
-    """
-    ensure_method(method)
-    _ensure_rounding(rounding)
-    network = _WatchedNetwork(model)
-    measured = Measured.nothing(network.tensors)
-    for image in images:
-        network.measure(image, measured)
-        on_image(measured.images)
-    table = _table(model, measured, dataset, method)
-    return _looked_at_again(table, network, images.__getitem__, len(images), rounding, equalize)
-
-
 def table_from_dataset(
     model: ModelFile,
-    images: Dataset,
+    images: ImageSet,
     *,
     dataset: str,
     method: str = "mse",
@@ -84,14 +47,15 @@ def table_from_dataset(
     on_image: Callable[[int], None] = lambda done: None,
     say: Callable[[str], None] = lambda sentence: None,
 ) -> tuple[CalibrationTable, tuple[str, ...]]:
-    """As ``table_from_images``, over files that may be damaged and in a process that may be killed.
+    """Run images through the FP32 model and choose a range for every tensor that is to be quantized.
 
-    An image that cannot be read is named and left out. What was measured is kept in the file ``state`` every few
-    seconds; a later call for the same purpose resumes from there, to the same table, and removes it.
+    Only one image's activations and the histograms are in memory at a time. An image that cannot be read is named and
+    left out. What was measured is kept in the file ``state`` every few seconds; a later call for the same purpose
+    resumes from there, to the same table, and removes it.
 
     Args:
         model: the FP32 model.
-        images: whose images, not masks, are read.
+        images: of any size.
         dataset: what the images are, kept in the table.
         method: one of ``histogram.METHODS``.
         rounding: of weights, one of ``ROUNDINGS``.
@@ -109,8 +73,8 @@ def table_from_dataset(
         CalibrationError: no image, or an activation is not finite.
         OptionError: no such method or rounding.
     """
-    ensure_method(method)
-    _ensure_rounding(rounding)
+    one_of(method, METHODS, "calibration method")
+    one_of(rounding, ROUNDINGS, "rounding")
     network = _WatchedNetwork(model)
     purpose = _purpose(model, images, method)
     measured = _resumed(state, purpose, network.tensors, len(images), say)
@@ -131,7 +95,7 @@ def table_from_dataset(
         on_image(index + 1)
     table = _table(model, measured, dataset, method)
     say(f"looking again at {min(len(images), SECOND_LOOK_IMAGES)} of the images, for single weights and channels")
-    table = _looked_at_again(table, network, images.image, len(images), rounding, equalize)
+    table = _looked_at_again(table, network, images, rounding, equalize)
     return table, tuple(measured.skipped)
 
 
@@ -167,7 +131,7 @@ class _WatchedNetwork:
         return dict(zip(self.tensors, self._session.run(frames)))
 
 
-def _purpose(model: ModelFile, images: Dataset, method: str) -> Purpose:
+def _purpose(model: ModelFile, images: ImageSet, method: str) -> Purpose:
     names = "\n".join(images.name(index) for index in range(len(images)))
     return Purpose(
         weights_sha256=weights_fingerprint(model.proto),
@@ -220,20 +184,14 @@ def _table(model: ModelFile, measured: Measured, dataset: str, method: str) -> C
 
 
 def _looked_at_again(
-    table: CalibrationTable,
-    network: _WatchedNetwork,
-    image: Callable[[int], NDArray[np.uint8]],
-    count: int,
-    rounding: str,
-    equalize: bool,
+    table: CalibrationTable, network: _WatchedNetwork, images: ImageSet, rounding: str, equalize: bool
 ) -> CalibrationTable:
     """Add the rounding of weights and the stretch of channels, chosen on images evenly spaced over all."""
 
     def readable() -> Iterator[NDArray[np.uint8]]:
-        chosen = min(count, SECOND_LOOK_IMAGES)
-        for position in range(chosen):
+        for index in evenly(len(images), SECOND_LOOK_IMAGES):
             with contextlib.suppress(DataError):  # named when ranges were measured
-                yield image(position * count // chosen)
+                yield images.image(index)
 
     if rounding == "nearest" and not equalize:
         return table
@@ -241,11 +199,6 @@ def _looked_at_again(
     if rounding != "nearest":
         table = replace(table, rounding=look.roundings())
     return look.equalized(table) if equalize else table
-
-
-def _ensure_rounding(rounding: str) -> None:
-    if rounding not in ROUNDINGS:
-        raise OptionError(f"unknown rounding {rounding!r}: choose one of {', '.join(ROUNDINGS)}")
 
 
 def _rounded(value: float) -> float:

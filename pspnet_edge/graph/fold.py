@@ -16,7 +16,7 @@ from onnx import helper, numpy_helper
 
 from .onnx_file import with_nodes
 from .quantize import convolution_macs
-from .view import GraphView, attribute
+from .view import GraphView, attribute, copy_of
 
 _Constants = dict[str, NDArray[np.float64]]
 
@@ -145,7 +145,7 @@ def _folded(graph: _Graph, projection: onnx.NodeProto, readers: Set[str]) -> onn
             changed = _pointwise(node.name, inputs[0], weights @ first, bias + weights @ offset, constants)
             changed.output[:] = node.output
         else:
-            changed = onnx.NodeProto.FromString(node.SerializeToString())
+            changed = copy_of(node)
             changed.input[:] = inputs
         nodes.append(changed)
     return graph.changed(nodes, constants)

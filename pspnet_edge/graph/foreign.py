@@ -13,14 +13,15 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from ..errors import ModelError, OptionError
+from ..errors import ModelError, OptionError, one_of
 from ..inputs import check_file
 from ..lazy import require
 from ..log import prints_logged
+from ..records import first_line
 from .described import Described, described
 from .gate import MOST_CONSTANT_BYTES, MOST_FILE_BYTES, MOST_PIXELS, array_of, infer, parse_proto
 from .opset import lower_opset, opset_of, raise_opset
-from .view import GraphView, attribute
+from .view import GraphView, attribute, replace_nodes
 
 _WHOLE_NUMBERS = (TensorProto.UINT8, TensorProto.INT32, TensorProto.INT64)
 LAYOUTS = ("auto", "nchw", "nhwc")
@@ -63,8 +64,7 @@ def read_foreign(
         ModelError: not ONNX, a file beside it is missing, or not a static graph of plain FP32 operators.
         OptionError: a size or an output is missing, or is not one that the network has.
     """
-    if layout not in LAYOUTS:
-        raise OptionError(f"unknown layout {layout!r}", f"choose one of {', '.join(LAYOUTS)}", parameter="layout")
+    one_of(layout, LAYOUTS, "layout", "layout")
     check_file(path, "model", ModelError, "give an .onnx file", most_bytes=MOST_FILE_BYTES)
     name = str(path)
     proto = parse_proto(path.read_bytes(), name, foreign=True)
@@ -78,7 +78,7 @@ def read_foreign(
 
             proto = inline_local_functions(proto)
         except (ImportError, RuntimeError, ValueError) as error:
-            reason = str(error).strip().split("\n")[0][:200]
+            reason = first_line(error)
             raise ModelError(f"the functions in {name} cannot be inlined ({reason})", "export it without") from error
     version = opset_of(proto)
     proto = raise_opset(proto, name)
@@ -251,8 +251,9 @@ def _fold(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
         with prints_logged():  # what it says of unusual tensors would be beside our JSON
             slim: onnx.ModelProto = onnxslim.slim(proto)
     except Exception as error:  # it relies on what strangers exported, and so on everything
-        reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
-        raise ModelError(f"{name} cannot be simplified ({reason})", "export it with static shapes") from error
+        raise ModelError(
+            f"{name} cannot be simplified ({first_line(error)})", "export it with static shapes"
+        ) from error
     _store_constants(slim)
     return slim
 
@@ -268,9 +269,7 @@ def _store_shapes(proto: onnx.ModelProto) -> bool:
             continue
         part = shape[attribute(node, "start", 0) : attribute(node, "end", len(shape))]
         known[node.output[0]] = numpy_helper.from_array(np.array(part, np.int64), node.output[0])
-    kept = [onnx.NodeProto.FromString(n.SerializeToString()) for n in view.nodes if n.output[0] not in known]
-    del proto.graph.node[:]
-    proto.graph.node.extend(kept)
+    replace_nodes(proto, [node for node in view.nodes if node.output[0] not in known])
     proto.graph.initializer.extend(known.values())
     return bool(known)
 
@@ -294,6 +293,4 @@ def _store_constants(proto: onnx.ModelProto) -> None:
             kept.append(node)
     for node in kept:
         node.input[:] = [renamed.get(name, name) for name in node.input]
-    copied = [onnx.NodeProto.FromString(node.SerializeToString()) for node in kept]
-    del proto.graph.node[:]
-    proto.graph.node.extend(copied)
+    replace_nodes(proto, kept)

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from ..errors import ModelError
-from .view import GraphView, attribute
+from ..records import first_line
+from .view import GraphView, attribute, copy_of
 
 OPSET = 17
 """The newest that TensorRT 8.6 reads."""
@@ -153,7 +154,7 @@ def parse_proto(content: bytes, name: str, *, foreign: bool = False) -> onnx.Mod
     try:
         proto = onnx.load_model_from_string(content)
     except DecodeError as error:
-        raise ModelError(f"{name} is not an ONNX file ({_first_line(error)})", "give an .onnx file") from error
+        raise ModelError(f"{name} is not an ONNX file ({first_line(error)})", "give an .onnx file") from error
     graph = proto.graph
     if not graph.node:
         raise ModelError(f"{name} is not an ONNX file with a graph", "give an .onnx file")
@@ -215,15 +216,14 @@ def infer(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
     Raises:
         ModelError: it is not valid ONNX.
     """
-    inferred = onnx.ModelProto()
-    inferred.CopyFrom(proto)
+    inferred = copy_of(proto)
     del inferred.graph.value_info[:]
     try:
         light = _without_weights(inferred)
         onnx.checker.check_model(light)
         found = onnx.shape_inference.infer_shapes(light, strict_mode=True, check_type=True, data_prop=True).graph
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, *_FROM_CPP) as error:
-        raise ModelError(f"{name} is not a valid ONNX graph ({_first_line(error)})", "export it again") from error
+        raise ModelError(f"{name} is not a valid ONNX graph ({first_line(error)})", "export it again") from error
     inferred.graph.value_info.extend(found.value_info)
     del inferred.graph.output[:]
     inferred.graph.output.extend(found.output)
@@ -236,8 +236,7 @@ def _without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
     The checker and shape inference write and read the whole model several times. A weight that is not exactly as large
     as its shape says stays, for the checker to refuse.
     """
-    light, weights = onnx.ModelProto(), []
-    light.CopyFrom(proto)
+    light, weights = copy_of(proto), []
     given = {value.name for value in light.graph.input}
     kept = []
     for tensor in light.graph.initializer:
@@ -276,7 +275,7 @@ def array_of(tensor: onnx.TensorProto, name: str) -> NDArray[np.generic]:
         return np.asarray(numpy_helper.to_array(tensor))
     except Exception as error:  # whatever NumPy finds wrong with bytes that a stranger wrote
         raise ModelError(
-            f"{name}: constant {tensor.name} is damaged ({_first_line(error)})", "export it again"
+            f"{name}: constant {tensor.name} is damaged ({first_line(error)})", "export it again"
         ) from error
 
 
@@ -387,9 +386,3 @@ def _ensure_convolution(view: GraphView, node: onnx.NodeProto, name: str) -> Non
         bias = view.constant(node.input[2])
         if bias is None or bias.dtype != np.float32 or bias.shape != (made[1],):
             raise refuse("has a bias that is not one stored number per output")
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).encode("utf-8", "replace").decode().splitlines() if line.strip()]
-    text = lines[0] if lines else type(error).__name__
-    return text if len(text) <= 200 else f"{text[:200]}…"

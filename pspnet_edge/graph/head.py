@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ..errors import BuildError
 from .onnx_file import ModelFile
-from .view import GraphView, attribute
+from .view import GraphView, attribute, replace_nodes
 
 _PER_PIXEL = ("Cast", "Transpose", "Sub", "Add", "Mul", "Div", "Gather", "Identity")
 _LEVELS = 256
@@ -124,9 +124,7 @@ def _head(model: ModelFile, nodes: list[onnx.NodeProto], tensor: str, kind: int)
     del proto.graph.output[:], proto.graph.value_info[:]
     proto.graph.output.append(helper.make_tensor_value_info(tensor, TensorProto.UNDEFINED, None))
     names = {node.name for node in nodes}
-    kept = [node for node in proto.graph.node if node.name in names]
-    del proto.graph.node[:]
-    proto.graph.node.extend(kept)
+    replace_nodes(proto, [node for node in proto.graph.node if node.name in names])
     _widen(proto)
     dtype = helper.tensor_dtype_to_np_dtype(kind)
     given = np.asarray(ReferenceEvaluator(proto).run(None, {frames.name: probe})[0])[0].astype(dtype)

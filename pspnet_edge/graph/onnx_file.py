@@ -25,6 +25,7 @@ from ..inputs import check_file
 from ..labels import LabelSet
 from ..pixels import PixelFormat
 from .gate import MOST_BATCH, MOST_FILE_BYTES, MOST_PIXELS, ensure_sound, infer, parse_proto
+from .view import copy_of, replace_nodes
 
 _KEY = "pspnet_edge"
 _FORMAT_VERSION = 1
@@ -47,11 +48,6 @@ class ModelFile:
     preset: str
     label_set: LabelSet
     facts: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def graph(self) -> onnx.ModelProto:
-        """The former name of ``proto``."""
-        return self.proto
 
     @property
     def shape_nhw(self) -> tuple[int, int, int]:
@@ -81,9 +77,7 @@ class ModelFile:
 
     def copy_proto(self) -> onnx.ModelProto:
         """A graph to edit, to be given to ``with_proto`` or ``with_nodes``."""
-        copied = onnx.ModelProto()
-        copied.CopyFrom(self.proto)
-        return copied
+        return copy_of(self.proto)
 
     def with_proto(self, proto: onnx.ModelProto) -> ModelFile:
         """The same model computed by another graph, whose shapes are inferred again and which is checked."""
@@ -172,12 +166,11 @@ def with_nodes(
 
     Shapes have to be inferred again.
     """
-    changed = onnx.ModelProto()
-    changed.CopyFrom(graph)
+    changed = copy_of(graph)
     read = {name for node in nodes for name in node.input} - {tensor.name for tensor in constants}
     kept = [tensor for tensor in graph.graph.initializer if tensor.name in read]
-    del changed.graph.node[:], changed.graph.initializer[:], changed.graph.value_info[:]
-    changed.graph.node.extend(nodes)
+    del changed.graph.initializer[:], changed.graph.value_info[:]
+    replace_nodes(changed, nodes)
     changed.graph.initializer.extend([*kept, *constants])
     return changed
 

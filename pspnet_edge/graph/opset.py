@@ -10,8 +10,9 @@ import onnx
 from onnx import helper, numpy_helper, version_converter
 
 from ..errors import ModelError
+from ..records import first_line
 from .gate import OPSET
-from .view import GraphView, attribute
+from .view import GraphView, attribute, copy_of, replace_nodes
 
 OLDEST, NEWEST = 9, 23
 
@@ -35,7 +36,7 @@ def raise_opset(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
     try:
         return version_converter.convert_version(proto, OPSET)
     except Exception as error:  # the converter is C++ and raises what it likes
-        reason = str(error).strip().split("\n")[0][:200]
+        reason = first_line(error)
         raise ModelError(f"{name}: opset {version} cannot be converted ({reason})", "export with opset 17") from error
 
 
@@ -53,11 +54,9 @@ def lower_opset(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
         change = _CHANGES.get(node.op_type, _reduction if node.op_type.startswith("Reduce") else None)
         changed = change(view, node) if change else None
         nodes += [node] if changed is None else changed
-    lowered = onnx.ModelProto()
-    lowered.CopyFrom(proto)
-    copied = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-    del lowered.graph.node[:], lowered.graph.value_info[:], lowered.opset_import[:]
-    lowered.graph.node.extend(copied)
+    lowered = copy_of(proto)
+    del lowered.graph.value_info[:], lowered.opset_import[:]
+    replace_nodes(lowered, nodes)
     lowered.opset_import.append(helper.make_opsetid("", OPSET))
     lowered.ir_version = min(lowered.ir_version, 8)
     for node in lowered.graph.node:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from .. import processor
 from ..errors import ModelError
 from ..lazy import require
+from ..records import first_line
 
 
 class ReferenceSession:
@@ -52,7 +53,7 @@ class ReferenceSession:
                 proto.SerializeToString(), options, providers=["CPUExecutionProvider"], enable_fallback=0
             )
         except Exception as error:  # its exceptions derive from Exception alone
-            raise ModelError(f"ONNX Runtime refuses the model ({_first_line(error)})", "export it again") from error
+            raise ModelError(f"ONNX Runtime refuses the model ({first_line(error)})", "export it again") from error
 
     def run(self, value: NDArray[Any]) -> list[NDArray[Any]]:
         """The outputs for one input.
@@ -63,8 +64,4 @@ class ReferenceSession:
         try:
             return [np.asarray(output) for output in self._session.run(self._watched, {self._input: value})]
         except Exception as error:  # its exceptions derive from Exception alone
-            raise ModelError(f"ONNX Runtime cannot run the model ({_first_line(error)})", "export it again") from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0]
+            raise ModelError(f"ONNX Runtime cannot run the model ({first_line(error)})", "export it again") from error

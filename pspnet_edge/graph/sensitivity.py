@@ -6,15 +6,17 @@ The canonical Q/DQ graph runs in ONNX Runtime on the processor, which computes w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import cast
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from ..data.datasets import Dataset
+from ..data.datasets import ImageSet, is_labelled
 from ..data.geometry import frame_at, mask_at
 from ..data.progress import Advance
+from ..data.subset import evenly
 from ..errors import BuildError, DataError, OptionError
 from ..labels import IGNORE
 from ..metrics import ConfusionMatrix
@@ -26,8 +28,6 @@ from .reference import ReferenceSession
 _RANKING_IMAGES = 6
 _LEAST_FRACTION = 0.5
 """Less than this share of the MACs in INT8 is no INT8 engine: the gate refuses instead."""
-
-Images = Sequence[NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
@@ -62,27 +62,14 @@ class GateResult:
         Args:
             measured_on: what to call the images.
         """
-        return {
-            "measured_on": measured_on,
-            "metric": self.metric,
-            "images": self.images,
-            "fp32": self.fp32,
-            "int8": self.int8,
-            "drop": self.drop,
-            "max_drop": self.max_drop,
-            "drop_before": self.drop_before,
-            "left_in_float": [
-                {"layer": cost.layer, "disagreement": cost.disagreement, "mac_fraction": cost.mac_fraction}
-                for cost in self.left_in_float
-            ],
-            "int8_mac_fraction": self.int8_mac_fraction,
-        }
+        values = {"measured_on": measured_on, **asdict(self), "left_in_float": list(map(asdict, self.left_in_float))}
+        return cast(Accuracy, values)
 
 
 def gated_int8_model(
     model: ModelFile,
     table: CalibrationTable,
-    dataset: Dataset | Images,
+    dataset: ImageSet,
     max_drop: float,
     *,
     on_step: Advance = lambda done, note: None,
@@ -92,7 +79,7 @@ def gated_int8_model(
     Args:
         model: the FP32 model.
         table: ranges for it.
-        dataset: labelled pairs, or bare BGR images ``uint8 [H, W, 3]``, whose masks are compared with FP32's.
+        dataset: with labels, or bare images, whose masks are compared with FP32's.
         max_drop: the largest loss of mIoU (or of agreement) to accept, 0–1.
         on_step: called with the progress.
 
@@ -136,7 +123,7 @@ def gated_int8_model(
 def layer_costs(
     model: ModelFile,
     table: CalibrationTable,
-    images: Images,
+    images: Sequence[NDArray[np.uint8]],
     *,
     on_step: Advance = lambda done, note: None,
 ) -> list[LayerCost]:
@@ -195,25 +182,25 @@ def _most_that_may_be_left(ranking: list[LayerCost]) -> int:
 class _Judge:
     """Measures graphs on one set of images against FP32."""
 
-    def __init__(self, model: ModelFile, dataset: Dataset | Images, on_step: Advance) -> None:
+    def __init__(self, model: ModelFile, dataset: ImageSet, on_step: Advance) -> None:
         self._dataset = dataset
         self._size_hw = model.shape_nhw[1:]
         self._classes = len(model.label_set)
         self._on_step = on_step
-        labels = getattr(dataset, "label_set", None)
-        if labels is not None and labels.classes != model.label_set.classes:
+        self._labelled = dataset if is_labelled(dataset) else None
+        labels = self._labelled.label_set if self._labelled else model.label_set
+        if labels.classes != model.label_set.classes:
             raise DataError(f"the model's classes are not those of {labels.name}: give the set it was trained for")
-        self.metric = "miou" if labels is not None else "agreement"
+        self.metric = "miou" if self._labelled else "agreement"
         self._exact: list[NDArray[np.uint8]] = []
-        if labels is None:
+        if not self._labelled:
             exact = _session(model.proto)
             self._exact = [self._mask(exact, index) for index in self._indices()]
         self.fp32 = self._value(model.proto)
 
     def images(self, count: int) -> list[NDArray[np.uint8]]:
         """At most ``count`` images, evenly spaced."""
-        total = len(self._dataset)
-        return [self._image(position * total // count) for position in range(min(count, total))]
+        return [self._dataset.image(index) for index in evenly(len(self._dataset), count)]
 
     def drop(self, graph: onnx.ModelProto) -> float:
         """How much less than FP32 a graph reaches."""
@@ -224,10 +211,10 @@ class _Judge:
         matrix = ConfusionMatrix(self._classes)
         for index in self._indices():
             mask = self._mask(session, index)
-            if self._exact:
+            if not self._labelled:
                 matrix.add(np.where(mask == IGNORE, IGNORE, self._exact[index]).astype(np.uint8), mask)
             else:
-                label = self._dataset[index][1]
+                label = self._labelled.mask(index)
                 predicted = mask_at(mask, (label.shape[0], label.shape[1]))
                 matrix.add(np.where(predicted == IGNORE, IGNORE, label).astype(np.uint8), predicted)
             self._on_step(index + 1, f"image {index + 1} of {len(self._dataset)}")
@@ -236,12 +223,8 @@ class _Judge:
     def _indices(self) -> range:
         return range(len(self._dataset))
 
-    def _image(self, index: int) -> NDArray[np.uint8]:
-        entry = self._dataset[index]
-        return entry[0] if isinstance(entry, tuple) else entry
-
     def _mask(self, session: ReferenceSession, index: int) -> NDArray[np.uint8]:
-        return _run(session, frame_at(self._image(index), self._size_hw))
+        return _run(session, frame_at(self._dataset.image(index), self._size_hw))
 
 
 def _session(graph: onnx.ModelProto) -> ReferenceSession:
@@ -252,6 +235,6 @@ def _run(session: ReferenceSession, frame: NDArray[np.uint8]) -> NDArray[np.uint
     return np.asarray(session.run(np.repeat(frame[None], session.batch, axis=0))[0][0])
 
 
-def _masks(graph: onnx.ModelProto, frames: Images) -> list[NDArray[np.uint8]]:
+def _masks(graph: onnx.ModelProto, frames: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
     session = _session(graph)
     return [_run(session, frame) for frame in frames]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -13,6 +14,7 @@ from onnx import helper, numpy_helper
 from ..errors import ModelError
 
 Value = TypeVar("Value")
+Message = TypeVar("Message", onnx.ModelProto, onnx.NodeProto)
 
 
 class GraphView:
@@ -90,6 +92,20 @@ def attribute(node: onnx.NodeProto, name: str, default: Value) -> Value:
             value = helper.get_attribute_value(entry)
             return value.decode() if isinstance(value, bytes) else value  # type: ignore[return-value]
     return default
+
+
+def copy_of(message: Message) -> Message:
+    """A copy of a graph, a node or a tensor, to be edited."""
+    copied = type(message)()
+    copied.CopyFrom(message)
+    return copied
+
+
+def replace_nodes(proto: onnx.ModelProto, nodes: Iterable[onnx.NodeProto]) -> None:
+    """Give a graph other nodes, some of which may be its own."""
+    copied = [copy_of(node) for node in nodes]
+    del proto.graph.node[:]
+    proto.graph.node.extend(copied)
 
 
 def is_depthwise(view: GraphView, node: onnx.NodeProto) -> bool:

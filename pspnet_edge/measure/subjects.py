@@ -12,7 +12,7 @@ from pathlib import Path
 from .. import __version__, bundled
 from ..artifact import sha256_of, sidecar_path
 from ..engine.backends import read_info, runtime_version
-from ..engine.build import Model, build_engine, find_model, table_beside
+from ..engine.build import Model, build_engine, prepare_model, table_beside
 from ..errors import OptionError
 from ..graph.onnx_file import read_model
 from ..graph.quantize import convolution_macs
@@ -77,7 +77,7 @@ def models_at_sizes(
             own, checkpoint = None, path  # nothing is exported yet
             found = Model(bundled.name_of(path), path, table_beside(path))
         else:
-            found = find_model(name)
+            found = prepare_model(name)
             own = read_model(found.path).shape_nhw[1:]
             checkpoint = found.path.with_suffix(".pt")
         found = Model(labels.get(name, found.name), found.path, calibration or found.table_path)
@@ -193,7 +193,7 @@ def _engine_facts(path: Path, build_s: float | None, source: Model | None) -> Bu
     batch = info.shape_nhw[0]
     gmac = None
     if source is not None:
-        gmac = round(sum(convolution_macs(read_model(source.path).graph).values()) / batch / 1e9, 4)
+        gmac = round(sum(convolution_macs(read_model(source.path).proto).values()) / batch / 1e9, 4)
     return {
         "build_s": build_s,
         "engine_bytes": path.stat().st_size,

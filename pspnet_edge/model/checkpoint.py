@@ -26,6 +26,7 @@ from ..document import LABEL_SET, Anything, Map, Record, Text, Unfit, check_valu
 from ..errors import ModelError, PspnetEdgeError
 from ..inputs import check_file
 from ..labels import LabelSet
+from ..records import first_line
 from .pspnet import PSPNet, network_from_file
 from .quantiser import Quantiser
 
@@ -127,10 +128,8 @@ def _network(path: Path, preset: str, classes: int, changes: Any) -> PSPNet:
     except PspnetEdgeError:
         raise
     except Exception as error:  # torch raises many kinds for sizes that do not fit
-        reason = (str(error).strip() or type(error).__name__).split("\n")[0][:200]
-        raise ModelError(
-            f"the architecture in the checkpoint {path} is damaged ({reason})", "train it again"
-        ) from error
+        problem = f"the architecture in the checkpoint {path} is damaged ({first_line(error)})"
+        raise ModelError(problem, "train it again") from error
 
 
 def _load_weights(path: Path, model: PSPNet, weights: dict[Any, Any]) -> None:

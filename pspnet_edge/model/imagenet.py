@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..errors import ModelError
 from ..lazy import require
+from ..records import first_line
 
 _HUB = "https://huggingface.co"
 _REACHABLE_S = 5.0
@@ -42,7 +43,7 @@ def timm_weights(name: str) -> dict[str, Tensor]:
         model = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay)
         weights: dict[str, Tensor] = model.state_dict()
     except Exception as error:  # timm and its hub client raise many kinds without a network
-        raise _not_downloaded(name, str(error).strip().split("\n")[0]) from error
+        raise _not_downloaded(name, first_line(error)) from error
     return weights
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import ModelError, OptionError
+from ..errors import ModelError, OptionError, one_of
 from .backbone import MOST_WEIGHTS, Backbone, EfficientNetLite, MobileNetV3
 from .imagenet import MEAN, STD, values_for
 from .node_graph import GraphBackbone, NodeGraph
@@ -341,8 +341,8 @@ def _without_first(gradient: Tensor) -> Tensor:
 
 
 def _shape(preset: str, changes: Mapping[str, Any]) -> Preset:
-    if preset not in PRESETS and not (preset == IMPORTED and changes):
-        raise OptionError(f"unknown network {preset!r}: choose one of {', '.join(sorted(PRESETS))}")
+    if not (preset == IMPORTED and changes):
+        one_of(preset, sorted(PRESETS), "network")
     known = {field.name for field in fields(Preset)}
     unknown = sorted(set(changes) - known)
     if unknown:

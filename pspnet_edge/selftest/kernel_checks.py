@@ -151,7 +151,7 @@ def _by_onnxruntime(
     options = runtime.SessionOptions()
     options.log_severity_level = 3
     sessions = [
-        runtime.InferenceSession(model.graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        runtime.InferenceSession(model.proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
         for model in (cut, whole)
     ]
     drive = Drive()

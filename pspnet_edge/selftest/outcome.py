@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Literal
+
+from ..records import JsonRecord
 
 State = Literal["pass", "fail", "skip"]
 Figures = Mapping[str, object]
@@ -41,7 +43,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Outcome(JsonRecord):
     """A check and how it ended."""
 
     name: str
@@ -50,10 +52,6 @@ class Outcome:
     """What was seen, what is wrong, or why it was not tried: one sentence."""
     seconds: float
     figures: Figures = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, object]:
-        """As JSON values."""
-        return asdict(self)
 
 
 def require(holds: bool, complaint: str) -> None:

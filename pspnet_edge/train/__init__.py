@@ -1,7 +1,7 @@
 """Training: data set → checkpoint. ``train`` is the function, ``Recipe`` what it computes.
 
 The package itself can be called: ``pspnet_edge.train(...)`` is ``pspnet_edge.train.train(...)``, because a package and
-a function of the same name share one attribute.
+a function of the same name share one attribute. ``help(pspnet_edge.train.train)`` lists the arguments.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import OptionError
+from ..records import first_line
 from .batches import MicroBatch
 
 _WARM_UP_STEPS = 3
@@ -72,8 +73,6 @@ class CapturedStep:
             with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
                 self._loss = self._compute(self._inputs)
         except RuntimeError as error:
-            reason = str(error).strip().splitlines()[0]
-            raise OptionError(
-                f"the training step cannot be captured into a CUDA graph ({reason})", "leave --cuda-graph out"
-            ) from error
+            problem = f"the training step cannot be captured into a CUDA graph ({first_line(error)})"
+            raise OptionError(problem, "leave --cuda-graph out") from error
         self._graph = graph

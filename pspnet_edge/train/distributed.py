@@ -25,6 +25,7 @@ from .. import processor
 from ..errors import OptionError, PspnetEdgeError
 from ..model.batchnorm import synchronised
 from ..model.pspnet import PSPNet
+from ..records import first_line
 from .recipe import Autocast
 
 _PATIENCE = timedelta(hours=1)
@@ -113,7 +114,7 @@ def joined(device: str = "auto") -> Iterator[World]:
     except RuntimeError as error:
         if not _is_of_the_connection(error):
             raise
-        reason = str(error).strip().split("\n")[0].rpartition("] ")[2]
+        reason = first_line(error).rpartition("] ")[2]
         raise PspnetEdgeError(
             f"process {rank} lost the connection to the others ({reason})",
             "see what the first one to end reported",

@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol, get_args
 from ..artifact import ensure_folder_writable, write_bytes
 from ..errors import OptionError, PspnetEdgeError
 from ..lazy import require
+from ..records import first_line
 from .history import EpochResult
 from .recipe import Recipe
 
@@ -99,11 +100,6 @@ def _close(logger: Logger, kind: object, error: object, trace: object) -> None:
         logger.close(kind is not None)
     except Exception as problem:
         _log.warning("%s could not be closed (%s)", type(logger).__name__, first_line(problem))
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's message, or its kind."""
-    return str(error).strip().split("\n")[0] or type(error).__name__
 
 
 def ensure_known(names: Sequence[str]) -> None:

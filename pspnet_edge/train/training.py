@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -18,6 +18,7 @@ from ..errors import DataError, OptionError, PspnetEdgeError
 from ..metrics import ConfusionMatrix
 from ..model.checkpoint import Checkpoint
 from ..model.pspnet import PSPNet
+from ..records import JsonRecord
 from .checkpoints import LAST, RunFiles
 from .distil import soft_labels
 from .distributed import ALONE, World
@@ -34,7 +35,7 @@ _FEW_CROPS = 4
 
 
 @dataclass(frozen=True)
-class TrainingResult:
+class TrainingResult(JsonRecord):
     """What a finished run leaves.
 
     ``miou`` and ``per_class_iou`` (0–1, NaN for a class that does not occur) are those of ``checkpoint`` on the
@@ -47,10 +48,6 @@ class TrainingResult:
     per_class_iou: dict[str, float]
     folder: Path
     stopped_early: bool = False
-
-    def to_dict(self) -> dict[str, object]:
-        """As JSON values."""
-        return asdict(self) | {"checkpoint": str(self.checkpoint), "folder": str(self.folder)}
 
 
 def run_training(

@@ -29,7 +29,7 @@ def int8_graph() -> ModuleType:
 @pytest.fixture
 def quantised() -> onnx.ModelProto:
     model = read_model(bundled.onnx_path(bundled.DEFAULT))
-    return int8_model(model, read_table(bundled.table_path(bundled.DEFAULT))).graph
+    return int8_model(model, read_table(bundled.table_path(bundled.DEFAULT))).proto
 
 
 def first_activation_pair(graph: onnx.ModelProto) -> onnx.NodeProto:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pspnet_edge.camera.overlay import Overlay, check_show, class_ids
+from pspnet_edge.camera.overlay import Overlay, class_ids
 from pspnet_edge.errors import OptionError
 from pspnet_edge.labels import CAMVID, CITYSCAPES, IGNORE, LabelSet, bright_palette
 
@@ -76,8 +76,6 @@ def test_a_class_is_hidden_by_name_or_number_and_no_other() -> None:
     for unknown in ("skye", "11", "-1"):
         with pytest.raises(OptionError, match="unknown class"):
             class_ids(CAMVID, [unknown])
-    with pytest.raises(OptionError, match="choose one of overlay"):
-        check_show("hologram")
 
 
 def test_colours_for_classes_without_any_are_bright_and_all_different() -> None:

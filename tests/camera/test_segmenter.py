@@ -15,7 +15,7 @@ from pspnet_edge.camera.regions import regions_of
 from pspnet_edge.camera.segmenter import Segmenter
 from pspnet_edge.data.scenes import Drive
 from pspnet_edge.engine.backends import open_engine
-from pspnet_edge.engine.build import build_engine, find_model
+from pspnet_edge.engine.build import build_engine, prepare_model
 from pspnet_edge.errors import EngineError, OptionError, SourceError
 from pspnet_edge.graph.onnx_file import read_model
 from pspnet_edge.graph.tail import without_tail
@@ -25,7 +25,7 @@ from pspnet_edge.labels import CAMVID
 @pytest.fixture(scope="module")
 def engine_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("engine") / "fp32.engine"
-    build_engine(find_model(None), "fp32", "openvino", path)
+    build_engine(prepare_model(None), "fp32", "openvino", path)
     return path
 
 
@@ -156,7 +156,7 @@ def test_scores_are_the_softmax_of_the_logits(tmp_path: Path) -> None:
     frames = np.zeros((*model.shape_nhw, 3), np.uint8)
     frames[0] = cv2.resize(Drive().frame(30).image, model.shape_nhw[:0:-1])
     path = tmp_path / "scored.engine"
-    build_engine(find_model(None), "fp32", "onnxruntime", path, scores=True)
+    build_engine(prepare_model(None), "fp32", "onnxruntime", path, scores=True)
     session = onnxruntime.InferenceSession(without_tail(model)[0].proto.SerializeToString())
     logits = session.run(None, {session.get_inputs()[0].name: frames})[0].astype(np.float64)
     likely = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -173,12 +173,12 @@ def test_an_engine_without_scores_says_how_to_get_one(engine_path: Path, tmp_pat
         segmenter(np.zeros((8, 8, 3), np.uint8), scores=True)
     assert caught.value.command == "pspnet-edge build MODEL --scores -o ENGINE"
     with pytest.raises(OptionError, match="masks and no scores"):
-        build_engine(find_model(None), "fp32", "tensorrt-rtx", tmp_path / "x.engine", scores=True)
+        build_engine(prepare_model(None), "fp32", "tensorrt-rtx", tmp_path / "x.engine", scores=True)
 
 
 def test_an_engine_with_scores_streams_as_any_other(tmp_path: Path) -> None:
     path = tmp_path / "scored.engine"
-    build_engine(find_model(None), "int8", "openvino", path, scores=True)
+    build_engine(prepare_model(None), "int8", "openvino", path, scores=True)
     frames = [Drive().frame(index).image for index in range(0, 60, 20)]
     with Segmenter(path) as segmenter:
         for frame, mask in segmenter.stream(frames):

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pspnet_edge.engine.build import build_engine, find_model
+from pspnet_edge.engine.build import build_engine, prepare_model
 
 SETUP = """
 import sys, threading, time
@@ -92,7 +92,7 @@ WRONG = {
 @pytest.fixture(scope="module", params=["openvino", "onnxruntime"])
 def engine_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("engine") / "int8.engine"
-    build_engine(find_model(None), "int8", request.param, path)
+    build_engine(prepare_model(None), "int8", request.param, path)
     return path
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from pspnet_edge.cli.run import _with_rate
 from pspnet_edge.data.png import has_palette
-from pspnet_edge.engine.build import build_engine, find_model
+from pspnet_edge.engine.build import build_engine, prepare_model
 
 SERVER = Path(__file__).parents[1] / "camera" / "mjpeg_server.py"
 
@@ -24,7 +24,7 @@ SERVER = Path(__file__).parents[1] / "camera" / "mjpeg_server.py"
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("engine") / "int8.engine"
-    build_engine(find_model(None), "int8", "openvino", path)
+    build_engine(prepare_model(None), "int8", "openvino", path)
     return path
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-from pspnet_edge.engine.build import build_engine, find_model
+from pspnet_edge.engine.build import build_engine, prepare_model
 
 DEMO = ("--input", "demo", "--view", "none")
 
@@ -23,7 +23,7 @@ DEMO = ("--input", "demo", "--view", "none")
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("engine") / "int8.engine"
-    build_engine(find_model(None), "int8", "openvino", path)
+    build_engine(prepare_model(None), "int8", "openvino", path)
     return path
 
 

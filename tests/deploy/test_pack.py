@@ -15,12 +15,13 @@ import numpy as np
 import onnx
 import pytest
 
+from pspnet_edge.data.images import ImageFiles
 from pspnet_edge.deploy.pack import Contents, make_pack
 from pspnet_edge.deploy.store import Store
 from pspnet_edge.engine.backends import open_engine
 from pspnet_edge.engine.model import prepare_model
 from pspnet_edge.errors import OptionError
-from pspnet_edge.graph.calibrate import table_from_images
+from pspnet_edge.graph.calibrate import table_from_dataset
 from pspnet_edge.graph.calibration_table import read_table, write_table
 from pspnet_edge.graph.onnx_file import write_model
 from pspnet_edge.pack_file import MOST_RELEASE, TABLE, read_pack
@@ -59,7 +60,7 @@ def laptop(tmp_path_factory: pytest.TempPathFactory) -> Laptop:
     images = [np.random.default_rng(seed).integers(0, 256, (*SIZE_HW, 3)).astype(np.uint8) for seed in range(4)]
     for number, image in enumerate(images):
         cv2.imwrite(str(photos / f"{number}.png"), image)
-    table = table_from_images(model, images, dataset="noise")
+    table, _ = table_from_dataset(model, ImageFiles(photos), dataset="noise")
     write_table(folder / "small.calib.json", replace(table, amax=table.amax | {"x0": table.amax["x0"] / 30}))
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / "key")], check=True)
     return Laptop(folder)

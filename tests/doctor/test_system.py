@@ -16,7 +16,7 @@ from pspnet_edge.artifact import sidecar_path
 from pspnet_edge.doctor import system as module
 from pspnet_edge.doctor.probe import CUDA_DRIVER
 from pspnet_edge.doctor.system import RealSystem
-from pspnet_edge.engine.build import build_engine, find_model
+from pspnet_edge.engine.build import build_engine, prepare_model
 from pspnet_edge.sidecar import read_sidecar, write_sidecar
 
 
@@ -177,7 +177,7 @@ def test_what_a_camera_answers(
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("engine") / "e.engine"
-    build_engine(find_model(None), "fp32", "onnxruntime", path)
+    build_engine(prepare_model(None), "fp32", "onnxruntime", path)
     return path
 
 

@@ -11,7 +11,7 @@ from pspnet_edge.artifact import sidecar_path
 from pspnet_edge.data.datasets import SceneSet
 from pspnet_edge.data.geometry import frame_at
 from pspnet_edge.engine.backends import CPU_RUNTIMES, open_engine
-from pspnet_edge.engine.build import build_cached_engine, build_engine, choose_runtime, find_model
+from pspnet_edge.engine.build import build_cached_engine, build_engine, choose_runtime, prepare_model
 from pspnet_edge.errors import CalibrationError, EngineError, ModelError, OptionError, OutputError
 
 
@@ -21,7 +21,7 @@ def test_every_precision_and_runtime_agrees_on_the_mask(tmp_path: Path) -> None:
     for runtime in CPU_RUNTIMES:
         for precision in ("fp32", "fp16", "int8"):
             path = tmp_path / f"{runtime}-{precision}.engine"
-            facts = build_engine(find_model(None), precision, runtime, path)
+            facts = build_engine(prepare_model(None), precision, runtime, path)
             assert (facts["int8_mac_fraction"] > 0.9) == (precision == "int8")
             assert (facts["calibration_sha256"] is not None) == (precision == "int8")
             with open_engine(path) as engine:
@@ -34,7 +34,7 @@ def test_every_precision_and_runtime_agrees_on_the_mask(tmp_path: Path) -> None:
 
 
 def test_an_engine_checks_its_first_batch(tmp_path: Path) -> None:
-    build_engine(find_model(None), "fp32", "onnxruntime", tmp_path / "e.engine")
+    build_engine(prepare_model(None), "fp32", "onnxruntime", tmp_path / "e.engine")
     with open_engine(tmp_path / "e.engine") as engine:
         with pytest.raises(EngineError, match=r"takes uint8 frames of shape \(1, 384, 480, 3\), got float64 \(2, 2\)"):
             engine.infer(np.zeros((2, 2)))  # type: ignore[arg-type]
@@ -42,7 +42,7 @@ def test_an_engine_checks_its_first_batch(tmp_path: Path) -> None:
 
 
 def test_the_cache_is_built_once_and_again_when_damaged() -> None:
-    model = find_model(None)
+    model = prepare_model(None)
     path, _ = build_cached_engine(model, "fp32", "onnxruntime")
     assert build_cached_engine(model, "fp32", "onnxruntime") == (path, False)
     sidecar_path(path).write_text("{")
@@ -53,7 +53,7 @@ def test_what_a_killed_build_left_in_the_cache_is_removed_though_nothing_is_buil
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    model = find_model(None)
+    model = prepare_model(None)
     path, _ = build_cached_engine(model, "fp32", "onnxruntime")
     there = sorted(path.parent.iterdir())
     path.with_name(f".{path.name}~pspnet-edge.lock").touch()  # killed between the rename and the removal of its lock
@@ -64,7 +64,7 @@ def test_what_a_killed_build_left_in_the_cache_is_removed_though_nothing_is_buil
 
 def damaged(tmp_path: Path, damage) -> Path:
     path = tmp_path / "e.engine"
-    build_engine(find_model(None), "fp32", "onnxruntime", path)
+    build_engine(prepare_model(None), "fp32", "onnxruntime", path)
     damage(path)
     return path
 
@@ -120,12 +120,12 @@ def test_what_cannot_be_built_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "junk.onnx").write_bytes(b"junk")
     (tmp_path / "empty.onnx").write_bytes(b"")
     target = tmp_path / "out" / "e.engine"
-    model = find_model(None)
+    model = prepare_model(None)
     with pytest.raises(OptionError, match="choose one of auto, fp32, fp16, int8"):
         build_engine(model, "int4", "onnxruntime", target)
     for name in ("junk.onnx", "empty.onnx", "absent.onnx"):
         with pytest.raises(ModelError):
-            find_model(str(tmp_path / name))
+            prepare_model(str(tmp_path / name))
     with pytest.raises(CalibrationError, match="there is no calibration table"):
         build_engine(model, "int8", "onnxruntime", target, calibration=tmp_path / "absent.json")
     with pytest.raises(OutputError):
@@ -142,4 +142,4 @@ def test_runtimes_are_chosen_in_order() -> None:
 
 def test_a_checkpoint_that_is_not_there_is_said_to_be_so() -> None:
     with pytest.raises(ModelError, match=r"there is no checkpoint x\.pt"):
-        find_model("x.pt")
+        prepare_model("x.pt")

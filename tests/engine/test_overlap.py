@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pspnet_edge.engine.backends import open_engine
-from pspnet_edge.engine.build import build_engine, find_model
+from pspnet_edge.engine.build import build_engine, prepare_model
 from pspnet_edge.engine.engine import Engine
 from pspnet_edge.errors import EngineError
 
@@ -17,7 +17,7 @@ from pspnet_edge.errors import EngineError
 @pytest.fixture(scope="module", params=["openvino", "onnxruntime"])
 def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Engine:
     path: Path = tmp_path_factory.mktemp("engine") / "fp32.engine"
-    build_engine(find_model(None), "fp32", request.param, path)
+    build_engine(prepare_model(None), "fp32", request.param, path)
     with open_engine(path) as opened:
         yield opened
 

@@ -9,7 +9,7 @@ import pytest
 from pspnet_edge.data.datasets import open_dataset
 from pspnet_edge.data.geometry import Geometry
 from pspnet_edge.engine.backends import open_engine
-from pspnet_edge.engine.build import build_engine, find_model
+from pspnet_edge.engine.build import build_engine, prepare_model
 from pspnet_edge.engine.engine import Engine, EngineInfo
 from pspnet_edge.engine.segment import segment_frame
 from pspnet_edge.labels import CAMVID
@@ -70,7 +70,7 @@ def test_tiles_of_a_mosaic_are_as_good_as_single_images(tmp_path: Path, camvid_r
     """Four images of CamVid in one picture, at their own scale."""
     dataset = open_dataset("camvid", camvid_root, "test")
     path = tmp_path / "fp32.engine"
-    build_engine(find_model(None), "fp32", "openvino", path)
+    build_engine(prepare_model(None), "fp32", "openvino", path)
     single, tiled = ConfusionMatrix(len(dataset.label_set)), ConfusionMatrix(len(dataset.label_set))
     with open_engine(path) as opened:
         for start in range(0, 80, 4):

@@ -104,7 +104,7 @@ def test_transposed_convolutions_and_products_are_counted() -> None:
 
 
 def test_the_macs_of_the_bundled_model_are_those_of_its_convolutions() -> None:
-    graph = read_model(MODEL).graph
+    graph = read_model(MODEL).proto
     inferred = onnx.shape_inference.infer_shapes(graph)
     assert sum(kernel.macs for kernel in fused_kernels(graph, int8=False)) == sum(convolution_macs(inferred).values())
 

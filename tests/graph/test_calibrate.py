@@ -14,20 +14,22 @@ from onnx import numpy_helper
 
 from pspnet_edge import bundled
 from pspnet_edge.data.datasets import SceneSet
+from pspnet_edge.data.subset import evenly_spaced
 from pspnet_edge.errors import CalibrationError, DataError, OptionError
-from pspnet_edge.graph.calibrate import table_from_dataset, table_from_images
+from pspnet_edge.graph.calibrate import table_from_dataset
 from pspnet_edge.graph.calibration_table import CalibrationTable, read_table
 from pspnet_edge.graph.onnx_file import ModelFile
 from pspnet_edge.graph.quantize import int8_model, quantised_tensors
-from pspnet_edge.labels import CAMVID
+from pspnet_edge.pixels import PixelFormat
 
+from ..pictures import Pictures
 from ..small_model import SIZE_HW, small_model
 
 
-class Pictures:
-    """A data set of noise without masks, some of it damaged."""
+class Noise:
+    """Images of noise, some of them damaged."""
 
-    label_set = CAMVID
+    pixels = PixelFormat()
 
     def __init__(self, count: int, bad: tuple[int, ...] = (), stop_at: int | None = None, prefix: str = "") -> None:
         self.count, self.bad, self.stop_at, self.prefix = count, bad, stop_at, prefix
@@ -35,9 +37,6 @@ class Pictures:
 
     def __len__(self) -> int:
         return self.count
-
-    def __getitem__(self, index: int):
-        raise AssertionError("calibration needs no mask")
 
     def name(self, index: int) -> str:
         return f"{self.prefix}{index:03}.png"
@@ -52,7 +51,7 @@ class Pictures:
 
 
 def calibrated(
-    images: Pictures, state: Path | None = None, model: ModelFile | None = None, method: str = "percentile"
+    images: Noise, state: Path | None = None, model: ModelFile | None = None, method: str = "percentile"
 ) -> tuple[CalibrationTable, tuple[str, ...], list[str]]:
     said: list[str] = []
     table, skipped = table_from_dataset(
@@ -64,58 +63,53 @@ def calibrated(
 
 def killed(state: Path, stop_at: int = 7, **options) -> None:
     with pytest.raises(KeyboardInterrupt):
-        calibrated(Pictures(20, stop_at=stop_at, **options), state)
+        calibrated(Noise(20, stop_at=stop_at, **options), state)
     assert state.is_file()
 
 
 def test_a_table_made_from_images_quantises_the_model(model: ModelFile) -> None:
     seen: list[int] = []
-    images = [SceneSet("train").image(index) for index in range(3)]
-    table = table_from_images(model, images, dataset="scenes train", method="percentile", on_image=seen.append)
+    images = evenly_spaced(SceneSet("train"), 3)
+    table, _ = table_from_dataset(model, images, dataset="scenes train", method="percentile", on_image=seen.append)
     assert seen == [1, 2, 3]
     assert table.images == 3
-    assert list(table.amax) == quantised_tensors(model.graph)
+    assert list(table.amax) == quantised_tensors(model.proto)
     # The normalised frame is known exactly: (value - 127) / 128 lies within ±1.
-    assert 0.5 < table.amax[quantised_tensors(model.graph)[0]] <= 1.0
+    assert 0.5 < table.amax[quantised_tensors(model.proto)[0]] <= 1.0
     int8_model(model, table)
 
 
 def test_no_image_is_refused() -> None:
     with pytest.raises(CalibrationError, match="no image"):
-        table_from_images(small_model(), [], dataset="nothing")
+        table_from_dataset(small_model(), Noise(0), dataset="nothing")
 
 
 def test_an_unknown_method_is_refused_before_any_image_is_read() -> None:
-    images = Pictures(3)
+    images = Noise(3)
     with pytest.raises(OptionError, match="choose one of minmax"):
         calibrated(images, method="kl")
     assert images.read == []
 
 
 def test_the_same_images_give_the_same_table() -> None:
-    images = [Pictures(2).image(index) for index in range(2)]
-    first, second = (table_from_images(small_model(), images, dataset="x") for _ in range(2))
+    arrays = [Noise(2).image(index) for index in range(2)]
+    sets = Pictures(arrays), Pictures(arrays), Pictures(arrays[::-1])
+    first, second, reverse = (table_from_dataset(small_model(), images, dataset="x")[0] for images in sets)
     assert first == second
-    assert table_from_images(small_model(), images[::-1], dataset="x").images_sha256 != first.images_sha256
-
-
-def test_files_and_arrays_give_the_same_table() -> None:
-    arrays = [Pictures(5).image(index) for index in range(5)]
-    from_arrays = table_from_images(small_model(), arrays, dataset="noise", method="percentile")
-    assert calibrated(Pictures(5))[0] == from_arrays
+    assert reverse.images_sha256 != first.images_sha256
 
 
 def test_a_model_for_several_frames_is_calibrated_too() -> None:
-    assert calibrated(Pictures(3), model=small_model(batch=2))[0].amax == calibrated(Pictures(3))[0].amax
+    assert calibrated(Noise(3), model=small_model(batch=2))[0].amax == calibrated(Noise(3))[0].amax
 
 
 def test_a_bad_image_is_named_and_left_out() -> None:
-    table, skipped, said = calibrated(Pictures(20, bad=(4,)))
+    table, skipped, said = calibrated(Noise(20, bad=(4,)))
     assert (table.images, skipped, said) == (19, ("004.png",), ["left out: 004.png is cut short"])
 
 
 def test_more_than_5_percent_of_bad_images_stop_the_run(tmp_path: Path) -> None:
-    images = Pictures(20, bad=(4, 9, 15))
+    images = Noise(20, bad=(4, 9, 15))
     with pytest.raises(
         DataError, match=r"2 of 20 calibration images cannot be read, more than 5% .* 009\.png"
     ) as caught:
@@ -128,12 +122,12 @@ def test_more_than_5_percent_of_bad_images_stop_the_run(tmp_path: Path) -> None:
 def test_a_killed_run_goes_on_to_the_same_table(tmp_path: Path) -> None:
     state = tmp_path / "t.json.partial"
     killed(state, bad=(2,))
-    images = Pictures(20, bad=(2,))
+    images = Noise(20, bad=(2,))
     table, skipped, said = calibrated(images, state)
     assert images.read[:13] == list(range(7, 20))
     assert skipped == ("002.png",)
     assert said == [f"resuming from {state}: 7 of 20 images are done"]
-    assert table == calibrated(Pictures(20, bad=(2,)))[0]
+    assert table == calibrated(Noise(20, bad=(2,)))[0]
 
 
 @pytest.mark.parametrize(
@@ -141,14 +135,14 @@ def test_a_killed_run_goes_on_to_the_same_table(tmp_path: Path) -> None:
     [
         ({"model": small_model(seed=1)}, "another model"),
         ({"method": "minmax"}, "another method"),
-        ({"images": Pictures(20, prefix="b")}, "another list of images"),
-        ({"images": Pictures(19)}, "another list of images"),
+        ({"images": Noise(20, prefix="b")}, "another list of images"),
+        ({"images": Noise(19)}, "another list of images"),
     ],
 )
 def test_a_state_kept_for_something_else_is_not_used(tmp_path: Path, change: dict, reason: str) -> None:
     state = tmp_path / "state"
     killed(state)
-    images = change.get("images", Pictures(20))
+    images = change.get("images", Noise(20))
     table, _, said = calibrated(images, state, change.get("model"), change.get("method", "percentile"))
     assert said == [f"starting again, because {state} was kept for {reason}"]
     assert table.images == len(images)
@@ -159,7 +153,7 @@ def test_a_damaged_state_is_not_used(tmp_path: Path, damage) -> None:
     state = tmp_path / "state"
     killed(state)
     state.write_bytes(damage(state.read_bytes()))
-    table, _, said = calibrated(Pictures(20), state)
+    table, _, said = calibrated(Noise(20), state)
     assert len(said) == 1
     assert said[0].startswith(f"starting again, because {state} is damaged")
     assert table.images == 20
@@ -171,12 +165,12 @@ def test_activations_that_are_not_finite_are_refused() -> None:
     weights[0] = np.nan
     model.proto.graph.initializer[0].CopyFrom(numpy_helper.from_array(weights, "w0"))
     with pytest.raises(CalibrationError, match="NaN or infinite"):
-        calibrated(Pictures(1), model=model)
+        calibrated(Noise(1), model=model)
 
 
 def test_a_killed_command_leaves_its_state_and_no_table(tmp_path: Path) -> None:
     path, table, state = tmp_path / "small.onnx", tmp_path / "t.json", tmp_path / "t.json.partial"
-    onnx.save(small_model().graph, path)
+    onnx.save(small_model().proto, path)
     command = [sys.executable, "-m", "pspnet_edge", "calibrate", path, "--dataset", "scenes", "-o", table]
     command = [str(part) for part in command]
     # Drawing 2000 scenes takes minutes, so it is still at work when the first state appears.

@@ -85,7 +85,7 @@ def test_faint_channels_keep_more_of_their_signal(activation: str) -> None:
     errors = []
     for equalize in (False, True):
         quantised = int8_model(model, table_for(graph, x, equalize), keep=["c0"])
-        errors.append(((run(quantised.graph, x) - exact) ** 2).mean((0, 2, 3)) / (exact**2).mean((0, 2, 3)))
+        errors.append(((run(quantised.proto, x) - exact) ** 2).mean((0, 2, 3)) / (exact**2).mean((0, 2, 3)))
     plain, equalized = errors
     assert equalized[3] < plain[3] / 20, "a hundredth of the range"
     assert equalized[1] < plain[1] / 20, "a tenth of the range"
@@ -97,7 +97,7 @@ def test_without_quantisation_nothing_changes() -> None:
     x = np.random.default_rng(2).normal(size=(1, 3, 16, 16)).astype(np.float32)
     stretched = int8_model(ModelFile(graph, "chain", CAMVID), table_for(graph, x, True), keep=["c0", "c1"])
     assert not any(node.op_type == "QuantizeLinear" for node in stretched.proto.graph.node)
-    np.testing.assert_allclose(run(stretched.graph, x, "y"), run(graph, x, "y"), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(run(stretched.proto, x, "y"), run(graph, x, "y"), rtol=1e-4, atol=1e-5)
 
 
 def test_a_channel_may_exceed_what_was_seen_by_the_margin() -> None:
@@ -109,7 +109,7 @@ def test_a_channel_may_exceed_what_was_seen_by_the_margin() -> None:
 
 def test_places_in_the_bundled_model(model: ModelFile) -> None:
     """Every depthwise convolution, each behind ReLU6."""
-    places = stretches(model.graph)
+    places = stretches(model.proto)
     depthwise = [
         node.name for node in model.proto.graph.node if any(a.name == "group" and a.i > 1 for a in node.attribute)
     ]
@@ -124,6 +124,6 @@ def test_what_others_read_too_is_left_alone() -> None:
 
 
 def test_a_stretch_for_another_model_is_refused(model: ModelFile, table: CalibrationTable) -> None:
-    tensor = stretches(model.graph)[0].tensor
+    tensor = stretches(model.proto)[0].tensor
     with pytest.raises(CalibrationError, match="stretches 3 channels"):
         int8_model(model, replace(table, stretch={tensor: [1.0, 2.0, 3.0]}))

@@ -33,7 +33,7 @@ from pspnet_edge.train.qat import quantise  # noqa: E402
 
 def agreement(network: PSPNet, model: ModelFile, dataset: Dataset) -> float:
     """Share of mask pixels on which PyTorch and ONNX Runtime agree, from the same BGR frames."""
-    session = onnxruntime.InferenceSession(model.graph.SerializeToString())
+    session = onnxruntime.InferenceSession(model.proto.SerializeToString())
     _, height, width = model.shape_nhw
     same = total = 0
     for index in range(len(dataset)):
@@ -77,7 +77,7 @@ def test_other_sizes_agree_too(network: PSPNet, size_hw: tuple[int, int]) -> Non
 
 
 def test_the_graph_is_what_the_builder_of_every_runtime_takes(bundled_model: ModelFile) -> None:
-    graph = bundled_model.graph
+    graph = bundled_model.proto
     assert [entry.version for entry in graph.opset_import if entry.domain == ""] == [OPSET] == [17]
     kinds = Counter(node.op_type for node in graph.graph.node)
     assert kinds["AveragePool"] == 4, "the pyramid must be exact pooling"
@@ -89,7 +89,7 @@ def test_the_graph_is_what_the_builder_of_every_runtime_takes(bundled_model: Mod
 
 def test_a_batch_gives_each_frame_its_own_mask(network: PSPNet) -> None:
     model = model_from_network(network, CAMVID, {}, size_hw=(192, 192), batch=2)
-    session = onnxruntime.InferenceSession(model.graph.SerializeToString())
+    session = onnxruntime.InferenceSession(model.proto.SerializeToString())
     frames = np.stack([frame_at(SceneSet("test")[index][0], (192, 192)) for index in (0, 50)])
     both = session.run(None, {"frames": frames})[0]
     swapped = session.run(None, {"frames": frames[::-1].copy()})[0]
@@ -120,9 +120,9 @@ def test_learned_ranges_find_their_tensors(preset: str, randomise_norms: Callabl
     model = model_from_network(network, CAMVID, {}, size_hw=(96, 192))
     table = learned_table(model, network)
     assert table is not None
-    assert set(table.amax) == {node.input[0] for node in quantised_convolutions(model.graph)}
+    assert set(table.amax) == {node.input[0] for node in quantised_convolutions(model.proto)}
     watched = onnx.ModelProto()
-    watched.CopyFrom(model.graph)
+    watched.CopyFrom(model.proto)
     watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in table.amax)
     session = onnxruntime.InferenceSession(watched.SerializeToString())
     values = session.run(list(table.amax), {"frames": np.full((1, 96, 192, 3), 200, np.uint8)})
@@ -143,7 +143,7 @@ def test_learned_ranges_make_the_graph_that_training_computed() -> None:
     assert table.amax["div_0"] == 127 / 128, "a step is one grey level"
     graph = int8_model(model, table)
     frame = frame_at(street.image(0), (192, 288))[None]
-    logits = [ReferenceSession(without_tail(one)[0].graph, "compare").run(frame)[0] for one in (model, graph)]
+    logits = [ReferenceSession(without_tail(one)[0].proto, "compare").run(frame)[0] for one in (model, graph)]
     with torch.inference_mode():
         trained = network(normalised(torch.from_numpy(frame), network.mean, network.std)).numpy()
     cost = np.square(logits[1] - logits[0]).mean()

@@ -23,11 +23,11 @@ from pspnet_edge.model.quantiser import Quantiser  # noqa: E402
 
 
 def macs(model: ModelFile) -> int:
-    return sum(convolution_macs(model.graph).values())
+    return sum(convolution_macs(model.proto).values())
 
 
 def logits(model: ModelFile, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-    session = onnxruntime.InferenceSession(without_tail(model)[0].graph.SerializeToString())
+    session = onnxruntime.InferenceSession(without_tail(model)[0].proto.SerializeToString())
     return session.run(None, {"frames": frames})[0]
 
 

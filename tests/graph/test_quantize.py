@@ -31,7 +31,7 @@ from pspnet_edge.labels import LabelSet
 
 @pytest.fixture(scope="module")
 def quantised(model: ModelFile, table: CalibrationTable) -> onnx.ModelProto:
-    return int8_model(model, table).graph
+    return int8_model(model, table).proto
 
 
 def constants(graph: onnx.ModelProto) -> dict[str, np.ndarray]:
@@ -216,7 +216,7 @@ def test_a_residual_add_shares_the_pair_of_its_block(quantised: onnx.ModelProto)
 
 
 def test_int8_masks_agree_with_fp32(model: ModelFile, quantised: onnx.ModelProto) -> None:
-    sessions = [ReferenceSession(graph, "compare") for graph in (model.graph, quantised)]
+    sessions = [ReferenceSession(graph, "compare") for graph in (model.proto, quantised)]
     scenes = evenly_spaced(SceneSet("test"), 4)
     same = []
     for index in range(len(scenes)):
@@ -228,7 +228,7 @@ def test_int8_masks_agree_with_fp32(model: ModelFile, quantised: onnx.ModelProto
 
 def test_kept_convolutions_stay_as_they_are(model: ModelFile, table: CalibrationTable) -> None:
     name = next(node.name for node in model.proto.graph.node if node.op_type == "Conv")
-    graph = int8_model(model, table, keep=[name]).graph
+    graph = int8_model(model, table, keep=[name]).proto
     kept = next(node for node in graph.graph.node if node.name == name)
     assert not any(text.endswith(".dq") for text in kept.input)
     macs = convolution_macs(graph)
@@ -236,7 +236,7 @@ def test_kept_convolutions_stay_as_they_are(model: ModelFile, table: Calibration
 
 
 def test_macs_are_the_products_of_the_shapes(model: ModelFile) -> None:
-    macs = convolution_macs(model.graph)
+    macs = convolution_macs(model.proto)
     stem = next(node.name for node in model.proto.graph.node if node.op_type == "Conv")
     assert macs[stem] == 192 * 240 * 32 * 3 * 9
     assert 3.0e9 < sum(macs.values()) <= 3.5e9
@@ -256,9 +256,9 @@ def test_a_table_that_lacks_a_tensor_is_refused(model: ModelFile, table: Calibra
 def test_fp16_computes_in_fp16_and_agrees(model: ModelFile) -> None:
     narrow = fp16_model(model)
     resize_inputs = {name for node in narrow.proto.graph.node if node.op_type == "Resize" for name in node.input[1:]}
-    for name, value in constants(narrow.graph).items():
+    for name, value in constants(narrow.proto).items():
         assert value.dtype != np.float32 or name in resize_inputs
-    sessions = [onnxruntime.InferenceSession(m.graph.SerializeToString()) for m in (model, narrow)]
+    sessions = [onnxruntime.InferenceSession(m.proto.SerializeToString()) for m in (model, narrow)]
     frame = frame_at(SceneSet("test")[0][0], model.shape_nhw[1:])[None]
     exact, rounded = (session.run(None, {"frames": frame})[0] for session in sessions)
     assert (exact == rounded).mean() > 0.995

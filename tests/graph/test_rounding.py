@@ -10,11 +10,13 @@ from onnx import helper, numpy_helper
 from pspnet_edge.data.datasets import SceneSet
 from pspnet_edge.errors import CalibrationError, OptionError
 from pspnet_edge.graph import rounding
-from pspnet_edge.graph.calibrate import table_from_images
+from pspnet_edge.graph.calibrate import table_from_dataset
 from pspnet_edge.graph.calibration_table import CalibrationTable, read_table, write_table
 from pspnet_edge.graph.onnx_file import ModelFile
 from pspnet_edge.graph.quantize import int8_model, pixel_steps, weight_scales
 from pspnet_edge.graph.rounding import Patches, Rounding, chosen_rounding, rounded
+
+from ..pictures import Pictures
 
 
 def conv(**attributes) -> onnx.NodeProto:
@@ -142,7 +144,7 @@ def test_the_graph_holds_the_codes_chosen(model: ModelFile, table: CalibrationTa
 
     A channel of almost no weights has a larger scale, so that its bias fits into int32.
     """
-    graph = int8_model(model, replace(table, stretch={})).graph
+    graph = int8_model(model, replace(table, stretch={})).proto
     own = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.proto.graph.initializer}
     tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.graph.initializer}
     changed = 0
@@ -165,7 +167,7 @@ def test_the_table_keeps_it(tmp_path, table: CalibrationTable) -> None:
 
 def test_an_unknown_rounding_is_refused(model: ModelFile) -> None:
     with pytest.raises(OptionError, match="second-order, nearest"):
-        table_from_images(model, [np.zeros((8, 8, 3), np.uint8)], dataset="x", rounding="up")
+        table_from_dataset(model, Pictures([np.zeros((8, 8, 3), np.uint8)]), dataset="x", rounding="up")
 
 
 def test_a_rounding_for_other_weights_is_refused(model: ModelFile, table: CalibrationTable) -> None:
@@ -177,14 +179,14 @@ def test_a_rounding_for_other_weights_is_refused(model: ModelFile, table: Calibr
 
 def test_frames_with_a_whole_mean_are_held_exactly(model: ModelFile, table: CalibrationTable) -> None:
     """One grey level is one code: the bundled model normalises with 127 and 128."""
-    (name,) = steps = pixel_steps(model.graph)
+    (name,) = steps = pixel_steps(model.proto)
     assert steps[name] == 1 / 128
     assert table.amax[name] == pytest.approx(127 / 128)
 
 
 def test_frames_with_a_mean_a_channel_are_not(model: ModelFile) -> None:
     graph = onnx.ModelProto()
-    graph.CopyFrom(model.graph)
+    graph.CopyFrom(model.proto)
     mean = next(tensor for tensor in graph.graph.initializer if tensor.name == "sub_0.1")
     mean.CopyFrom(numpy_helper.from_array(np.array([123.7, 116.3, 103.5], np.float32).reshape(1, 3, 1, 1), mean.name))
     assert pixel_steps(graph) == {}
@@ -198,7 +200,6 @@ def test_masks_change_less(model: ModelFile) -> None:
     from pspnet_edge.data.subset import evenly_spaced
 
     streets, unseen = evenly_spaced(SceneSet("train"), 48), evenly_spaced(SceneSet("val"), 8)
-    images = [streets.image(index) for index in range(len(streets))]
 
     def masks(graph: onnx.ModelProto) -> np.ndarray:
         session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
@@ -207,10 +208,10 @@ def test_masks_change_less(model: ModelFile) -> None:
         frames = [frame_at(unseen.image(index), model.shape_nhw[1:])[None] for index in range(len(unseen))]
         return np.stack([session.run(None, {"frames": frame})[0] for frame in frames])
 
-    exact = masks(model.graph)
+    exact = masks(model.proto)
     changed = {
         how: np.mean(
-            exact != masks(int8_model(model, table_from_images(model, images, dataset="x", rounding=how)).graph)
+            exact != masks(int8_model(model, table_from_dataset(model, streets, dataset="x", rounding=how)[0]).proto)
         )
         for how in ("nearest", "second-order")
     }

@@ -12,6 +12,8 @@ from pspnet_edge.graph.onnx_file import ModelFile
 from pspnet_edge.graph.quantize import quantised_convolutions
 from pspnet_edge.graph.sensitivity import gated_int8_model, layer_costs
 
+from ..pictures import Pictures
+
 
 @pytest.fixture(scope="module")
 def scenes():
@@ -24,7 +26,7 @@ def spoilt(table: CalibrationTable, *tensors: str) -> CalibrationTable:
 
 
 def inputs_of(model: ModelFile, *positions: int) -> list[str]:
-    nodes = quantised_convolutions(model.graph)
+    nodes = quantised_convolutions(model.proto)
     return [nodes[position].input[0] for position in positions]
 
 
@@ -39,15 +41,15 @@ def test_a_good_table_leaves_every_layer_in_int8(model: ModelFile, table: Calibr
 
 @pytest.mark.slow
 def test_spoilt_layers_are_found_and_left_out(model: ModelFile, table: CalibrationTable, scenes) -> None:
-    last = len(quantised_convolutions(model.graph)) - 1
+    last = len(quantised_convolutions(model.proto)) - 1
     tensors = inputs_of(model, 10, last)
     bad = spoilt(table, *tensors)
     graph, measured = gated_int8_model(model, bad, scenes, 0.05)
     assert measured.drop_before > 0.05
     assert measured.drop <= 0.05
     left = {cost.layer for cost in measured.left_in_float}
-    expected = {node.name for node in quantised_convolutions(model.graph) if node.input[0] in tensors}
-    assert quantised_convolutions(model.graph)[last].name in left
+    expected = {node.name for node in quantised_convolutions(model.proto) if node.input[0] in tensors}
+    assert quantised_convolutions(model.proto)[last].name in left
     assert left <= expected
     assert 0.5 <= measured.int8_mac_fraction < 0.99
     assert not {f"{name}.weight.dq" for name in left} & {node.output[0] for node in graph.proto.graph.node}
@@ -55,7 +57,7 @@ def test_spoilt_layers_are_found_and_left_out(model: ModelFile, table: Calibrati
 
 @pytest.mark.slow
 def test_without_labels_it_holds_masks_against_fp32(model: ModelFile, table: CalibrationTable, scenes) -> None:
-    images = [scenes[index][0] for index in range(len(scenes))]
+    images = Pictures([scenes.image(index) for index in range(len(scenes))])
     _, measured = gated_int8_model(model, table, images, 0.1)
     assert measured.metric == "agreement"
     assert measured.fp32 == 1
@@ -73,7 +75,7 @@ def test_what_cannot_be_met_is_refused(model: ModelFile, table: CalibrationTable
 def test_costs_are_ranked(model: ModelFile, table: CalibrationTable, scenes) -> None:
     tensor = inputs_of(model, 20)[0]
     costs = layer_costs(model, spoilt(table, tensor), [scenes[0][0]])
-    assert costs[0].layer == quantised_convolutions(model.graph)[20].name
+    assert costs[0].layer == quantised_convolutions(model.proto)[20].name
     assert [cost.disagreement for cost in costs] == sorted((cost.disagreement for cost in costs), reverse=True)
     assert sum(cost.mac_fraction for cost in costs) == pytest.approx(0.997, abs=0.005)
 

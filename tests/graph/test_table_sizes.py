@@ -4,7 +4,6 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from pspnet_edge import bundled
@@ -19,6 +18,8 @@ from pspnet_edge.graph.calibration_table import CalibrationTable, convolutions_o
 from pspnet_edge.graph.onnx_file import ModelFile, read_model
 from pspnet_edge.graph.quantize import int8_model, quantised_tensors
 from pspnet_edge.graph.view import GraphView
+
+from ..pictures import Pictures
 
 torch = pytest.importorskip("torch")
 SIZES = [(288, 512), (540, 960), (192, 288), (200, 333)]
@@ -106,7 +107,7 @@ def own_model(tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 def test_what_the_gate_decided_travels_with_the_table(own_model: Path, tmp_path: Path) -> None:
-    images = [np.asarray(SceneSet("val").image(index)) for index in range(2)]
+    images = Pictures([SceneSet("val").image(index) for index in range(2)])
     table_path = own_model.with_suffix(".calib.json")
 
     def built(max_drop: float) -> dict:
@@ -143,7 +144,7 @@ def test_a_build_leaves_unquantised_what_the_table_says(own_model: Path, tmp_pat
 
 def test_a_table_beside_the_package_is_not_changed_by_the_gate(tmp_path: Path) -> None:
     before = bundled.table_path(bundled.DEFAULT).read_bytes()
-    images = [np.asarray(SceneSet("val").image(0))]
+    images = Pictures([SceneSet("val").image(0)])
     facts = build_engine(None, "int8", "onnxruntime", tmp_path / "e.engine", gate=Gate(0.5, images, "one image"))
     assert bundled.table_path(bundled.DEFAULT).read_bytes() == before
     assert facts["decision_saved_to"] == str(tmp_path / "e.calib.json")

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from pspnet_edge import bundled
-from pspnet_edge.engine.build import build_engine, find_model
+from pspnet_edge.engine.build import build_engine, prepare_model
 from pspnet_edge.errors import EngineError, ModelError, OptionError
 from pspnet_edge.measure import worker
 from pspnet_edge.measure.benchmark import Protocol, exact_of, measure, write_demo_video
@@ -107,14 +107,14 @@ def test_other_options_or_another_engine_are_measured_again(
     measured(subjects, Protocol(3, 0.02, protocol.images, protocol.video), tmp_path, longer)
     assert Counter(kind for kind, _ in longer.asked) == {"time": 6}
     subjects[1].engine.write_bytes(subjects[1].engine.read_bytes() + b"\0")  # no longer what was built
-    build_engine(find_model(None), "fp32", "onnxruntime", subjects[1].engine)
+    build_engine(prepare_model(None), "fp32", "onnxruntime", subjects[1].engine)
     measured(subjects, protocol, tmp_path, other)
     assert other.asked == []  # built again to the very same file
 
 
 def test_two_runtimes_that_share_a_file_are_both_measured(protocol: Protocol, tmp_path: Path) -> None:
     engine = tmp_path / "a.engine"
-    build_engine(find_model(None), "fp32", "onnxruntime", engine)
+    build_engine(prepare_model(None), "fp32", "onnxruntime", engine)
     both = [Subject("m", "fp32", (384, 480), runtime, engine, None) for runtime in ("openvino", "onnxruntime")]
     tasks = Tasks()
     measured(both, protocol, tmp_path, tasks)
@@ -158,7 +158,7 @@ def test_images_without_labels_are_held_against_fp32(
 
     class Real(Tasks):
         def __call__(self, task: dict[str, Any], on_done: Any = None) -> dict[str, Any]:
-            return super().__call__(task) if task["kind"] == "time" else worker.perform(task, lambda done: None)
+            return super().__call__(task) if task["kind"] == "time" else worker.perform(task)
 
     rows = measured(subjects, Protocol(2, 0.01, images, protocol.video), tmp_path, Real())
     assert rows[0]["agreement"] == 1.0
@@ -190,7 +190,7 @@ def test_a_process_counts_its_own_memory_alone() -> None:
 def test_models_engines_and_sizes(tmp_path: Path) -> None:
     store = Store(tmp_path / "done")
     engine = tmp_path / "mine.engine"
-    build_engine(find_model(None), "fp32", "onnxruntime", engine)
+    build_engine(prepare_model(None), "fp32", "onnxruntime", engine)
     models, engines = models_at_sizes([bundled.DEFAULT, str(engine)], [], None, tmp_path, store)
     found = subjects_of(models, engines, ["int8"], ["openvino"], tmp_path)
     assert [(subject.precision, subject.runtime, subject.size_hw) for subject in found] == [

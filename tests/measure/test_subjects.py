@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pspnet_edge import bundled
-from pspnet_edge.engine.build import build_engine, find_model
+from pspnet_edge.engine.build import build_engine, prepare_model
 from pspnet_edge.errors import OptionError
 from pspnet_edge.measure.benchmark import exact_of
 from pspnet_edge.measure.store import Store
@@ -18,7 +18,7 @@ from pspnet_edge.measure.subjects import Subject, distinct_names, models_at_size
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("engines") / "first.engine"
-    build_engine(find_model(None), "fp32", "onnxruntime", path)
+    build_engine(prepare_model(None), "fp32", "onnxruntime", path)
     return path
 
 
@@ -66,7 +66,7 @@ def test_two_engines_of_one_model_are_named_by_their_files(engine: Path, tmp_pat
 
 
 def test_an_engine_beside_its_model_keeps_its_fp32(engine: Path, tmp_path: Path) -> None:
-    found = subjects_of([(find_model(None), (384, 480))], [engine], ["fp32"], ["onnxruntime"], tmp_path)
+    found = subjects_of([(prepare_model(None), (384, 480))], [engine], ["fp32"], ["onnxruntime"], tmp_path)
     assert [subject.model for subject in found] == [bundled.DEFAULT, "first"]
     int8 = Subject("gated", "int8", (384, 480), "onnxruntime", tmp_path, None, bundled.DEFAULT)
     assert exact_of(int8, [*found, int8]) is found[0]

@@ -20,12 +20,10 @@ from .source import (
     BACKGROUND,
     NOT_THERE,
     Ids,
-    Item,
     ReadOptions,
     Source,
     empty_mask,
     id_of,
-    item_name,
     split_of,
     split_of_path,
     with_background,
@@ -34,12 +32,7 @@ from .source import (
 
 def read_coco(root: Path, options: ReadOptions) -> Source:
     """COCO: polygons and run lengths, one or several JSON files; what no object covers is background."""
-    documents = [
-        (path, content)
-        for path, content in documents_below(options.document or root)
-        if isinstance(content.get("images"), list)
-    ]
-    documents = [(path, content) for path, content in documents if isinstance(content.get("categories"), list)]
+    documents = documents_below(options.document or root, "images", "categories")
     if not documents:
         raise DataError(f"{root} holds no COCO JSON with images, annotations and categories", "export it again")
     # Of the files of COCO itself, those of persons' joints repeat objects that the others have.
@@ -74,9 +67,8 @@ def read_coco(root: Path, options: ReadOptions) -> Source:
                 parts[image].append(part)
                 continue
             parts[image] = [part]
-            split = split_of(path.stem) or split_of_path(path, root) or split_of_path(image, root)
             draw = partial(_draw_coco, source, parts[image])
-            source.items.append(Item(item_name(image, root, options.images), image, image.suffix, draw, split))
+            source.add(image, draw, split_of(path.stem) or split_of_path(path, root))
     return source
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import xml.etree.ElementTree as ElementTree
 from functools import partial
 from pathlib import Path
@@ -14,19 +13,15 @@ from numpy.typing import NDArray
 from ...errors import DataError
 from ..files import files_below
 from ..reading import read_text
-from .entries import attempt
+from .entries import fill_class
 from .shapes import as_points, box_ring, ellipse_ring, fill_coco
 from .source import (
     NOT_THERE,
     Ids,
-    Item,
     ReadOptions,
     Source,
     empty_mask,
-    id_of,
-    item_name,
     split_of,
-    split_of_path,
     with_background,
 )
 
@@ -38,12 +33,7 @@ def read_cvat_images(root: Path, options: ReadOptions) -> Source:
     labels = [label for _, document in documents for label in document.iter("label") if label.find("name") is not None]
     names = [str(label.findtext("name")) for label in labels]
     source = Source("cvat-images", with_background(options.classes.names if options.classes else names))
-    for label in labels:
-        number, colour = id_of(source.names, str(label.findtext("name"))), str(label.findtext("color") or "")
-        if number is not None and re.fullmatch(r"#[0-9a-fA-F]{6}", colour):
-            source.colours[number] = (int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16))
-    if len(source.colours) == len(source.names) - 1:
-        source.colours.setdefault(0, (0, 0, 0))
+    source.take_colours((str(label.findtext("name")), str(label.findtext("color") or "")) for label in labels)
     images = source.index_images(root, options)
     for path, document in documents:
         if document.find("track") is not None:
@@ -57,9 +47,8 @@ def read_cvat_images(root: Path, options: ReadOptions) -> Source:
             if image is None:
                 source.drop(named, f"{path.name} names it, and {NOT_THERE}")
                 continue
-            split = split_of(subset) or split_of_path(image, root)
             draw = partial(_draw, source, entry, named)
-            source.items.append(Item(item_name(image, root, options.images), image, image.suffix, draw, split))
+            source.add(image, draw, split_of(subset))
     return source
 
 
@@ -78,14 +67,9 @@ def _draw(source: Source, entry: ElementTree.Element, named: str) -> Ids:
     shapes = list(entry)
     # The sort keeps the order of the file where z_order is the same.
     for number, shape in sorted(enumerate(shapes), key=lambda pair: _number(pair[1], "z_order", 0.0)):
-        label, what = str(shape.get("label")), f"{shape.tag} {number} of {named}"
-        value = id_of(source.names, label)
-        if shape.tag == "tag":
-            continue
-        if value is None:
-            source.drop(what, f"its label {label!r} is not in the list of classes")
-        else:
-            attempt(source, what, partial(_fill, mask, shape, value))
+        if shape.tag != "tag":
+            what = f"{shape.tag} {number} of {named}"
+            fill_class(source, what, str(shape.get("label")), partial(_fill, mask, shape), "label")
     return mask
 
 

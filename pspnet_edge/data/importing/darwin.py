@@ -11,19 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import DataError
-from .entries import attempt, dictionaries, documents_below
+from .entries import dictionaries, documents_below, fill_class
 from .shapes import Points, as_points, ellipse_ring, fill_coco
 from .source import (
     NOT_THERE,
     Ids,
-    Item,
     ReadOptions,
     Source,
     empty_mask,
-    id_of,
-    item_name,
     size_of_image,
-    split_of_path,
     with_background,
 )
 
@@ -32,12 +28,8 @@ _RASTER = "__raster_layer__"
 
 def read_darwin(root: Path, options: ReadOptions) -> Source:
     """Darwin: polygons with holes, mask layers and ellipses; what none of them covers is background."""
-    documents = [
-        (path, content, _facts(content))
-        for path, content in documents_below(options.document or root)
-        if isinstance(content.get("annotations"), list)
-    ]
-    documents = [entry for entry in documents if entry[2]]
+    found = documents_below(options.document or root, "annotations")
+    documents = [(path, content, facts) for path, content in found if (facts := _facts(content))]
     if not documents:
         raise DataError(f"{root} holds no Darwin JSON", "export the data set as Darwin JSON")
     shapes = [shape for _, content, _ in documents for shape in dictionaries(content["annotations"])]
@@ -49,14 +41,12 @@ def read_darwin(root: Path, options: ReadOptions) -> Source:
             source.drop(path, "it labels a video: export its frames as images")
             continue
         named = facts["names"]
-        found = (images.find(name, path.parent) for name in named)
-        image = next((image for image in found if image is not None), None)
+        places = (images.find(name, path.parent) for name in named)
+        image = next((place for place in places if place is not None), None)
         if image is None:
             source.drop(path, f"{NOT_THERE} ({named[-1]})")
             continue
-        draw = partial(_draw, source, dictionaries(content["annotations"]), facts, image)
-        item = Item(item_name(image, root, options.images), image, image.suffix, draw, split_of_path(image, root))
-        source.items.append(item)
+        source.add(image, partial(_draw, source, dictionaries(content["annotations"]), facts, image))
     return source
 
 
@@ -89,16 +79,13 @@ def _draw(source: Source, shapes: list[dict[str, Any]], facts: Mapping[str, Any]
         what, name = f"annotation {number} of {image}", str(shape.get("name"))
         if "raster_layer" in shape or "tag" in shape:
             continue
-        value = id_of(source.names, name)
         if not _is_area(shape):
             kind = next((key for key in ("bounding_box", "line", "keypoint", "skeleton", "cuboid") if key in shape), "")
             source.drop(what, f"a {kind.replace('_', ' ') or 'shape of that kind'} is not an area")
-        elif value is None:
-            source.drop(what, f"its class {name!r} is not in the list of classes")
         elif "mask" in shape:
-            attempt(source, what, partial(_fill_layer, mask, layers, str(shape.get("id")), value))
+            fill_class(source, what, name, partial(_fill_layer, mask, layers, str(shape.get("id"))))
         else:
-            attempt(source, what, partial(_fill, mask, shape, value))
+            fill_class(source, what, name, partial(_fill, mask, shape))
     return mask
 
 

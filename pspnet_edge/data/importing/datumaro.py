@@ -15,15 +15,12 @@ from .shapes import as_points, box_ring, decode_coco_runs, ellipse_ring, fill_co
 from .source import (
     NOT_THERE,
     Ids,
-    Item,
     ReadOptions,
     Source,
     empty_mask,
     id_of,
-    item_name,
     size_of_image,
     split_of,
-    split_of_path,
     with_background,
 )
 
@@ -32,8 +29,8 @@ def read_datumaro(root: Path, options: ReadOptions) -> Source:
     """Datumaro: polygons, masks, boxes and ellipses, by their ``z_order``; the rest is background."""
     documents = [
         (path, content, _labels(content))
-        for path, content in documents_below(options.document or root)
-        if isinstance(content.get("items"), list) and _labels(content)
+        for path, content in documents_below(options.document or root, "items")
+        if _labels(content)
     ]
     if not documents:
         raise DataError(f"{root} holds no Datumaro JSON with categories and items", "export it again")
@@ -52,8 +49,7 @@ def read_datumaro(root: Path, options: ReadOptions) -> Source:
                 continue
             size = media.get("size") if isinstance(media, dict) else None
             draw = partial(_draw, source, entry, labels, size, image)
-            split = split_of(path.stem) or split_of_path(image, root)
-            source.items.append(Item(item_name(image, root, options.images), image, image.suffix, draw, split))
+            source.add(image, draw, split_of(path.stem))
     return source
 
 

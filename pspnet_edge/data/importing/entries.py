@@ -6,7 +6,8 @@ import base64
 import binascii
 import json
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +19,18 @@ from ...errors import DataError
 from ..files import files_below
 from ..peek import head_of
 from ..reading import read_text
-from .source import (
-    Source,
-)
+from .source import Source, id_of
 
 _JSON_LIMIT_BYTES = 4 << 30
 
 
-def documents_below(root: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Every JSON object in the files below a folder, with its file."""
-    for path in json_files(root):
-        content = load_json(path)
-        if isinstance(content, dict):
-            yield path, content
+def documents_below(root: Path, *lists: str) -> list[tuple[Path, dict[str, Any]]]:
+    """The JSON objects in the files below a folder that hold these lists, each with its file."""
+    return [
+        (path, content)
+        for path in json_files(root)
+        if isinstance(content := load_json(path), dict) and all(isinstance(content.get(name), list) for name in lists)
+    ]
 
 
 def json_files(root: Path) -> list[Path]:
@@ -97,6 +97,23 @@ def place_bitmap(mask: NDArray[Any], bitmap: NDArray[np.bool_], corner: NDArray[
         raise ValueError(f"its bitmap begins at {x}, {y}, outside of the image")
     part = mask[y : y + bitmap.shape[0], x : x + bitmap.shape[1]]
     part[bitmap[: part.shape[0], : part.shape[1]]] = value
+
+
+def fill_class(source: Source, what: object, name: str, fill: Callable[[int], Any], kind: str = "class") -> None:
+    """Fill an area with the id of its class; one of an unknown class, or that is wrong, is dropped.
+
+    Args:
+        source: whose class it is.
+        what: the area, for people.
+        name: of the class.
+        fill: called with the id.
+        kind: what the format calls a class.
+    """
+    value = id_of(source.names, name)
+    if value is None:
+        source.drop(what, f"its {kind} {name!r} is not in the list of classes")
+    else:
+        attempt(source, what, partial(fill, value))
 
 
 def attempt(source: Source, what: object, work: Callable[[], Any]) -> Any:

@@ -18,14 +18,11 @@ from .shapes import as_points, decode_brush, ellipse_ring, fill_coco
 from .source import (
     NOT_THERE,
     Ids,
-    Item,
     ReadOptions,
     Source,
     empty_mask,
     id_of,
-    item_name,
     size_of_image,
-    split_of_path,
     with_background,
 )
 
@@ -62,10 +59,7 @@ def read_label_studio(root: Path, options: ReadOptions) -> Source:
         if image is None:
             source.drop(f"task {task.get('id')} of {path.name}", f"{NOT_THERE} ({named})")
             continue
-        draw = partial(_draw_label_studio, source, found, image, f"task {task.get('id')} of {path.name}")
-        source.items.append(
-            Item(item_name(image, root, options.images), image, image.suffix, draw, split_of_path(image, root))
-        )
+        source.add(image, partial(_draw, source, found, image, f"task {task.get('id')} of {path.name}"))
     return source
 
 
@@ -93,7 +87,7 @@ def _labels(value: Mapping[str, Any]) -> list[str]:
     return []
 
 
-def _draw_label_studio(source: Source, regions: list[tuple[dict[str, Any], list[str]]], image: Path, what: str) -> Ids:
+def _draw(source: Source, regions: list[tuple[dict[str, Any], list[str]]], image: Path, what: str) -> Ids:
     sizes = [(region.get("original_height"), region.get("original_width")) for region, _ in regions]
     equal = sizes and all(size == sizes[0] for size in sizes) and None not in sizes[0]
     height, width = sizes[0] if equal else size_of_image(image)
@@ -103,11 +97,11 @@ def _draw_label_studio(source: Source, regions: list[tuple[dict[str, Any], list[
         if value is None:
             source.drop(f"region {number} of {what}", f"its label {labels} is not in the list of classes")
         else:
-            attempt(source, f"region {number} of {what}", partial(_fill_label_studio_region, mask, region, value))
+            attempt(source, f"region {number} of {what}", partial(_fill, mask, region, value))
     return mask
 
 
-def _fill_label_studio_region(mask: NDArray[Any], region: Mapping[str, Any], value: int) -> None:
+def _fill(mask: NDArray[Any], region: Mapping[str, Any], value: int) -> None:
     height, width = mask.shape
     percent = np.array([width / 100, height / 100])
     if isinstance(region.get("rle"), list):

@@ -32,11 +32,7 @@ IGNORED_LABELS = ("__ignore__", "_ignore_", "ignore")
 
 def read_labelme(root: Path, options: ReadOptions) -> Source:
     """labelme's JSON files, one per image."""
-    documents = [
-        (path, content)
-        for path, content in documents_below(options.document or root)
-        if isinstance(content.get("shapes"), list)
-    ]
+    documents = documents_below(options.document or root, "shapes")
     if not documents:
         raise DataError(f"{root} holds no labelme JSON", "give the folder with the annotations")
     listing = root / "labels.txt"

@@ -35,7 +35,6 @@ from .source import (
     Source,
     images_of_masks,
     is_background,
-    item_name,
     split_of,
     split_of_path,
 )
@@ -200,13 +199,12 @@ def _published(
             reasons.append(str(error))
             continue
         labels = opened.label_set
-        source = source or Source(name, dict(enumerate(labels.classes)), dict(enumerate(labels.palette)))
+        source = source or Source(
+            name, dict(enumerate(labels.classes)), dict(enumerate(labels.palette)), roots=(root, options.images)
+        )
         for index, (image, mask) in enumerate(opened.pairs):
             if mask.is_file():
-                item = Item(
-                    item_name(image, root, options.images), image, image.suffix, partial(opened.mask, index), split
-                )
-                source.items.append(item)
+                source.add(image, partial(opened.mask, index), split)
     if source is None:
         raise DataError(reasons[0])
     return source
@@ -274,10 +272,7 @@ def paired(
             continue
         used.add(image)
         split = _listed_split(mask, splits) or _listed_split(image, splits)
-        split = split or split_of_path(mask, root) or split_of_path(image, root)
-        source.items.append(
-            Item(item_name(image, root, options.images), image, image.suffix, _drawn(mask, source), split)
-        )
+        source.add(image, _drawn(mask, source), split or split_of_path(mask, root))
     return source
 
 

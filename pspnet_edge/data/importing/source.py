@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -69,6 +70,14 @@ class Source:
     ignored: set[int] = field(default_factory=set)
     images: ImageIndex | None = None
     """The images that the annotations were looked up in."""
+    roots: tuple[Path | None, ...] = ()
+    """The folder of the source, and the one of images that the user named."""
+
+    def add(self, image: Path, draw: Callable[[], Ids], split: str | None = None) -> None:
+        """Take an image in, under its path below the root; its folders tell the split where ``split`` does not."""
+        name = item_name(image, *self.roots)
+        own = split or (split_of_path(image, self.roots[0]) if self.roots[0] else None)
+        self.items.append(Item(name, image, image.suffix, draw, own))
 
     def drop(self, item: object, reason: str) -> None:
         """Leave something out."""
@@ -78,8 +87,18 @@ class Source:
         self, root: Path, options: ReadOptions, leave_out: Callable[[Path], bool] = lambda path: False
     ) -> ImageIndex:
         """Look for images in the folder that the user named, if any, and below ``root``."""
+        self.roots = (root, options.images)
         self.images = ImageIndex([place for place in (options.images, root) if place], leave_out)
         return self.images
+
+    def take_colours(self, colours: Iterable[tuple[str, str]]) -> None:
+        """Colours ``#rrggbb`` by class name; the background is black where every other class has one."""
+        for name, colour in colours:
+            number = id_of(self.names, name)
+            if number is not None and re.fullmatch(r"#[0-9a-fA-F]{6}", colour):
+                self.colours[number] = (int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16))
+        if len(self.colours) == len(self.names) - 1:
+            self.colours.setdefault(0, (0, 0, 0))
 
     def drop_unlabelled(self) -> None:
         """Leave out the images that no annotation names."""

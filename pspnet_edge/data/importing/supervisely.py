@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import zlib
 from collections.abc import Mapping
 from functools import partial
@@ -18,13 +17,10 @@ from .shapes import as_points, fill_inclusive
 from .source import (
     NOT_THERE,
     Ids,
-    Item,
     ReadOptions,
     Source,
     empty_mask,
     id_of,
-    item_name,
-    split_of_path,
     with_background,
 )
 
@@ -35,12 +31,7 @@ def read_supervisely(root: Path, options: ReadOptions) -> Source:
     classes = dictionaries(meta.get("classes") or []) if isinstance(meta, dict) else []
     titles = [str(entry.get("title")) for entry in classes]
     source = Source("supervisely", with_background(titles))
-    for entry in classes:
-        number, colour = id_of(source.names, str(entry.get("title"))), str(entry.get("color") or "")
-        if number is not None and re.fullmatch(r"#[0-9a-fA-F]{6}", colour):
-            source.colours[number] = (int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16))
-    if len(source.colours) == len(source.names) - 1:
-        source.colours.setdefault(0, (0, 0, 0))
+    source.take_colours((str(entry.get("title")), str(entry.get("color") or "")) for entry in classes)
     images = source.index_images(root, options, lambda path: "ann" in path.parts[-2:-1])
     for path in files_below(root):
         if path.suffix.lower() != ".json" or path.parent.name != "ann":
@@ -52,9 +43,7 @@ def read_supervisely(root: Path, options: ReadOptions) -> Source:
         if image is None or not isinstance(content, dict):
             source.drop(path, NOT_THERE if image is None else "it is not a Supervisely annotation")
             continue
-        draw = partial(_draw_supervisely, source, content, path)
-        name = item_name(image, root, options.images)
-        source.items.append(Item(name, image, image.suffix, draw, split_of_path(image, root)))
+        source.add(image, partial(_draw_supervisely, source, content, path))
     return source
 
 

@@ -20,19 +20,15 @@ from ..files import files_below
 from ..peek import head_of
 from ..reading import read_text
 from ..recognize import is_via_file
-from .entries import attempt, dictionaries, load_json
+from .entries import dictionaries, fill_class, load_json
 from .shapes import as_points, box_ring, ellipse_ring, fill_coco
 from .source import (
     NOT_THERE,
     Ids,
-    Item,
     ReadOptions,
     Source,
     empty_mask,
-    id_of,
-    item_name,
     size_of_image,
-    split_of_path,
     with_background,
 )
 
@@ -79,9 +75,7 @@ def read_via(root: Path, options: ReadOptions) -> Source:
         if image is None:
             source.drop(name, f"{path.name} names it, and {NOT_THERE}")
         elif found:
-            draw = partial(_draw, source, found, attribute, image)
-            item = Item(item_name(image, root, options.images), image, image.suffix, draw, split_of_path(image, root))
-            source.items.append(item)
+            source.add(image, partial(_draw, source, found, attribute, image))
         else:
             source.drop(image, "it has no region")
     return source
@@ -178,13 +172,10 @@ def _draw(source: Source, regions: list[_Region], attribute: str | None, image: 
     mask = empty_mask(*size_of_image(image), str(image))
     for number, region in enumerate(regions):
         label, what = _label(region, attribute), f"region {number} of {image}"
-        value = id_of(source.names, label) if label else None
         if label is None:
             source.drop(what, f"its attribute {attribute!r} does not say of which class it is")
-        elif value is None:
-            source.drop(what, f"its class {label!r} is not in the list of classes")
         else:
-            attempt(source, what, partial(_fill, mask, region.shape, value))
+            fill_class(source, what, label, partial(_fill, mask, region.shape))
     return mask
 
 

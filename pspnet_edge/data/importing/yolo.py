@@ -21,14 +21,11 @@ from .shapes import as_points, fill_inclusive
 from .source import (
     NOT_THERE,
     Ids,
-    Item,
     ReadOptions,
     Source,
     empty_mask,
     id_of,
-    item_name,
     size_of_image,
-    split_of_path,
     with_background,
 )
 
@@ -75,9 +72,7 @@ def read_yolo(root: Path, options: ReadOptions) -> Source:
         if image is None:
             source.drop(path, NOT_THERE)
             continue
-        draw = partial(_draw_yolo, source, names, image, path)
-        split = split_of_path(image, root)
-        source.items.append(Item(item_name(image, root, options.images), image, image.suffix, draw, split))
+        source.add(image, partial(_draw_yolo, source, names, image, path))
     return source
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...artifact import ensure_writable, write_bytes
-from ...errors import BuildError, OptionError, OutputError
+from ...errors import BuildError, OptionError, OutputError, one_of
 from ...graph.head import without_head
 from ...graph.onnx_file import ModelFile
 from ...graph.tail import without_tail
@@ -375,8 +375,7 @@ def _preflight(api: Api, gpu: Gpu | None, model: ModelFile, options: BuildOption
             "or with --runtime tensorrt-rtx"
         )
     for end, kind in _ends(options).items():
-        if kind not in ENDS:
-            raise OptionError(f"unknown {end} {kind!r}: choose one of {', '.join(ENDS)}")
+        one_of(kind, ENDS, end)
     if options.optimization_level is not None and options.optimization_level not in OPTIMIZATION_LEVELS:
         raise OptionError(f"optimization level {options.optimization_level} is not one of TensorRT's: choose 0 to 5")
     if api.is_rtx and (options.version_compatible or options.hardware_compatible):
@@ -395,7 +394,7 @@ def _preflight(api: Api, gpu: Gpu | None, model: ModelFile, options: BuildOption
                 "writable, or name another with XDG_CACHE_HOME"
             ) from error
     # The parser, the builder and the plan each hold the weights once; then the smallest workspace.
-    needed = _BUILDER_ITSELF + 4 * model.graph.ByteSize() + _SMALLEST_WORKSPACE
+    needed = _BUILDER_ITSELF + 4 * model.proto.ByteSize() + _SMALLEST_WORKSPACE
     free = free_memory_bytes()
     if free is not None and free < needed:
         raise BuildError(
@@ -422,7 +421,7 @@ def _workspace_limits(wanted: int | None) -> list[int]:
 
 
 def _facts(build: _Build, gpu: Gpu | None, workspace_bytes: int) -> MadeFacts:
-    nodes = build.model.graph.graph.node
+    nodes = build.model.proto.graph.node
     convolutions = [node.name for node in nodes if node.op_type == "Conv"]
     dequantised = {node.output[0] for node in nodes if node.op_type == "DequantizeLinear"}
     placed = [node.name for node in nodes if node.op_type == "Conv" and dequantised.issuperset(node.input[:2])]
@@ -445,7 +444,7 @@ def _facts(build: _Build, gpu: Gpu | None, workspace_bytes: int) -> MadeFacts:
             "proved": build.proved(),
             "left_to_graph": build.left_to_graph,
         },
-        "graph_sha256": hashlib.sha256(build.model.graph.SerializeToString()).hexdigest(),
+        "graph_sha256": hashlib.sha256(build.model.proto.SerializeToString()).hexdigest(),
         "int8_convolutions": {
             "placed": len(placed),
             "built": sum(kind == "int8" for kind in precisions.values()),

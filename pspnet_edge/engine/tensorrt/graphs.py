@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ...graph.onnx_file import ModelFile
 from ...graph.precision import fp16_model
-from ...graph.view import GraphView
+from ...graph.view import GraphView, attribute
 
 
 def float_before_uint8(model: ModelFile) -> ModelFile:
@@ -56,51 +56,41 @@ def int8_fp16_model(model: ModelFile) -> ModelFile:
 
 def quantized_depthwise(model: ModelFile) -> list[str]:
     """Names of the depthwise convolutions whose input and weight come from a Q/DQ pair."""
-    return [
-        node.name
-        for node in model.proto.graph.node
-        if node.op_type == "Conv" and _groups(node) > 1 and _pair_source(model.proto, node.input[0]) is not None
-    ]
+    view = GraphView(model.proto)
+    depthwise = [node for node in view.of_kind("Conv") if attribute(node, "group", 1) > 1]
+    return [node.name for node in depthwise if _pair_source(view, node.input[0]) is not None]
 
 
 def without_pairs(model: ModelFile, convolutions: Iterable[str]) -> ModelFile:
     """The Q/DQ graph with some convolutions left in floating point: they read what their pairs read."""
     names = set(convolutions)
     proto = model.copy_proto()
-    for node in proto.graph.node:
+    view = GraphView(proto)
+    for node in view.nodes:
         if node.name in names:
-            for index in (0, 1):
-                source = _pair_source(proto, node.input[index])
-                if source is not None:
-                    node.input[index] = source
-    used = {name for node in proto.graph.node for name in node.input} | {value.name for value in proto.graph.output}
-    while True:
-        kept = [node for node in proto.graph.node if used.intersection(node.output)]
-        if len(kept) == len(proto.graph.node):
-            return model.with_nodes(proto, kept)
-        del proto.graph.node[:]
-        proto.graph.node.extend(kept)
-        used = {name for node in kept for name in node.input} | {value.name for value in proto.graph.output}
+            node.input[:2] = [_pair_source(view, name) or name for name in node.input[:2]]
+    used = {value.name for value in proto.graph.output}
+    kept: list[onnx.NodeProto] = []
+    for node in reversed(view.nodes):  # readers come after what they read
+        if used.intersection(node.output):
+            used.update(node.input)
+            kept.insert(0, node)
+    return model.with_nodes(proto, kept)
 
 
-def _pair_source(proto: onnx.ModelProto, name: str) -> str | None:
+def _pair_source(view: GraphView, name: str) -> str | None:
     """What the Q/DQ pair that gives a tensor reads; None where no pair gives it."""
-    producers = {output: node for node in proto.graph.node for output in node.output}
-    dequantize = producers.get(name)
+    dequantize = view.producer(name)
     if dequantize is None or dequantize.op_type != "DequantizeLinear":
         return None
-    quantize = producers.get(dequantize.input[0])
+    quantize = view.producer(dequantize.input[0])
     return quantize.input[0] if quantize is not None and quantize.op_type == "QuantizeLinear" else None
-
-
-def _groups(node: onnx.NodeProto) -> int:
-    return next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
 
 
 def _raise_opset(proto: onnx.ModelProto) -> None:
     """From opset 17 to 19: of the operators that the networks have only reductions changed: axes became an input."""
     for node in proto.graph.node:
-        axes = next((attribute for attribute in node.attribute if attribute.name == "axes"), None)
+        axes = next((entry for entry in node.attribute if entry.name == "axes"), None)
         if node.op_type.startswith("Reduce") and axes is not None:
             name = f"{node.name}.axes"
             proto.graph.initializer.append(numpy_helper.from_array(np.array(axes.ints, np.int64), name))

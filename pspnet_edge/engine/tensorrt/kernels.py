@@ -64,7 +64,7 @@ def find_nvcc() -> str | None:
     return shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
 
 
-def compiled_kernels(compute_capability: str, source: Path = SOURCE) -> bytes:
+def compiled_kernels(compute_capability: str) -> bytes:
     """The kernels as machine code for one GPU, such as ``8.7``, compiled here.
 
     Raises:
@@ -77,7 +77,7 @@ def compiled_kernels(compute_capability: str, source: Path = SOURCE) -> bytes:
         target = folder / "kernels.cubin"
         arch = f"-arch=sm_{compute_capability.replace('.', '')}"
         # Fused multiply-adds would round otherwise than the graph does.
-        command = [nvcc, "-cubin", "-O3", "-fmad=false", arch, "-o", str(target), str(source)]
+        command = [nvcc, "-cubin", "-O3", "-fmad=false", arch, "-o", str(target), str(SOURCE)]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode != 0:
             reason = " ".join((done.stderr or done.stdout).split())[:200]

@@ -24,7 +24,6 @@ _TYPES = {
     "Float": "fp32",
     "FP32": "fp32",
 }
-_WORD = re.compile(rf"\b({'|'.join(_TYPES)})\b")
 _TYPE = re.compile(rf"Datatype: [^,}}]*?\b({'|'.join(_TYPES)})\b")
 
 

@@ -32,7 +32,7 @@ def parse_graph(api: Api, network: typed.INetworkDefinition, model: ModelFile, l
         BuildError: the parser refuses the graph; says at which node, why, and a likely fix.
     """
     parser: typed.OnnxParser = api.trt.OnnxParser(network, logger)
-    if parser.parse(model.graph.SerializeToString()):
+    if parser.parse(model.proto.SerializeToString()):
         return
     # The last error is where parsing stopped; those before it are warnings or lead to it.
     error: typed.ParserError | None = parser.get_error(parser.num_errors - 1) if parser.num_errors else None
@@ -43,7 +43,7 @@ def parse_graph(api: Api, network: typed.INetworkDefinition, model: ModelFile, l
 
 
 def _node(model: ModelFile, index: int) -> str:
-    nodes = model.graph.graph.node
+    nodes = model.proto.graph.node
     return f"node {nodes[index].name} ({nodes[index].op_type})" if 0 <= index < len(nodes) else "the graph"
 
 

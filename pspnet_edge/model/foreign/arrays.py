@@ -20,6 +20,7 @@ import numpy as np
 from ...artifact import scratch_folder
 from ...child import child_command
 from ...errors import ModelError
+from ...records import first_line
 from .allowed import ArraysOnly, Refused
 from .kinds import SAVE_PLAINLY
 
@@ -120,7 +121,7 @@ def child(file: str, folder: str, kind: str) -> int:
         print(error)
         return _REFUSED
     except Exception as error:  # a damaged pickle can raise anything
-        print(str(error).strip().split("\n")[0] or type(error).__name__)
+        print(first_line(error))
         return 1
     return 0
 

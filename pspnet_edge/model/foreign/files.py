@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ...errors import ModelError
 from ...lazy import require
+from ...records import first_line
 from .allowed import Refused
 from .arrays import read_in_child, refusal
 from .kinds import SAVE_PLAINLY, kind_of
@@ -78,8 +79,7 @@ def read_content(path: Path) -> Any:
     except Refused as error:
         raise refusal(path, str(error)) from error
     except Exception as error:  # torch raises many kinds here, from zipfile's to pickle's
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(f"{path} is damaged or cut short ({reason}): copy it again") from error
+        raise ModelError(f"{path} is damaged or cut short ({first_line(error)}): copy it again") from error
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from ...errors import ModelError
+from ...records import first_line
 from .planner import GraphPlan
 
 _ACTIVATIONS = {
@@ -70,7 +71,7 @@ def trace(module: nn.Module, prefix: str, channels: int, name: str) -> GraphPlan
     except _Unknown as error:
         reason = f"it computes {error}"
     except Exception as error:  # tracing runs the other project's code, which can raise anything
-        reason = (str(error).strip() or type(error).__name__).split("\n")[0]
+        reason = first_line(error)
     raise ModelError(
         f"the encoder {name} cannot be imported ({reason}): export the network to ONNX where it was trained, and use "
         "`pspnet-edge adapt`"

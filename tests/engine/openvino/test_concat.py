@@ -73,9 +73,9 @@ def test_openvino_agrees_once_codes_are_concatenated(model: ModelFile) -> None:
     moved = quantised_before_concat(small)
     random = np.random.default_rng(1)
     feed = {name: np.abs(2 * random.normal(size=(1, CHANNELS, 12, 12))).astype(np.float32) for name in "ab"}
-    expected = in_onnxruntime(small.graph, feed)
-    assert difference(in_onnxruntime(moved.graph, feed), expected) < 1e-5 * expected.std()
-    assert difference(in_openvino(moved.graph, feed), expected) < 1e-5 * expected.std()
+    expected = in_onnxruntime(small.proto, feed)
+    assert difference(in_onnxruntime(moved.proto, feed), expected) < 1e-5 * expected.std()
+    assert difference(in_openvino(moved.proto, feed), expected) < 1e-5 * expected.std()
     kinds = [node.op_type for node in moved.proto.graph.node]
     assert kinds.count("QuantizeLinear") == 3
     assert kinds.index("Concat") < kinds.index("DequantizeLinear", kinds.index("Concat"))
@@ -87,10 +87,10 @@ def test_openvino_loses_what_onnxruntime_loses(model: ModelFile, table: Calibrat
     if flavour == "uint8":
         quantised = with_uint8_activations(quantised)
     moved = quantised_before_concat(quantised)
-    assert int8_mac_fraction(moved.graph) == int8_mac_fraction(quantised.graph)
+    assert int8_mac_fraction(moved.proto) == int8_mac_fraction(quantised.proto)
     feed = {"frames": frame_at(SceneSet("test").image(0), model.shape_nhw[1:])[None]}
     exact, here, there = (
-        run(without_tail(graph)[0].graph, feed)
+        run(without_tail(graph)[0].proto, feed)
         for run, graph in ((in_onnxruntime, model), (in_onnxruntime, quantised), (in_openvino, moved))
     )
     assert difference(there, exact) < 1.25 * difference(here, exact)

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from pspnet_edge import bundled
 from pspnet_edge.data.datasets import SceneSet
 from pspnet_edge.data.geometry import frame_at
-from pspnet_edge.engine.build import build_engine, find_model
+from pspnet_edge.engine.build import build_engine, prepare_model
 from pspnet_edge.engine.openvino.tail import tail_by_class
 from pspnet_edge.graph.onnx_file import ModelFile, read_model
 from pspnet_edge.graph.precision import fp16_model
@@ -50,7 +50,7 @@ def small(
 
 
 def masks(model: ModelFile, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    session = onnxruntime.InferenceSession(model.graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(model.proto.SerializeToString(), providers=["CPUExecutionProvider"])
     return session.run(None, {"frames": frames})[0]
 
 
@@ -123,14 +123,14 @@ def test_an_fp16_graph_computes_its_tail_in_fp16() -> None:
     types = {value.name: value.type.tensor_type.elem_type for value in other.proto.graph.value_info}
     product = next(node for node in other.proto.graph.node if node.op_type == "MatMul")
     assert types[product.output[0]] == TensorProto.FLOAT16
-    onnx.checker.check_model(other.graph, full_check=True)
+    onnx.checker.check_model(other.proto, full_check=True)
 
 
 def test_the_bundled_model_gives_the_same_masks_in_openvino(model: ModelFile) -> None:
     frames = frame_at(SceneSet("test").image(0), model.shape_nhw[1:])[None]
     core = openvino.Core()
     plain, by_class = (
-        core.compile_model(core.read_model(graph.graph.SerializeToString()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        core.compile_model(core.read_model(graph.proto.SerializeToString()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         for graph in (model, tail_by_class(model))
     )
     assert (plain(frames)[0] != by_class(frames)[0]).mean() < 1e-4
@@ -140,5 +140,5 @@ def test_the_bundled_model_gives_the_same_masks_in_openvino(model: ModelFile) ->
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_openvino_engines_have_it(tmp_path: Path, precision: str) -> None:
     path = tmp_path / "e.engine"
-    build_engine(find_model(None), precision, "openvino", path)
+    build_engine(prepare_model(None), precision, "openvino", path)
     assert "ArgMax" not in [node.op_type for node in onnx.load_model_from_string(path.read_bytes()).graph.node]

@@ -13,7 +13,7 @@ from onnx import numpy_helper
 
 from pspnet_edge import bundled
 from pspnet_edge.engine.backends import read_info
-from pspnet_edge.engine.build import build_engine, find_model
+from pspnet_edge.engine.build import build_engine, prepare_model
 from pspnet_edge.engine.tensorrt.builder import BuildOptions, build_plan
 from pspnet_edge.engine.tensorrt.layers import convolution_precisions
 from pspnet_edge.engine.tensorrt.log import Log, Phases
@@ -28,8 +28,10 @@ trt = pytest.importorskip("tensorrt_rtx", reason="pip install 'pspnet-edge[tenso
 
 def test_int8_convolutions_are_exactly_where_they_were_placed(tmp_path: Path) -> None:
     path, heard = tmp_path / "e.engine", []
-    facts = build_engine(find_model(None), "int8", "tensorrt-rtx", path, report=lambda done, note: heard.append(done))
-    graph = read_model(bundled.onnx_path(bundled.DEFAULT)).graph
+    facts = build_engine(
+        prepare_model(None), "int8", "tensorrt-rtx", path, report=lambda done, note: heard.append(done)
+    )
+    graph = read_model(bundled.onnx_path(bundled.DEFAULT)).proto
     placed = {node.name for node in quantised_convolutions(graph)}
     precisions = facts["precision_by_convolution"]
     assert {name for name, kind in precisions.items() if kind == "int8"} == placed
@@ -68,9 +70,9 @@ def test_every_preset_builds(precision: str, tmp_path: Path) -> None:
         model = model_from_network(network, CAMVID, {}, size_hw=(192, 192))
         placed = 0
         if precision == "int8":
-            placed = len(quantised_convolutions(model.graph))
-            ranges = dict.fromkeys(quantised_tensors(model.graph), 4.0)
-            table = CalibrationTable(weights_fingerprint(model.graph), "none", "none", 1, "none", ranges)
+            placed = len(quantised_convolutions(model.proto))
+            ranges = dict.fromkeys(quantised_tensors(model.proto), 4.0)
+            table = CalibrationTable(weights_fingerprint(model.proto), "none", "none", 1, "none", ranges)
             model = int8_model(model, table)
         facts = build_plan("tensorrt-rtx", model, precision, BuildOptions(), cache=tmp_path).facts
         counted = facts["int8_convolutions"]  # in FP16 the dump leaves out some names of fused layers
@@ -126,7 +128,7 @@ def test_what_the_parser_refuses_names_the_node_and_a_fix(
     damage: Callable[[onnx.ModelProto], None], node: str, fix: str, int8: ModelFile, tmp_path: Path
 ) -> None:
     graph = onnx.ModelProto()
-    graph.CopyFrom(int8.graph)
+    graph.CopyFrom(int8.proto)
     damage(graph)
     damaged = ModelFile(graph, int8.preset, int8.label_set)
     with pytest.raises(BuildError, match=f"refuses node {node}.*{fix}") as caught:
@@ -154,7 +156,7 @@ def test_a_half_of_scales_never_becomes_zero_nor_clips(int8: ModelFile) -> None:
     from pspnet_edge.engine.tensorrt.graphs import int8_fp16_model
 
     exact = {tensor.name: numpy_helper.to_array(tensor) for tensor in int8.proto.graph.initializer}
-    graph = int8_fp16_model(int8).graph
+    graph = int8_fp16_model(int8).proto
     scales = [tensor for tensor in graph.graph.initializer if tensor.name.endswith(".scale")]
     assert len(scales) > 100
     for tensor in scales:
@@ -206,6 +208,6 @@ def test_a_plan_without_a_gpu_says_so(tmp_path: Path) -> None:
     if find_gpu() is not None:
         pytest.skip("there is a GPU here")
     path = tmp_path / "e.engine"
-    build_engine(find_model(None), "fp16", "tensorrt-rtx", path)
+    build_engine(prepare_model(None), "fp16", "tensorrt-rtx", path)
     with pytest.raises(EngineError, match="runs on an NVIDIA GPU and there is none here"):
         open_engine(path)

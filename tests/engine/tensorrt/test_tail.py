@@ -82,7 +82,7 @@ def test_the_bundled_model_loses_nothing_by_the_cut(native) -> None:
         onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"]).run(
             None, {"frames": frames}
         )[0]
-        for graph in (whole.graph, cut.graph)
+        for graph in (whole.proto, cut.proto)
     )
     assert logits.shape == (1, tail.classes, *tail.logits_hw)
     assert (native.masks(logits, (height, width), tail.align_corners) == masks).all()
@@ -92,7 +92,7 @@ def test_the_cut_of_an_fp16_graph_gives_fp16() -> None:
     cut, tail = without_tail(fp16_model(read_model(bundled.onnx_path(bundled.DEFAULT))))
     assert tail.dtype == "float16"
     assert cut.proto.graph.output[0].type.tensor_type.elem_type == TensorProto.FLOAT16
-    onnx.checker.check_model(cut.graph, full_check=True)
+    onnx.checker.check_model(cut.proto, full_check=True)
 
 
 def test_a_graph_that_ends_otherwise_is_refused() -> None:

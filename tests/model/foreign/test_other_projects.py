@@ -308,7 +308,7 @@ def test_the_exported_graph_computes_an_imported_network_on_its_picture(
     theirs = smp_network(randomise_norms, "efficientnet-b0", classes=11)
     torch.save(theirs.state_dict(), tmp_path / "a.pth")
     imported = import_checkpoint(tmp_path / "a.pth", mean=[0.5, 0.4, 0.3], std=[0.2, 0.25, 0.3], colour="bgr")
-    graph = model_from_network(imported.model, CAMVID, {}, size_hw=(96, 160)).graph
+    graph = model_from_network(imported.model, CAMVID, {}, size_hw=(96, 160)).proto
     frame = np.random.default_rng(0).integers(0, 256, (1, 96, 160, 3), np.uint8)
     (mask,) = onnxruntime.InferenceSession(graph.SerializeToString()).run(None, {graph.graph.input[0].name: frame})
     x = torch.from_numpy(frame).permute(0, 3, 1, 2).float() / 255
