@@ -18,6 +18,7 @@ Frame = NDArray[np.uint8]
 FrameLike = Frame | str | PathLike[str]
 """A frame, or the path of an image."""
 
+_VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".ts")
 _CONVERSIONS = {
     1: "cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR)",
     4: "cv2.cvtColor(frame, cv2.COLOR_BGRA2BGR)",
@@ -30,12 +31,11 @@ def as_frame(given: Any, channels: int = 3) -> Frame:
     An engine of one or four channels takes pictures of one, three or four, which it converts itself.
 
     Raises:
-        OptionError: it is none of them.
+        OptionError: it is none of them, or the path of what `stream` reads: a folder, a video, an address.
         DataError: the image cannot be read.
     """
     if isinstance(given, (str, PathLike)):
-        check_file(Path(given), "image", DataError, "check its path")
-        return read_image(Path(given))
+        return _read(given)
     if given is None:
         raise OptionError(
             "the frame is None", "check the path it was read from: cv2.imread returns None for what it cannot read"
@@ -45,7 +45,7 @@ def as_frame(given: Any, channels: int = 3) -> Frame:
     if not isinstance(given, np.ndarray):
         raise OptionError(
             f"a frame is an array BGR uint8 [H, W, 3] or the path of an image, not {_kind_of(given)}",
-            "convert it with numpy.asarray",
+            _way_to_a_frame(given),
         )
     if channels != 3:
         return _other_frame(given, channels)
@@ -66,6 +66,30 @@ def as_mask(given: Any) -> NDArray[np.uint8]:
         fix = "convert it with astype(numpy.uint8)" if given.ndim == 2 and given.size else "give one mask of class ids"
         raise OptionError(f"a mask is uint8 [H, W], got {given.dtype} {list(given.shape)}", fix)
     return given
+
+
+def _read(given: str | PathLike[str]) -> Frame:
+    """The image at a path; what only `stream` reads is sent there."""
+    path = Path(given)
+    several = "://" in str(given) or path.is_dir() or path.suffix.lower() in _VIDEO_SUFFIXES
+    if several and not str(given).startswith("file://"):
+        what = "an address" if "://" in str(given) else "a folder" if path.is_dir() else "a video"
+        raise OptionError(
+            f"{given} is {what}, not an image",
+            f"loop over it with `for frame, mask in segmenter.stream({str(given)!r})`",
+        )
+    check_file(path, "image", DataError, "check its path")
+    return read_image(path)
+
+
+def _way_to_a_frame(given: Any) -> str:
+    if isinstance(given, (bytes, bytearray, memoryview)):
+        return "decode it with cv2.imdecode(numpy.frombuffer(data, numpy.uint8), cv2.IMREAD_COLOR)"
+    if isinstance(given, int):
+        return f"loop over a camera with `for frame, mask in segmenter.stream({given})`"
+    if hasattr(given, "permute"):  # a tensor of torch, which has the channels first and often holds RGB from 0 to 1
+        return "give frame.permute(1, 2, 0).cpu().numpy(), with the channels in the order BGR and values of 0 to 255"
+    return "give an array, a path, or a list of them"
 
 
 def _other_frame(given: NDArray[Any], channels: int) -> Frame:

@@ -141,14 +141,17 @@ class Overlay:
 
 
 def class_ids(label_set: LabelSet, names: Collection[str]) -> frozenset[int]:
-    """Ids of classes that are given by name, in any case, or by number.
+    """Ids of classes that are given by name, in any case, or by number: one by one, or several with commas between.
 
     Raises:
         OptionError: there is no such class.
     """
     by_name = {name.lower(): index for index, name in enumerate(label_set.classes)}
     found = set()
-    for name in names:
+    given = [names] if isinstance(names, str) else names
+    # A class may have a comma in its name.
+    words = [part.strip() for word in given for part in ([word] if word.lower() in by_name else word.split(","))]
+    for name in words:
         index = by_name.get(name.lower(), int(name) if name.isdecimal() else -1)
         if not 0 <= index < len(label_set):
             raise OptionError(

@@ -108,8 +108,10 @@ class PictureFolder:
         """The folder, or another one where it holds pictures or another process writes some into it."""
         if is_there(folder) and not folder.is_dir():
             raise OutputError(f"{folder} is not a folder", f"give the {self._what} the name of a folder")
+        # As it was given, for whoever reads where the files are; "." and ".." have no name to put a number behind.
+        named = folder if folder.name not in ("", "..") else folder.resolve()
         for number in range(2, _MOST_FOLDERS):
-            here = folder if number == 2 else folder.absolute().with_name(f"{folder.absolute().name}-{number - 1}")
+            here = folder if number == 2 else named.with_name(f"{named.name}-{number - 1}")
             if self._is_taken(here):
                 continue
             try:

@@ -127,6 +127,19 @@ class Recorder:
         )
 
 
+def _fitted(picture: NDArray[np.uint8], size_wh: tuple[int, int]) -> NDArray[np.uint8]:
+    """A picture in the size of the film: in its own shape, with black beside it where that is another one."""
+    wide, high = size_wh
+    scale = min(wide / picture.shape[1], high / picture.shape[0])
+    inner = (min(wide, max(1, round(scale * picture.shape[1]))), min(high, max(1, round(scale * picture.shape[0]))))
+    # The film's sides are even numbers, so one pixel of difference is no other shape.
+    inner = (wide if wide - inner[0] < 2 else inner[0], high if high - inner[1] < 2 else inner[1])
+    film = np.zeros((high, wide, 3), np.uint8)
+    left, top = (wide - inner[0]) // 2, (high - inner[1]) // 2
+    film[top : top + inner[1], left : left + inner[0]] = cv2.resize(picture, inner)
+    return film
+
+
 class _Film:
     """One video file, encoded by the board where it can, else by the processor."""
 
@@ -158,7 +171,7 @@ class _Film:
         """Encode one picture and write what is ready."""
         picture = shot.picture()
         if picture.shape[1::-1] != self._size_wh:
-            picture = np.asarray(cv2.resize(picture, self._size_wh), np.uint8)
+            picture = _fitted(picture, self._size_wh)
         now = self._time_of(shot)
         if self._board is not None:
             self._board.add(picture, float(now * self._tick))

@@ -144,7 +144,8 @@ def run(
         ),
     ] = True,
     hide: Annotated[
-        list[str] | None, _view(metavar="CLASS", help="Class not to draw: a name or an id. Repeatable.")
+        list[str] | None,
+        _view(metavar="CLASS[,CLASS]", help="Classes not to draw: names or ids, comma-separated. Repeatable."),
     ] = None,
     # --- output
     record: Annotated[

@@ -61,7 +61,8 @@ def _draw_scores(axes: Any, rows: Sequence[EpochResult], label_set: LabelSet) ->
     axes.plot(epochs, [row.miou for row in rows], color="black", linewidth=2, marker=marker, label="mIoU")
     axes.grid(alpha=0.3)
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.legend(fontsize=8, ncols=2, loc="lower right")
+    # Beside the axes: over them it hides lines, since scores may lie anywhere between 0 and 1.
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
 
 
 def draw_confusion_matrix(path: Path, matrix: ConfusionMatrix, classes: Sequence[str], title: str) -> None:

@@ -73,6 +73,11 @@ def test_side_by_side_is_the_frame_and_the_overlay() -> None:
 
 def test_a_class_is_hidden_by_name_or_number_and_no_other() -> None:
     assert class_ids(CAMVID, ["sky", "10"]) == {0, 10}
+    assert class_ids(CAMVID, ["sky, Building", "car"]) == {0, 1, 8}
+    assert class_ids(CAMVID, "sky") == {0}
+    both = LabelSet("l", ("a,b", "a", "b"), bright_palette("xyz"))
+    assert class_ids(both, ["a,b"]) == {0}
+    assert class_ids(both, ["b,a"]) == {1, 2}
     for unknown in ("skye", "11", "-1"):
         with pytest.raises(OptionError, match="unknown class"):
             class_ids(CAMVID, [unknown])

@@ -93,6 +93,18 @@ def test_a_second_run_takes_a_folder_beside_the_first_and_says_so(tmp_path: Path
     assert "masks-3" in said[1]
 
 
+def test_the_folder_beside_is_named_as_the_first_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for given, beside in (("masks", "masks-2"), (".", f"{tmp_path}-2")):
+        with video_masks(Path(given)) as masks:
+            masks.show(shot())
+        said: list[str] = []
+        with video_masks(Path(given), warn=said.append) as masks:
+            masks.show(shot())
+        assert said == [f"{given} holds masks of an earlier run: these go to {beside}"]
+        assert list(Path(beside).glob("*.png"))
+
+
 def test_images_are_never_replaced_by_their_overlays(images: Path) -> None:
     before = (images / "street.jpg").read_bytes()
     said: list[str] = []

@@ -98,11 +98,21 @@ def test_several_sources_have_a_file_each(tmp_path: Path) -> None:
     assert [frames_in(tmp_path / name) for name in ("v-0.mp4", "v-1.mp4")] == [3, 1]
 
 
-def test_pictures_of_another_size_are_stretched(tmp_path: Path) -> None:
-    with Recorder(tmp_path / "v.mp4", [File()], fail) as recorder:
-        recorder.show(shot(0))
-        recorder.show(shot(1, size_hw=(10, 20)))
-    assert [picture.shape for picture in pictures_in(tmp_path / "v.mp4")] == [(48, 64, 3)] * 2
+def test_pictures_of_another_size_keep_their_shape(tmp_path: Path) -> None:
+    path = tmp_path / "v.mp4"
+    sizes = [(64, 96), (128, 192), (96, 64), (49, 97), (32, 96)]
+    with Recorder(path, [File()], fail) as recorder:
+        for index, size_hw in enumerate(sizes):
+            recorder.show(shot(index, 200, size_hw))
+    pictures = pictures_in(path)
+    assert [picture.shape for picture in pictures] == [(64, 96, 3)] * len(sizes)
+    lit = [picture.max(2) > 100 for picture in pictures]
+    share = [float(one.mean()) for one in lit]
+    # The legend at the top is dark too, and left for it is a quarter of the picture.
+    for is_lit, expected in zip(share, (1, 1, 4 / 9, 0.76, 0.5)):
+        assert expected - 0.25 < is_lit < expected + 0.06
+    for beside in (lit[2][:, :20], lit[2][:, -20:], lit[4][:12], lit[4][-12:]):
+        assert not beside.any()
 
 
 def test_the_name_may_hold_the_time(tmp_path: Path) -> None:

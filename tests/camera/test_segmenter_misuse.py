@@ -47,6 +47,15 @@ ENDED_EARLY = {
 WRONG = {
     "None": ("s(None)", "the frame is None: check the path"),
     "no such image": ("s('typo.png')", "there is no image typo.png: check its path"),
+    "a folder": ("s('.')", "loop over it with `for frame, mask in segmenter.stream('.')`"),
+    "an address": (
+        "s('https://example.com/a.jpg')",
+        "a.jpg is an address, not an image: loop over",
+    ),
+    "a video": ("s('drive.MP4')", "drive.MP4 is a video, not an image: loop over"),
+    "a camera": ("s(0)", "loop over a camera with `for frame, mask in segmenter.stream(0)`"),
+    "bytes": ("s(b'jpeg')", "decode it with cv2.imdecode"),
+    "a dictionary": ("s({})", "give an array, a path, or a list of them"),
     "floats": ("s(np.zeros((60, 80, 3)))", "astype(numpy.uint8)"),
     "grey": ("s(np.zeros((60, 80), np.uint8))", "COLOR_GRAY2BGR"),
     "four channels": ("s(np.zeros((60, 80, 4), np.uint8))", "COLOR_BGRA2BGR"),

@@ -181,6 +181,15 @@ def test_pointing_names_the_class(web: WebView, open_page: Callable[..., Page]) 
     assert page.locator("#pointed").is_hidden()
 
 
+def test_the_rate_of_a_slow_engine_does_not_leap(web: WebView, open_page: Callable[..., Page]) -> None:
+    page = open_page(web.url)
+    rates = page.evaluate(
+        """async (histories) => { const { rateOf } = await import("/chart.js"); return histories.map(rateOf); }""",
+        [[], [1], [0, 1, 0, 1, 0, 1], [30, 29, 31], [30, 30, 30, 30, 0], [30, 0, 0, 0, 0, 0]],
+    )
+    assert rates == [None, 1, pytest.approx(0.6), 31, 0, 0]
+
+
 def test_charts_are_drawn_and_said_in_words(web: WebView, open_page: Callable[..., Page]) -> None:
     page = open_page(web.url)
     index_of(page)

@@ -224,6 +224,12 @@ def test_no_panel_of_the_chart_is_empty(small_report: Small, narrow: bool) -> No
     assert all(axes.collections for axes in figure.axes)
 
 
+def test_the_range_over_rounds_is_within_the_chart(small_report: Small) -> None:
+    rows = [{**row, "spread_ms": {**row["spread_ms"], "q25": 100 / row["fps"]}} for row in small_report[1]["rows"]]
+    axes = charts.tradeoff({**small_report[1], "rows": rows, "published": []}, narrow=True).axes[0]
+    assert axes.get_xlim()[1] > 10 * max(row["fps"] * row["batch"] for row in rows)
+
+
 @pytest.mark.parametrize(("fps", "shown"), [(5.54, "5.5 FPS"), (39.6, "40 FPS")])
 def test_a_slow_engine_keeps_its_decimal(small_report: Small, fps: float, shown: str) -> None:
     rows = [{**row, "fps": fps} for row in small_report[1]["rows"]]

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from pspnet_edge.labels import LabelSet, bright_palette
 from pspnet_edge.metrics import ConfusionMatrix
+from pspnet_edge.train import plots
 from pspnet_edge.train.history import EpochResult, best_result, write_metrics
 
 NAN = float("nan")
@@ -42,3 +44,14 @@ def test_rows_of_an_older_version_are_read() -> None:
     assert EpochResult.from_facts(asdict(ROWS[1])) == ROWS[1]
     older = {"epoch": 2, "loss": 1.5, "miou": 0.4, "pixel_accuracy": 0.8, "learning_rate": 0.05}
     assert EpochResult.from_facts(older).iou == ()
+
+
+def test_the_legend_of_the_curves_hides_none_of_them() -> None:
+    figure = plots._figure((11, 4.2))
+    axes = figure.subplots()
+    rows = [EpochResult(epoch, 1.0, 0.4, 0.8, 0.05, (0.9, 0.02), 4.0) for epoch in (1, 2, 3)]
+    plots._draw_scores(axes, rows, LabelSet("two", ("road", "car"), bright_palette(("road", "car"))))
+    figure.canvas.draw()
+    legend, drawn = axes.get_legend().get_window_extent(), axes.get_window_extent()
+    assert legend.x0 >= drawn.x1
+    assert legend.x1 <= figure.bbox.x1

@@ -85,6 +85,13 @@ export class Chart {
   }
 }
 
+// Of the frames of each second, the rate now: of the last second, or where few come of the last five, since whole frames
+// in a second leap between 0 and 1.
+export function rateOf(seconds) {
+  const recent = seconds.slice(-5);
+  return Math.max(...recent) < 5 && recent.length ? recent.reduce((sum, frames) => sum + frames, 0) / recent.length : recent.at(-1);
+}
+
 // What fits beside the chart: 40, 2.5, 6000, 20k.
 function short(value) {
   return value < 10_000 ? `${+value.toPrecision(3)}` : `${+(value / 1000).toPrecision(3)}k`;

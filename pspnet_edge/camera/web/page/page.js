@@ -1,6 +1,6 @@
 // Ties the stream, the pictures, the legend, the charts and the controls together.
 
-import { Chart } from "./chart.js";
+import { Chart, rateOf } from "./chart.js";
 import { CanvasRecorder, download, maskPng } from "./keep.js";
 import { Legend, span } from "./legend.js";
 import { Picture } from "./picture.js";
@@ -177,8 +177,8 @@ function draw() {
   const history = camera === "all" ? together() : histories[camera] ?? [];
   charts.fps.set(history.map(([fps]) => [fps]));
   charts.age.set(history.map(([, median, worst]) => [median, worst]));
-  const now = history.at(-1);
-  setText($("fps"), now ? (now[0] < 100 ? now[0].toFixed(1) : Math.round(now[0])) : "–");
+  const rate = rateOf(history.map(([fps]) => fps));
+  setText($("fps"), rate == null ? "–" : rate < 100 ? rate.toFixed(1) : Math.round(rate));
 }
 
 // Of all cameras: their rates added up, the middle and the worst age.
