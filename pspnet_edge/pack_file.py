@@ -22,6 +22,7 @@ import os
 import re
 import stat
 import struct
+import unicodedata
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -417,3 +418,9 @@ def _altered(path: Path, what: str) -> PackError:
 
 def _not_a_pack(path: Path) -> PackError:
     return PackError(f"{path} is not a pack of pspnet-edge", "make one", _REMAKE)
+
+
+def plain_name(name: str) -> str:
+    """The name of a model in the letters that the name of a version may have: ``Förder band`` → ``Forder-band``."""
+    bare = "".join(letter for letter in unicodedata.normalize("NFKD", name) if not unicodedata.combining(letter))
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", bare).strip("-._")[:80].rstrip("-._") or "model"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,11 @@ def first_line(error: BaseException) -> str:
 def counted(count: int, noun: str, plural: str | None = None) -> str:
     """``counted(1, "frame")`` → ``"1 frame"``, ``counted(1234, "class", "classes")`` → ``"1234 classes"``."""
     return f"{count} {noun if count == 1 else plural or noun + 's'}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """``listed(["a", "b", "c"])`` → ``"a, b and c"``."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def _in_utf8(value: Any) -> Any:

@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 
 import pspnet_edge
-from pspnet_edge.records import counted, finite, first_line, printable, to_json
+from pspnet_edge.records import counted, finite, first_line, listed, printable, to_json
 
 
 def test_nan_and_infinity_are_null_at_every_depth() -> None:
@@ -47,3 +47,7 @@ def test_an_error_that_says_nothing_is_called_by_its_kind() -> None:
     assert first_line(RuntimeError("\n CUDA error: busy \nCompile with …")) == "CUDA error: busy"
     assert first_line(RuntimeError("")) == "RuntimeError"
     assert first_line(ValueError("x" * 300)) == "x" * 200 + "…"
+
+
+def test_names_are_listed_as_in_a_sentence() -> None:
+    assert [listed(list(names)) for names in ("a", "ab", "abc")] == ["a", "a and b", "a, b and c"]

@@ -17,6 +17,37 @@ def asked_for_json(tree: Any, arguments: list[str]) -> bool:
     return "--json" in _walk(tree, arguments)[1]
 
 
+_ELSEWHERE = {
+    "--data": "--root",
+    "--data-dir": "--root",
+    "--img": "--size",
+    "--imgsz": "--size",
+    "--img-size": "--size",
+    "--source": "--input",
+    "--weights": "--init",
+    "--pretrained": "--init",
+    "--lr": "--learning-rate",
+    "--lr0": "--learning-rate",
+    "--batch-size": "--batch",
+    "--name": "--output",
+    "--project": "--output",
+    "--save": "--save-overlays",
+    "--save-dir": "--output",
+    "--half": "--precision",
+    "--int8": "--precision",
+}
+"""What other trainers call an option, and the one that it is here."""
+
+
+def meant_option(error: Any, command: Any) -> str | None:
+    """The option of ``command`` that was meant by one of another program, or by a data set without its ``--root``."""
+    options = {name for entry in command.params for name in entry.opts}
+    meant = _ELSEWHERE.get(getattr(error, "option_name", None) or "")
+    if "unexpected extra argument" in str(getattr(error, "message", "")):
+        meant = "--root"
+    return meant if meant in options else None
+
+
 def option_of(command: Any, parameter: str) -> str:
     """The option or argument that sets a parameter: ``max_drop`` → ``--max-drop``."""
     for entry in command.params:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..records import counted
 from .options import DatasetOption, RootOption, chosen_dataset
 from .output import JsonFlag, progress, result, say
 
@@ -99,7 +100,8 @@ def calibrate(
     listed = images_from or (_shipped_list(dataset, split) if images is None else None)
     pictures = images_of_split(dataset, root, split, network.facts, network.pixels)
     if isinstance(pictures, Subset):
-        say(f"{root} has no list for validation: calibrating on the {len(pictures)} images that training used")
+        used = counted(len(pictures), "image")
+        say(f"{root} has no list for validation: calibrating on the {used} that training used")
     chosen = _chosen(pictures, listed, images)
     state = output.with_name(f"{output.name}.partial")
     with claim(output), progress("calibrate", len(chosen)) as advance:
@@ -127,7 +129,9 @@ def calibrate(
         "equalized": len(table.stretch),
         "tensors": len(table.amax),
     }
-    result(facts, as_json, f"{output}: {facts['tensors']} ranges from {table.images} images, method {method}")
+    result(
+        facts, as_json, f"{output}: {facts['tensors']} ranges from {counted(table.images, 'image')}, method {method}"
+    )
 
 
 def _shipped_list(dataset: str, split: str) -> Path | None:

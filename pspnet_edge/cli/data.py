@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -35,6 +37,10 @@ def register(app: typer.Typer) -> None:
     group.command("check", no_args_is_help=True)(check)
     group.command("fetch", no_args_is_help=True)(fetch)
     app.add_typer(group)
+
+
+_MOST_ALIKE = 5
+"""How many findings of one kind and split are said one by one."""
 
 
 def import_(
@@ -76,9 +82,9 @@ def import_(
 ) -> None:
     """Convert a labelling tool's export to images/, masks/, classes.txt and splits. SOURCE is not modified.
 
-    Formats: cvat, cvat-cityscapes, camvid, coco, labelme, voc (also labelme2voc), label-studio, roboflow, supervisely,
-    via, datumaro, darwin, cityscapes, ade20k, yolo, colours (colour masks), pairs (a.jpg and a_mask.png), folder; also
-    Parquet. docs/own_data.md describes each. To resume an interrupted import, run the same command again.
+    Formats: cvat, cvat-images, cvat-cityscapes, camvid, coco, labelme, voc (also labelme2voc), label-studio, roboflow,
+    supervisely, via, datumaro, darwin, cityscapes, ade20k, yolo, colours (colour masks), pairs (a.jpg and a_mask.png),
+    folder; also Parquet. docs/own_data.md describes each. To resume an interrupted import, run the same command again.
 
     Examples:
 
@@ -114,12 +120,12 @@ def import_(
         say(f"… and {len(imported.dropped) - 20} more, in {imported.report}")
     splits = ", ".join(f"{name} {count}" for name, count in imported.splits.items()) or "no splits"
     lines = [
-        f"{output}: {imported.images} images from {imported.format}, {len(imported.classes)} classes "
+        f"{output}: {counted(imported.images, 'image')} from {imported.format}, {len(imported.classes)} classes "
         f"({', '.join(imported.classes)}), {splits}, {len(imported.dropped)} dropped",
-        f"next: pspnet-edge data check {output}",
+        f"next: pspnet-edge data check {shlex.quote(str(output))}",
     ]
     if not imported.splits:
-        lines.append(f"and:  pspnet-edge data split {output}")
+        lines.append(f"and:  pspnet-edge data split {shlex.quote(str(output))}")
     result(imported.to_dict(), as_json, "\n".join(lines))
 
 
@@ -203,9 +209,7 @@ def check(
     if html is not None:
         ensure_writable(html)
     findings = check_dataset(name, place, progress, engine_hw=parse_size(size))
-    for finding in findings.found:
-        where = f"{finding.split}: " if finding.split else ""
-        say(f"{finding.severity}: {where}{finding.problem}")
+    _say_findings(findings)
     if html is not None:
         write_page(html, name, place, findings, _label_set(name, place))
         say(f"the findings with pictures are in {html}" if findings.found else f"nothing was found; {html} says so")
@@ -252,7 +256,7 @@ def fetch(
         if archive.verified_by == "none":
             how = "recorded, because no published one exists to compare it with"
         lines.append(f"{root / archive.folder}: {archive.files} files, SHA-256 {archive.sha256}, {how}")
-    lines.append(f"check it with: pspnet-edge data check {name} --root {root}")
+    lines.append(f"check it with: pspnet-edge data check {name} --root {shlex.quote(str(root))}")
     result(facts, as_json, "\n".join(lines))
 
 
@@ -289,10 +293,24 @@ def _label_set(name: str, root: Path) -> LabelSet | None:
         return None
 
 
+def _say_findings(findings: Findings) -> None:
+    """Each finding, but of a kind that many files of a split show only the first: their sentences are alike."""
+    told: Counter[tuple[str, str, str]] = Counter()
+    for finding in findings.found:
+        where = f"{finding.split}: " if finding.split else ""
+        alike = (finding.severity, where, finding.kind)
+        told[alike] += 1
+        if told[alike] <= _MOST_ALIKE:
+            say(f"{finding.severity}: {where}{finding.problem}")
+    for (severity, where, kind), count in told.items():
+        if count > _MOST_ALIKE:
+            say(f"{severity}: {where}{counted(count - _MOST_ALIKE, 'more file')} with {kind}, which --json lists")
+
+
 def _summary(findings: Findings) -> list[str]:
     lines = []
     for split, count in findings.splits.items():
-        lines.append(f"{split}: {count.images} images, {count.ignored_fraction():.1%} of the pixels ignored")
+        lines.append(f"{split}: {counted(count.images, 'image')}, {count.ignored_fraction():.1%} of the pixels ignored")
         lines += [f"  {share:8.3%}  {class_name}" for class_name, share in count.class_frequencies().items()]
     lines += findings.notes
     defects, warnings = len(findings.defects), len(findings.warnings)

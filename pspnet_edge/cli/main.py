@@ -34,7 +34,7 @@ from . import (
     selftest,
     train,
 )
-from .arguments import asked_for_json, command_at, option_of
+from .arguments import asked_for_json, command_at, meant_option, option_of
 from .ending import Ended
 
 app = typer.Typer(
@@ -163,7 +163,11 @@ def _run(tree: Any, arguments: list[str]) -> None:
         usage = f"{context.command_path if context else 'pspnet-edge'} --help"
         problem = _plain(error.format_message().rstrip(".") or "wrong usage")
         status = 2 if isinstance(error, _UsageError) else 1
-        wrong = PspnetEdgeError(problem[0].lower() + problem[1:], "see the usage", usage)
+        problem = problem[0].lower() + problem[1:]
+        meant = meant_option(error, context.command) if context else None
+        if meant is not None:
+            problem = f"{problem.partition(' (Possible options')[0]}. Did you mean {meant}?"
+        wrong = PspnetEdgeError(problem, "see the usage", usage)
         _fail(wrong, status, asked_for_json(tree, arguments))
     except BrokenPipeError:
         # Whoever read the output has gone; what is still buffered must not fail a second time at exit.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from ..records import counted
 from ..train.recipe import Recipe
 from .output import JsonFlag, result, say
 from .recipe_options import build_recipe, with_recipe_options
@@ -163,8 +165,8 @@ def train(
         quality = f"val mIoU {done.miou:.4f}" if done.miou is not None else "no validation split"
         early = ", stopped early" if done.stopped_early else ""
         summary = (
-            f"{done.checkpoint}: {done.epochs} epochs{early}, {quality}\n"
-            f"next: pspnet-edge export {done.checkpoint} -o {done.folder.name}.onnx"
+            f"{done.checkpoint}: {counted(done.epochs, 'epoch')}{early}, {quality}\n"
+            f"next: {shlex.join(['pspnet-edge', 'export', str(done.checkpoint), '-o', f'{done.folder.name}.onnx'])}"
         )
         result(done.to_dict(), as_json, summary)
 
@@ -181,7 +183,11 @@ def _saved_run(folder: Path) -> dict[str, Any]:
     texts = dict.fromkeys(("dataset", "root", "split", "distil"), Optional(Text(4096)))
     shape = Record({"recipe": Map(Anything(), 1000)}, texts)
     saved = read_document(
-        path, what="recipe of the run", shape=shape, remake=f"pspnet-edge train … -o {folder}", error=OptionError
+        path,
+        what="recipe of the run",
+        shape=shape,
+        remake=f"pspnet-edge train … -o {shlex.quote(str(folder))}",
+        error=OptionError,
     )
     return {**saved, "recipe": read_recipe_file(path)}
 

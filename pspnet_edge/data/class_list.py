@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ def read_class_list(path: Path, *, any_numbers: bool = False) -> ClassList:
             raise DataError(
                 f"{path} numbers its classes {listed}, and ids must be 0, 1, 2 and so on",
                 "convert masks and list",
-                f"pspnet-edge data import {path.parent} --format folder -o my_data",
+                f"pspnet-edge data import {shlex.quote(str(path.parent))} --format folder -o my_data",
             )
         return classes
     except (ValueError, RecursionError) as error:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -118,7 +119,8 @@ def fetch(
     if not missing:
         raise OutputError(
             f"{root / next(iter(archives))} already exists",
-            f"check it with `pspnet-edge data check {name} --root {root}`, or remove it to fetch it again",
+            f"check it with `pspnet-edge data check {name} --root {shlex.quote(str(root))}`, or remove it to fetch it "
+            "again",
         )
     if name in SOURCES:
         return [_fetched(SOURCES[name], root, url, sha256, progress)]

@@ -15,6 +15,7 @@ as in the sidecars.
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from ..errors import DataError, OptionError
@@ -132,7 +133,7 @@ def _pairs(root: Path, split: str, layout: Layout) -> list[tuple[Path, Path]]:
         has = "no lists" if stored == ("all",) else ", ".join(stored)
         raise (DataError if split in SPLITS else OptionError)(
             f"{root} has no split {split!r} (it has {has})",
-            f"make one with `pspnet-edge data split {root}`, or give --split all for every image",
+            f"make one with `pspnet-edge data split {shlex.quote(str(root))}`, or give --split all for every image",
         )
     if not keys:
         raise DataError(f"the folders of split {split} in {root} hold no images", "put the split's images there")

@@ -209,14 +209,16 @@ def _known_ids(path: Path, values: NDArray[Any], classes: int, void_id: int | No
     if unknown.size:
         ids = ", ".join(map(str, unknown[:5])) + (", …" if unknown.size > 5 else "")
         y, x = (int(axis[0]) for axis in np.nonzero(values == unknown[0]))
-        lossy = ""
-        if path.suffix.lower() in (".jpg", ".jpeg"):
-            lossy = " (a JPEG changes the values along edges; masks need PNG)"
-        raise DataError(
-            f"{path} holds id {ids}, first at pixel x={x}, y={y}, and the label set has ids 0 to {classes - 1}, and "
-            f"255 for ignore{lossy}",
+        fix = (
             "correct the mask or the list of classes; `pspnet-edge data import` takes other ids: --map 50=thing, or "
-            "--ignore-id 0 where ids begin at 1",
+            "--ignore-id 0 where ids begin at 1"
+        )
+        if path.suffix.lower() in (".jpg", ".jpeg"):
+            fix = "a JPEG changes the values along edges, so export the masks again as PNG"
+        raise DataError(
+            f"{path} holds {'id' if unknown.size == 1 else 'ids'} {ids}, first at pixel x={x}, y={y}, and the label "
+            f"set has ids 0 to {classes - 1}, and 255 for ignore",
+            fix,
         )
     return np.asarray(values, np.uint8)
 

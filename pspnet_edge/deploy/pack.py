@@ -22,7 +22,17 @@ from ..graph.calibration_table import CalibrationTable, read_table
 from ..graph.onnx_file import ModelFile, read_model
 from ..inputs import read_text
 from ..measure.evaluate import evaluate_engine
-from ..pack_file import LICENCE, MODEL, MOST_RELEASE, NAME_PATTERN, TABLE, golden_part, manifest_bytes, write_pack
+from ..pack_file import (
+    LICENCE,
+    MODEL,
+    MOST_RELEASE,
+    NAME_PATTERN,
+    TABLE,
+    golden_part,
+    manifest_bytes,
+    plain_name,
+    write_pack,
+)
 from ..pixels import PixelFormat
 from ..records import JsonRecord
 from .golden import Picture, compare, encoded, segment
@@ -126,7 +136,7 @@ def make_pack(
         raise OptionError(
             f"release {contents.release} is out of range", f"give 1 to {MOST_RELEASE}", parameter="release"
         )
-    name = _checked_name(contents.name or model.name)
+    name = _checked_name(contents.name) if contents.name else plain_name(model.name)
     source = read_model(model.path)
     table_path = contents.calibration or model.table_path
     precisions = _checked_precisions(contents.precisions, table_path)

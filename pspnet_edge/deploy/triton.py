@@ -19,7 +19,7 @@ from ..engine.model import Model
 from ..engine.tensorrt.builder import BuildOptions
 from ..errors import OptionError, OutputError
 from ..graph.onnx_file import ModelFile, read_model
-from ..pack_file import NAME_PATTERN
+from ..pack_file import NAME_PATTERN, plain_name
 from ..records import JsonRecord
 
 BACKENDS = ("auto", "python", "tensorrt", "onnxruntime")
@@ -117,7 +117,7 @@ def write_repository(
         OutputError: the folder cannot be written, or holds a model of that name.
         BuildError, ModelError, CalibrationError: the engine cannot be built.
     """
-    name = name or model.name
+    name = name or plain_name(model.name)
     if not re.fullmatch(NAME_PATTERN, name):
         raise OptionError(
             f"{name[:80]!r} is not a name for a model", "give letters, digits, '-', '_'", parameter="name"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..lazy import install_command
+from ..records import listed
 from .system import System
 from .verdict import Verdict, Wanted, ok, warn
 
@@ -41,8 +42,10 @@ def _can(system: System, what: str) -> Verdict:
     command = install_command(extra)
     broken = [package for package, fact in facts.items() if "error" in fact]
     if broken:
-        return warn(f"cannot {what}: {' and '.join(broken)} cannot be imported ({facts[broken[0]]['error']})", command)
+        return warn(f"cannot {what}: {listed(broken)} cannot be imported ({facts[broken[0]]['error']})", command)
     missing = [package for package, fact in facts.items() if fact.get("missing")]
     if missing:
-        return Verdict("skip", f"cannot {what}: {' and '.join(missing)} not installed", command)
+        return Verdict(
+            "skip", f"cannot {what}: {listed(missing)} {'is' if len(missing) == 1 else 'are'} not installed", command
+        )
     return ok(f"can {what}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -249,7 +250,7 @@ def choose(
 def commands_of(choice: Candidate, board: str, fps: float, cameras: int, camera_hw: Size | None) -> tuple[str, ...]:
     """What to type on the board: build, run, measure, and plan again with what was measured."""
     size = f"{choice.size_hw[0]}x{choice.size_hw[1]}"
-    engine = f"{choice.name}.engine"
+    engine = shlex.quote(f"{choice.name}.engine")
     own = choice.model in bundled.names() and _own_size(choice.model) == choice.size_hw
     resized = "" if own else f" --size {size}"
     sources = "".join(f" --camera {index}" for index in range(cameras))
@@ -260,7 +261,7 @@ def commands_of(choice: Candidate, board: str, fps: float, cameras: int, camera_
         + (f" --cameras {cameras}" if cameras > 1 else "")
     )
     return (
-        f"pspnet-edge build {choice.model}{resized} --precision {choice.precision} -o {engine}",
+        f"pspnet-edge build {shlex.quote(choice.model)}{resized} --precision {choice.precision} -o {engine}",
         f"pspnet-edge run {engine}{sources}{camera}",
         f"pspnet-edge benchmark {engine} -o report",
         f"pspnet-edge plan {again} --report report/report.json",
@@ -374,7 +375,7 @@ def _notes(
         size = f"{choice.size_hw[0]}x{choice.size_hw[1]}"
         notes.append(
             f"{size} is not the size that the model ships at, so `build` needs torch; without it run "
-            f"`pspnet-edge export {choice.model} --size {size}` on another machine and build the .onnx."
+            f"`pspnet-edge export {shlex.quote(choice.model)} --size {size}` on another machine and build the .onnx."
         )
     if camera_hw is not None:
         wide, narrow = camera_hw[1] / camera_hw[0], choice.size_hw[1] / choice.size_hw[0]

@@ -26,6 +26,7 @@ from statistics import NormalDist
 
 import numpy as np
 
+from ..records import counted
 from .facts import Change, Comparison, Report, Row, Times
 
 SIGNIFICANCE = 0.05
@@ -65,7 +66,7 @@ def compare(old: Report, new: Report, old_name: str) -> Comparison:
         if names:
             lines.append(f"- {what}: {', '.join(names)}.")
     if not changes:
-        lines.append(f"- Nothing changed beyond noise in {len(pairs)} rows.")
+        lines.append(f"- Nothing changed beyond noise in {counted(len(pairs), 'row')}.")
     return {
         "old": old_name,
         "rows": len(pairs),

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import math
+import shlex
+from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from ..data.datasets import Dataset, open_dataset
 from ..data.folder import stored_splits
@@ -18,6 +23,8 @@ _PIXELS = PixelFormat()
 _STRETCHED = 1.15
 """From which change of shape on it is said; CamVid's 360×480 at the default 384×480 is less."""
 _STEP = 32
+_LOOKED_AT = 16
+"""Images, evenly spaced, whose shapes are looked at."""
 
 
 @dataclass(frozen=True)
@@ -61,19 +68,28 @@ def open_training_data(name: str | None, root: Path | None, split: str, pixels: 
 
 def shape_note(images: Dataset, size_hw: tuple[int, int]) -> tuple[str, ...]:
     """A line for the user where validation stretches the images, and the size of as many pixels that does not."""
-    try:
-        height, width = images.image(0).shape[:2]
-    except DataError:  # whoever reads the images says what is wrong with it
+    sizes: Counter[tuple[int, int]] = Counter()
+    for index in np.linspace(0, len(images) - 1, min(len(images), _LOOKED_AT)).astype(int):
+        with suppress(DataError):  # whoever reads the images says what is wrong with it
+            sizes[images.image(int(index)).shape[:2]] += 1
+    stretched = Counter({hw: count for hw, count in sizes.items() if _stretch(hw, size_hw) > _STRETCHED})
+    # One size cannot suit images of many shapes: a word is due where most of them are stretched.
+    if 2 * stretched.total() <= sizes.total():
         return ()
-    stretch = (height / width) / (size_hw[0] / size_hw[1])
-    if max(stretch, 1 / stretch) <= _STRETCHED:
-        return ()
+    height, width = stretched.most_common(1)[0][0]
     kept = round(math.sqrt(size_hw[0] * size_hw[1] * height / width) / _STEP) * _STEP or _STEP
     size = f"{kept}x{round(kept * width / height / _STEP) * _STEP or _STEP}"
+    which = "the images are" if len(sizes) == 1 else "most of the images have another shape, such as"
     return (
-        f"the images are {height}x{width}; validation and export at {size_hw[0]}x{size_hw[1]} stretch them: "
+        f"{which} {height}x{width}; validation and export at {size_hw[0]}x{size_hw[1]} stretch them: "
         f"--size {size} keeps their shape at about the same cost",
     )
+
+
+def _stretch(image_hw: tuple[int, int], size_hw: tuple[int, int]) -> float:
+    """How many times longer one side of the images becomes, relative to the other."""
+    ratio = (image_hw[0] / image_hw[1]) / (size_hw[0] / size_hw[1])
+    return max(ratio, 1 / ratio)
 
 
 def _recognize(root: Path | None) -> tuple[str, tuple[str, ...]]:
@@ -95,6 +111,6 @@ def _split(whole: Dataset, root: Path, why: str, notes: tuple[str, ...]) -> Trai
     note = (
         f"{root} has {why}: {counted(len(found.training), 'image')} for training and {len(found)} for validation, the "
         f"same ones every time{together}. The network remembers which: evaluate and benchmark measure on those "
-        f"{len(found)}. To choose them yourself: `pspnet-edge data split {root}`"
+        f"{len(found)}. To choose them yourself: `pspnet-edge data split {shlex.quote(str(root))}`"
     )
     return TrainingData("folder", found.training, found, (*notes, note))

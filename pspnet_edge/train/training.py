@@ -18,7 +18,7 @@ from ..errors import DataError, OptionError, PspnetEdgeError
 from ..metrics import ConfusionMatrix
 from ..model.checkpoint import Checkpoint
 from ..model.pspnet import PSPNet
-from ..records import JsonRecord
+from ..records import JsonRecord, counted
 from .checkpoints import LAST, RunFiles
 from .distil import soft_labels
 from .distributed import ALONE, World
@@ -172,7 +172,9 @@ def run_training(
             logger.epoch(row)
             listener.epoch(row, best and validation_set is not None)
             if stop:
-                listener.note(f"stopping early: val mIoU has not improved for {files.epochs_since_best()} epochs")
+                listener.note(
+                    f"stopping early: val mIoU has not improved for {counted(files.epochs_since_best(), 'epoch')}"
+                )
                 break
     world.wait()
     return _result(files, label_set.classes, folder, stopped_early=len(files.rows) < recipe.epochs)

@@ -52,3 +52,21 @@ def test_a_parameter_is_shown_as_its_option() -> None:
 )
 def test_only_the_named_command_is_made(arguments: list[str], made: set[str]) -> None:
     assert set(typer.main.get_command(main._asked_of(app, arguments)).commands) == made  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("train my_data", "unexpected extra argument(s) (my_data). Did you mean --root?"),
+        ("train --data my_data", "no such option: --data. Did you mean --root?"),
+        ("train --imgsz 640", "no such option: --imgsz. Did you mean --size?"),
+        ("run --source 0", "no such option: --source. Did you mean --input?"),
+        ("train --rot 3", "no such option: --rot (Possible options: --crop, --root, --rotate)"),
+        ("export --source 0", "no such option: --source"),
+    ],
+)
+def test_options_of_other_programs_are_translated(line: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main._run(TREE, line.split())
+    assert ended.value.code == 2
+    assert says in capsys.readouterr().err

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import io
 import random
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pspnet_edge.errors import PackError
-from pspnet_edge.pack_file import MANIFEST, MODEL, manifest_bytes, read_pack, write_pack
+from pspnet_edge.pack_file import MANIFEST, MODEL, NAME_PATTERN, manifest_bytes, plain_name, read_pack, write_pack
 
 from .conftest import parts_of
 
@@ -224,3 +225,19 @@ def test_a_folder_and_a_missing_file_are_refused(tmp_path: Path) -> None:
         read_pack(tmp_path)
     with pytest.raises(PackError, match="there is no pack"):
         read_pack(tmp_path / "absent.pspnet")
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("mine", "mine"),
+        ("förder band", "forder-band"),
+        ("v1.2_b", "v1.2_b"),
+        ("模型", "model"),
+        ("-a", "a"),
+        ("x" * 99, "x" * 80),
+    ],
+)
+def test_a_pack_has_a_name_whatever_the_model_is_called(model: str, name: str) -> None:
+    assert plain_name(model) == name
+    assert re.fullmatch(NAME_PATTERN, name)

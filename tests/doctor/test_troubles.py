@@ -397,7 +397,7 @@ TROUBLES = {
     ),
     "no torch to train with": Trouble("train", "skip", package("timm", None), "cannot train: timm", "[train]"),
     "no torch to export with": Trouble(
-        "export", "skip", package("torch", None), "cannot export: torch not installed", "[train]"
+        "export", "skip", package("torch", None), "cannot export: torch is not installed", "[train]"
     ),
     "no server for the page": Trouble(
         "web", "warn", package("aiohttp", {"error": "ImportError: x"}), "cannot be imported (ImportError: x)", "[web]"

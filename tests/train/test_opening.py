@@ -98,3 +98,17 @@ def test_a_size_that_stretches_the_images_is_said(
     cv2.imwrite(str(root / "images" / "a.png"), np.zeros((*image_hw, 3), np.uint8))
     notes = shape_note(open_dataset("folder", root, "all"), size_hw)
     assert says in notes[0] if says else notes == ()
+
+
+def test_images_of_many_shapes_are_judged_by_most_of_them(tmp_path: Path) -> None:
+    root = draw(tmp_path, ["a", "b", "c", "d"])
+
+    def note(*sizes: tuple[int, int]) -> tuple[str, ...]:
+        for name, size_hw in zip("abcd", sizes):
+            cv2.imwrite(str(root / "images" / f"{name}.png"), np.zeros((*size_hw, 3), np.uint8))
+        return shape_note(open_dataset("folder", root, "all"), (384, 480))
+
+    assert note((405, 720), (480, 640), (600, 800), (390, 480)) == ()
+    (said,) = note((480, 640), (405, 720), (405, 720), (360, 640))
+    assert said.startswith("most of the images have another shape, such as 405x720; ")
+    assert "--size 320x576" in said

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ...labels import IGNORE
+from ...records import counted
 from ..exif import UPRIGHT
 from ..files import FileSet, size_problem
 from ..layout import MASK_SUFFIXES, names_of_mask
@@ -257,16 +258,18 @@ def _one_sided(splits: Mapping[str, SplitCount], root: Path) -> Iterator[Finding
     for index, name in enumerate(train.classes):
         here, there = int(train.pixels[index]), int(val.pixels[index])
         if here and not there:
+            holders = counted(int(train.occurs[index]), "image")
             yield Finding(
                 "class-not-in-val", "warning", "val", root,
-                f"class {name} is in {int(train.occurs[index])} images of train and in none of val in {root}, so "
+                f"class {name} is in {holders} of train and in none of val in {root}, so "
                 f"validation says nothing about it: split again with `pspnet-edge data split {shlex.quote(str(root))} "
                 f"--overwrite`",
             )  # fmt: skip
         elif there and not here:
+            holders = counted(int(val.occurs[index]), "image")
             yield Finding(
                 "class-not-in-train", "warning", "train", root,
-                f"class {name} is in {int(val.occurs[index])} images of val and in none of train in {root}, so it "
+                f"class {name} is in {holders} of val and in none of train in {root}, so it "
                 f"cannot be learned: split again with `pspnet-edge data split {shlex.quote(str(root))} --overwrite`",
             )  # fmt: skip
 

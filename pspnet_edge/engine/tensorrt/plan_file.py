@@ -7,6 +7,7 @@ compute capability is not in the header, but in the sidecar.
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,8 +107,8 @@ def check_plan(path: Path, facts: EngineFacts, installed: tuple[int, ...], gpu: 
 def rebuild_command(path: Path, facts: EngineFacts) -> str:
     """The command that makes an engine like this one here."""
     return (
-        f"pspnet-edge build {facts.get('model', 'MODEL')} --runtime {facts['runtime']} "
-        f"--precision {facts['precision']} -o {path}"
+        f"pspnet-edge build {shlex.quote(facts.get('model', 'MODEL'))} --runtime {facts['runtime']} "
+        f"--precision {facts['precision']} -o {shlex.quote(str(path))}"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -316,7 +317,7 @@ def _recognized(path: Path, stored: StoredCheckpoint, wanted: str | None) -> str
     if found:
         raise ModelError(
             f"{path} is a checkpoint of {found[0]}, not of {wanted}",
-            command=f"pspnet-edge import {path} --format {found[0]}",
+            command=f"pspnet-edge import {shlex.quote(str(path))} --format {found[0]}",
         )
     first = next(iter(stored.tensors))
     other = next(
