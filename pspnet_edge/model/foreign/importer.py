@@ -36,17 +36,30 @@ _LAYOUTS: dict[str, tuple[str, Callable[..., Layout]]] = {
 }
 FORMATS: tuple[str, ...] = tuple(_LAYOUTS)
 
-# Keys of other families of networks, so that what is held out can be named.
+# Keys of other families of networks, so that what is held out can be named; the first that fits decides.
 _OTHER_NETWORKS = (
-    ("decoder.blocks.", "a U-Net of segmentation-models-pytorch"),
+    ("segformer.", "a SegFormer of transformers"),
+    ("beit.", "a BEiT of transformers"),
+    ("data2vec_vision.", "a Data2Vec of transformers"),
+    ("dpt.", "a DPT of transformers"),
+    ("mobilevit.", "a MobileViT of transformers"),
+    ("mobilevitv2.", "a MobileViTV2 of transformers"),
+    ("mobilenet_v2.", "a MobileNetV2 of transformers"),
+    ("decode_head.lateral_convs.", "a UPerNet"),  # it has a pyramid of the same name as mmsegmentation's PSPNet
+    ("decoder.fpn_lateral_blocks.", "a UPerNet of segmentation-models-pytorch"),
+    ("decoder.blocks.", "a U-Net, Linknet or MAnet of segmentation-models-pytorch"),
     ("decoder.aspp.", "a DeepLabV3 of segmentation-models-pytorch"),
+    ("decoder.seg_blocks.", "an FPN of segmentation-models-pytorch"),
+    ("decoder.mlp_stage.", "a SegFormer of segmentation-models-pytorch"),
+    ("decoder.fpa.", "a PAN of segmentation-models-pytorch"),
+    ("decoder.reassemble_blocks.", "a DPT of segmentation-models-pytorch"),
     ("decode_head.image_pool", "a DeepLabV3 of mmsegmentation"),
     ("decode_head.aspp", "a DeepLabV3 of mmsegmentation"),
-    ("decode_head.", "another network of mmsegmentation"),
     ("classifier.0.convs", "a DeepLabV3 of torchvision"),
+    ("classifier.cbr.", "an LR-ASPP of torchvision"),
     ("model.22.", "a YOLO network"),
-    ("segformer.", "a SegFormer"),
 )
+_ANOTHER_OF_MMSEG = ("decode_head.", "another network of mmsegmentation")
 
 
 @dataclass(frozen=True)
@@ -311,18 +324,17 @@ def _classes(
 
 
 def _recognized(path: Path, stored: StoredCheckpoint, wanted: str | None) -> str:
+    other = _named_by_keys(stored, _OTHER_NETWORKS)
     found = [name for name, (marker, _) in _LAYOUTS.items() if any(key.startswith(marker) for key in stored.tensors)]
-    if found and wanted in (None, *found):
+    if found and not other and wanted in (None, *found):
         return wanted or found[0]
-    if found:
+    if found and not other:
         raise ModelError(
             f"{path} is a checkpoint of {found[0]}, not of {wanted}",
             command=f"pspnet-edge import {shlex.quote(str(path))} --format {found[0]}",
         )
     first = next(iter(stored.tensors))
-    other = next(
-        (what for marker, what in _OTHER_NETWORKS if any(key.startswith(marker) for key in stored.tensors)), None
-    )
+    other = other or _named_by_keys(stored, [_ANOTHER_OF_MMSEG])
     if other:
         raise ModelError(
             f"{path} is {other}, not a PSPNet: export it to ONNX where it was trained, and use `pspnet-edge adapt`"
@@ -334,8 +346,13 @@ def _recognized(path: Path, stored: StoredCheckpoint, wanted: str | None) -> str
         )
     raise ModelError(
         f"{path} holds no pyramid pooling module of {wanted or ', '.join(FORMATS)} (its first key is {first}): "
-        "give the checkpoint of a PSPNet"
+        "give the checkpoint of a PSPNet; for another network, export it to ONNX and use `pspnet-edge adapt`"
     )
+
+
+def _named_by_keys(stored: StoredCheckpoint, networks: Sequence[tuple[str, str]]) -> str | None:
+    """What network has such keys."""
+    return next((what for marker, what in networks if any(key.startswith(marker) for key in stored.tensors)), None)
 
 
 def _reorder(model: PSPNet, order: Sequence[int]) -> None:

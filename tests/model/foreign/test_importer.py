@@ -46,6 +46,40 @@ def test_a_detectors_checkpoint_is_no_pspnet(tmp_path: Path) -> None:
         import_checkpoint(saved(detector.state_dict(), tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("name", "called"),
+    [
+        ("Unet", "a U-Net, Linknet or MAnet"),
+        ("MAnet", "a U-Net, Linknet or MAnet"),
+        ("FPN", "an FPN"),
+        ("DeepLabV3Plus", "a DeepLabV3"),
+        ("PAN", "a PAN"),
+        ("Segformer", "a SegFormer"),
+        ("UPerNet", "a UPerNet"),  # with a pyramid
+    ],
+)
+def test_another_network_of_smp_is_named(name: str, called: str, tmp_path: Path) -> None:
+    smp = pytest.importorskip("segmentation_models_pytorch")
+    network = getattr(smp, name)("resnet18", encoder_weights=None)
+    with pytest.raises(ModelError, match=f"is {called} of segmentation-models-pytorch, not a PSPNet: .* adapt"):
+        import_checkpoint(saved(network.state_dict(), tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("keys", "called"),
+    [
+        (["segformer.encoder.block.0.weight", "decode_head.linear_fuse.weight"], "a SegFormer of transformers"),
+        (["beit.embeddings.cls_token", "decode_head.psp_modules.0.1.conv.weight"], "a BEiT of transformers"),
+        (["decode_head.psp_modules.0.1.conv.weight", "decode_head.lateral_convs.0.conv.weight"], "a UPerNet"),
+        (["backbone.0.0.weight", "classifier.cbr.0.weight"], "an LR-ASPP of torchvision"),
+        (["backbone.conv1.weight", "decode_head.conv_seg.weight"], "another network of mmsegmentation"),
+    ],
+)  # fmt: skip
+def test_another_network_is_named_by_its_keys(keys: list[str], called: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=f"is {called}, not a PSPNet: .* adapt"):
+        import_checkpoint(saved({key: torch.zeros(4, 4, 1, 1) for key in keys}, tmp_path))
+
+
 def test_a_missing_tensor_stops_with_its_key_and_shape(mmseg_r18: State, tmp_path: Path) -> None:
     state = dict(mmseg_r18)
     del state["backbone.layer3.1.bn2.running_var"]
