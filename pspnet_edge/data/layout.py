@@ -22,9 +22,9 @@ MASK_ENDINGS = ("_mask", "-mask", "_masks", "_label", "_labels", "_L", "_gt", "_
 """The usual ones; ``bare_name`` knows more."""
 _IMAGE_WORDS = ("leftimg8bit", "image", "images", "img", "imgs", "im", "rgb", "sat", "photo", "picture", "pic", "frame",
                 "input", "original", "orig", "raw", "color", "colour")  # fmt: skip
-_MASK_WORDS = ("mask", "masks", "label", "labels", "labelids", "labeltrainids", "trainids", "gt", "gtfine",
-               "groundtruth", "ground_truth", "seg", "segm", "segmentation", "semantic", "annotation", "annotations",
-               "annot", "anno", "ann", "target", "lbl", "matte")  # fmt: skip
+_MASK_WORDS = ("mask", "masks", "label", "labels", "labelids", "labeltrainids", "trainids", "train_id", "lab", "gt",
+               "gtfine", "groundtruth", "ground_truth", "seg", "segm", "segmentation", "semantic", "annotation",
+               "annotations", "annot", "anno", "ann", "target", "lbl", "matte")  # fmt: skip
 _BY_PRODUCTS = {"instance", "instances", "panoptic", "polygons", "depth", "disparity"}
 ROLE_WORDS = (*_IMAGE_WORDS, *_MASK_WORDS)
 """What tools and people add to a name to say that the file is an image or a mask."""
@@ -193,12 +193,22 @@ def masks_in_folders(files: Iterable[Path], root: Path) -> list[Path]:
     files = [path for path in files if not is_by_product(path, root)]
     masks = [path for path in files if any(_tells_masks(part) for part in path.relative_to(root).parts[:-1])]
     # Beside ids there may be masks in colours for people.
-    ids = [path for path in masks if not path.stem.lower().endswith(("_color", "_colour", "_rgb", "_vis"))] or masks
+    ids = [path for path in masks if not is_drawn_mask(path, root)] or masks
     images = Counter(bare_name(path.stem, ROLE_WORDS) for path in set(files) - set(masks))
     claims = Counter(bare_name(path.stem, ROLE_WORDS) for path in ids)
     # Several masks of an image are of single classes or objects.
     several = any(count > images[name] > 0 for name, count in claims.items())
     return [] if several or not images else ids
+
+
+def is_drawn_mask(path: Path, root: Path) -> bool:
+    """Whether a file in a folder of masks is one in colours for people, by its name or by its folder."""
+    folders = path.relative_to(root).parts[:-1]
+    if not any(_tells_masks(folder) for folder in folders):
+        return False
+    if path.stem.lower().endswith(("_color", "_colour", "_rgb", "_vis")):
+        return True
+    return any(_words(folder) & {"color", "colour", "colormaps", "rgb"} for folder in folders)
 
 
 def is_by_product(path: Path, root: Path) -> bool:

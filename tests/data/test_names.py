@@ -151,6 +151,7 @@ TREES = {
     "loveda": ("Train/Urban/images_png/{}.png", "Train/Urban/masks_png/{}.png"),
     "rellis": ("00000/pylon_camera_node/frame{}.jpg", "00000/pylon_camera_node_label_id/frame{}.png"),
     "pets": ("images/cat_{}.jpg", "annotations/trimaps/cat_{}.png"),
+    "floodnet": ("train/train-org-img/{}.jpg", "train/train-label-img/{}_lab.png"),
     "isic": ("Training_Input/ISIC_{}.jpg", "Training_GroundTruth/ISIC_{}_segmentation.png"),
 }
 
@@ -167,6 +168,24 @@ def test_public_sets_in_trees_of_their_own_are_converted(image: str, mask: str, 
     dataset = open_dataset("folder", tmp_path / "own", "all")
     for index in range(6):
         assert any(np.array_equal(dataset.mask(index), scene(number)[1]) for number in range(6))
+
+
+@pytest.mark.parametrize("drawn", ["labels/sem_seg/colormaps/train/a{}.png", "labels/sem_seg/semantic_rgb/a{}.png"])
+def test_copies_in_colours_in_a_folder_of_their_own_do_not_hide_the_masks(drawn: str, tmp_path: Path) -> None:
+    image, mask = TREES["bdd100k"]
+    make(tmp_path / "in", image, mask, ".", ".", more=("11", "12", "13"))
+    for path in sorted((tmp_path / "in").rglob("sem_seg/masks/train/*.png")):
+        target = tmp_path / "in" / drawn.format(path.stem[1:])
+        target.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(target), np.zeros((48, 64, 3), np.uint8))
+    done = import_dataset(tmp_path / "in", tmp_path / "own")
+    assert (done.format, done.images, done.dropped) == ("pairs", 6, ())
+
+
+def test_masks_and_images_without_a_common_name_are_shown(tmp_path: Path) -> None:
+    make(tmp_path / "in", "images/train/front_{}_a.jpg", "gt/train/{}_b.png", ".", ".")
+    with pytest.raises(DataError, match=r"masks and 3 images, and none of one name, such as \d+_b.png"):
+        import_dataset(tmp_path / "in", tmp_path / "own", format="pairs")
 
 
 def test_masks_of_single_classes_are_named_as_such(tmp_path: Path) -> None:

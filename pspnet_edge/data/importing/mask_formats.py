@@ -19,6 +19,7 @@ from ..layout import (
     MASK_SUFFIXES,
     Layout,
     is_by_product,
+    is_drawn_mask,
     layout_of,
     masks_in_folders,
     masks_side_by_side,
@@ -256,6 +257,12 @@ def paired(
     images = source.index_images(root, options, lambda path: path in are_masks or _is_no_image(path, root))
     found = images_of_masks(masks, images)
     if masks and not any(found.values()):
+        if images.paths:
+            raise DataError(
+                f"{root} holds {len(masks)} masks and {len(images.paths)} images, and none of one name, such as "
+                f"{masks[0].name} and {images.paths[0].name}",
+                "give each mask its image's name, or the folder of its images with --images DIR",
+            )
         raise DataError(
             f"{root} holds {len(masks)} masks and none of their images",
             "export the images too, or give their folder with --images DIR",
@@ -279,7 +286,7 @@ def paired(
 def _is_no_image(path: Path, root: Path) -> bool:
     """Whether a picture beside the masks is another mask: of instances, or drawn for people."""
     drawn = path.parent.name.startswith(("SegmentationClass", "SegmentationObject", "Visualization"))
-    return drawn or (root in path.parents and is_by_product(path, root))
+    return drawn or (root in path.parents and (is_by_product(path, root) or is_drawn_mask(path, root)))
 
 
 def _paired_cityscapes(source: Source, root: Path, options: ReadOptions) -> Source:
