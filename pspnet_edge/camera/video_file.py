@@ -80,6 +80,7 @@ class VideoSource:
         self._stream = video_stream(self._container)
         self._stream.thread_type = "AUTO" if threads else "NONE"
         self._packets = self._errors = 0
+        self._end_s = 0.0
 
     def _whole_frames(self) -> Iterator[av.VideoFrame]:
         given = 0
@@ -109,6 +110,8 @@ class VideoSource:
             if packet is None:
                 return
             self._packets += bool(packet.size)
+            if packet.pts is not None and packet.time_base is not None:
+                self._end_s = max(self._end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
             self._errors += bool(packet.is_corrupt)
             try:
                 frames = packet.decode()
@@ -131,7 +134,8 @@ class VideoSource:
         cut = _matroska_is_cut(self._path, self._container.format.name)
         expected = max(self._promised(), self._packets)
         # A file may hold frames that are not to be shown, so a smaller number alone is no sign.
-        short = self._promised() > self._packets and self._container.format.name != "mov,mp4,m4a,3gp,3g2,mj2"
+        missing = self._promised() > self._packets and (self._stream.frames or self._ends_before_its_duration())
+        short = missing and self._container.format.name != "mov,mp4,m4a,3gp,3g2,mj2"
         short = short or _ends_early(self._container, self._path)
         if not (self._errors or cut or short):
             return
@@ -145,10 +149,31 @@ class VideoSource:
         """How many frames the container says there are; 0 when it does not say."""
         if self._stream.frames:
             return int(self._stream.frames)
-        duration = self._container.duration
+        duration = self._duration_s()
         rate = self._stream.average_rate
         only = len(self._container.streams) == 1
-        return round(Fraction(duration, av.time_base) * rate) if duration and rate and only else 0
+        return round(duration * rate) if duration and rate and only else 0
+
+    def _duration_s(self) -> Fraction:
+        """From the first picture to the end, as the container says it; 0 when it does not say."""
+        duration, start = self._container.duration or 0, self._container.start_time or 0
+        if "matroska" in self._container.format.name:  # which counts from zero, wherever its pictures begin
+            duration -= start
+        return Fraction(max(duration, 0), av.time_base)
+
+    def _ends_before_its_duration(self) -> bool:
+        """Whether pictures are missing at the end by their times.
+
+        Their number times the rate says nothing where the rate varies. Matroska is cut where its size says it.
+        """
+        if "matroska" in self._container.format.name:
+            return False
+        start = Fraction(self._container.start_time or 0, av.time_base)
+        return self._end_s - float(start) < float(self._duration_s()) - _SLACK_S
+
+
+_SLACK_S = 0.5
+"""How much before its duration a whole file may end: its last picture may last."""
 
 
 def _check_file(path: Path) -> None:

@@ -8,6 +8,7 @@ import random
 import struct
 import sys
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -94,6 +95,29 @@ def test_a_matroska_file_that_was_cut_says_how_much_is_missing(tmp_path: Path) -
     assert 10 < len(frames) < 50
     assert len(frames) + source.lost == COUNT
     assert "is cut short" in source.damage
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".flv", ".ts"])
+@pytest.mark.parametrize(
+    "times_ms",
+    [[40 * index if index < 10 else 400 + 500 * (index - 10) for index in range(20)], range(100_000, 100_800, 40)],
+    ids=["the rate varies", "it begins late"],
+)
+def test_a_whole_video_whose_times_do_not_fit_its_rate_is_not_called_cut(
+    suffix: str, times_ms: Sequence[int], tmp_path: Path
+) -> None:
+    path = tmp_path / f"v{suffix}"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for time_ms in times_ms:
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), time_ms % 251, np.uint8), format="bgr24")
+            frame.pts, frame.time_base = time_ms, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    source, frames = read_all(path)
+    assert (len(frames), source.lost, source.damage) == (20, 0, "")
 
 
 @pytest.mark.parametrize(("suffix", "codec"), [(".mp4", "libx264"), (".avi", "mpeg4")])
