@@ -41,7 +41,7 @@ share of the largest logit, with random weights and random BatchNorm statistics;
 by 3 or 6, so the pooling runs as matrices.
 
 - `pspnet_fast`, `balanced` and `accurate` are the newest ones for a board: EfficientNet-Lite trunks at output stride 32, without
-  dilated convolutions, and a decoder over strides 16 and 8 to 4. They have no bundled weights yet.
+  dilated convolutions, and a decoder over strides 16 and 8 to 4. `pspnet_fast_camvid` is bundled.
 - `pspnet_lite0`, `lite1`, `lite2` and `mobilenetv3` are the ones for a board: output stride 16, and a decoder of two
   3×3 convolutions that brings in the stride-8 and stride-4 features.
 - `pspnet_r18` to `pspnet_r101` and `pspnet_vgg16` have the paper's layout: output stride 8, pyramid pooling module with
