@@ -232,7 +232,7 @@ def choose(
     others = tuple(candidate for candidate in on_front if candidate is not choice)
     notes = _notes(choice, sure, camera_hw, main, others, fps)
     if choice is not reaching[0]:
-        notes.insert(0, f"Of engines whose mIoU differs by at most {_EQUAL_MIOU:g}, which is noise, the fastest is taken.")
+        notes.insert(0, f"Up to {_EQUAL_MIOU:g} mIoU is noise: of such engines the fastest is taken.")
     if left_out := sorted(datas - {main}):
         notes.append(
             f"Left out, because mIoU on different data does not compare: models measured on {', '.join(left_out)}."

@@ -122,4 +122,6 @@ def attempt(source: Source, what: object, work: Callable[[], Any]) -> Any:
         return work()
     except (ValueError, TypeError, KeyError, IndexError, OverflowError, zlib.error, cv2.error, DataError) as error:
         source.drop(what, str(error).split("\n")[0])
-        return None
+    except AttributeError as error:  # of a value that is null, or a list where the format has an object
+        source.drop(what, f"it is not written as the format has it ({error})")
+    return None
