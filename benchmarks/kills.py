@@ -154,7 +154,15 @@ def jobs_of(seeds: Path, server: str) -> dict[str, Job]:
         "adapt -o": Job(("adapt", f"{seeds}/foreign.onnx", "--classes", "4", "-o", "x.onnx")),
         "pack -o": Job(("pack", small, "--golden", "1", "--precision", "fp32", "-o", "x.pspnet")),
         "deploy --home": Job(("deploy", f"{seeds}/small.pspnet", *board, *fast)),
-        "train -o": Job(train, again=(*train, "--resume"), again_with="run/last.pt", over=False, keeps="run", share=1),
+        "train -o": Job(
+            train,
+            again=(*train, "--resume"),
+            again_with="run/last.pt",
+            over=False,
+            keeps="run",
+            grows=("work/run/metrics.csv",),
+            share=1,
+        ),
         "data import -o": Job(
             ("data", "import", f"{seeds}/exports/coco", "-o", "set"), over=False, refusal="holds an import already"
         ),

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
+from ..child import end_with_parent
 from ..data.datasets import Dataset, Mask
 from ..data.transforms import Window, random_window, recoloured
 from ..errors import DataError, PspnetEdgeError
@@ -185,6 +186,8 @@ def _full_name(error: Exception) -> str:
 
 
 def _begin_worker(_: int) -> None:
+    # Otherwise, when its parent is killed, a worker waits forever for its batches to be read.
+    end_with_parent()
     # A worker is one of several processes; OpenCV's own threads would take the processor from the training step.
     cv2.setNumThreads(0)
 

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import multiprocessing.util
+import subprocess
+import sys
+import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -81,6 +85,33 @@ def test_loader_processes_share_nothing_in_the_file_system(tmp_path, monkeypatch
     monkeypatch.setattr(multiprocessing.util, "get_temp_dir", lambda: pytest.fail("a socket in the temporary folder"))
     monkeypatch.setattr(torch.UntypedStorage, "_new_using_fd_cpu", lambda size: pytest.fail("shared memory"))
     assert len(list(micro_batches(samples(Numbered(9)), range(2), 4, 1, 2, ALONE))) == 4
+
+
+def test_loader_processes_end_with_a_training_that_is_killed() -> None:
+    """Also where the batches that they have ready fill the pipe."""
+    program = (
+        "import multiprocessing, sys, time; sys.path[:] = sys.argv[1].split(chr(10)); "
+        "from tests.train.test_batches import *; "
+        "batches = micro_batches(samples(Numbered(90)), range(9), 40, 1, 2, ALONE); next(batches); time.sleep(1); "
+        "print(*(child.pid for child in multiprocessing.active_children()), flush=True); time.sleep(60)"
+    )
+    where = "\n".join([str(Path(__file__).parents[2]), *sys.path])
+    with subprocess.Popen([sys.executable, "-c", program, where], stdout=subprocess.PIPE, text=True) as training:
+        assert training.stdout is not None
+        workers = [int(pid) for pid in training.stdout.readline().split()]
+        training.kill()
+    assert len(workers) == 2
+    deadline = time.monotonic() + 20
+    while any(is_running(pid) for pid in workers):
+        assert time.monotonic() < deadline, "they wait for ever"
+        time.sleep(0.1)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_a_gpu_gets_several_loader_processes_and_a_processor_one(monkeypatch) -> None:
