@@ -64,8 +64,10 @@ def benchmark(
         typer.Option("--input", metavar="FILE", help="Video for the camera loop. Default: the synthetic drive."),
     ] = None,
     calibration: Annotated[Path | None, typer.Option(metavar="FILE", help="Calibration table, as for `build`.")] = None,
-    rounds: Annotated[int, typer.Option(min=2, help="Timing rounds; in each, the engines take turns.")] = 7,
-    seconds: Annotated[float, typer.Option(min=0.05, help="Seconds per engine and round.")] = 1.0,
+    rounds: Annotated[
+        int, typer.Option(metavar="N", min=2, help="Timing rounds; in each, the engines take turns.")
+    ] = 7,
+    seconds: Annotated[float, typer.Option(metavar="S", min=0.05, help="Seconds per engine and round.")] = 1.0,
     estimate: Annotated[
         list[str] | None, typer.Option(metavar="BOARD", help="Also estimate FPS on a board, such as orin-nano.")
     ] = None,

@@ -33,7 +33,8 @@ def calibrate(
         str, typer.Option(metavar="NAME", help="Split to calibrate on; not the one you measure mIoU on.")
     ] = "train",
     images: Annotated[
-        int | None, typer.Option(min=1, help="Number of images, evenly spaced over the split or --images-from.")
+        int | None,
+        typer.Option(metavar="N", min=1, help="Number of images, evenly spaced over the split or --images-from."),
     ] = None,
     images_from: Annotated[
         Path | None,

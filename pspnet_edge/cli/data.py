@@ -76,7 +76,7 @@ def import_(
         typer.Option(metavar="SHARE", help="Make a new split: fraction of images for validation, e.g. 0.2."),
     ] = None,
     train_share: Annotated[float | None, typer.Option("--split", hidden=True)] = None,
-    seed: Annotated[int, typer.Option(help="Random seed of the split.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Random seed of the split.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier import in --output.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -134,7 +134,7 @@ def split(
     root: OptionalRoot = None,
     val: Annotated[float, typer.Option(metavar="SHARE", help="Fraction of images for validation.")] = 0.2,
     test: Annotated[float, typer.Option(metavar="SHARE", help="Fraction of images for testing.")] = 0.0,
-    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Random seed.")] = 0,
     group: Annotated[
         str,
         typer.Option(

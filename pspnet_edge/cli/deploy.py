@@ -31,7 +31,7 @@ def deploy(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Folder of the deployed versions. Default: $PSPNET_EDGE_HOME, ~/.local/share/pspnet-edge.",
+            help="Folder of the deployed versions. Default: $PSPNET_EDGE_HOME, else ~/.local/share/pspnet-edge.",
         ),
     ] = None,
     precision: Annotated[

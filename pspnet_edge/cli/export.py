@@ -25,7 +25,7 @@ def export(
         str | None,
         typer.Option(metavar="HEIGHTxWIDTH", help="Input size. Default: the --size given to `train`, else 384x480."),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Batch size.")] = 1,
+    batch: Annotated[int, typer.Option(metavar="N", min=1, help="Batch size.")] = 1,
     min_confidence: MinConfidenceOption = None,
     threshold: Annotated[
         float | None,

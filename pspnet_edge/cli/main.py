@@ -218,24 +218,24 @@ def _share_verbose(group: Any, option: Any | None = None) -> None:
             _share_verbose(below, option)
 
 
-def _compact_help(group: Any) -> None:
-    """Leave the room of 80 columns to the text: no types of flags, no ranges, no column for ``--no-`` forms."""
-    for below in group.commands.values():
-        below.format_help = partial(_format_help, below)
-        if hasattr(below, "commands"):
-            _compact_help(below)
+def _compact_help(command: Any) -> None:
+    """Leave the room of 80 columns to the text: no types of flags and arguments, no ranges, no column for ``--no-``."""
+    command.format_help = partial(_format_help, command)
+    for below in getattr(command, "commands", {}).values():
+        _compact_help(below)
 
 
 def _format_help(command: Any, context: Any, formatter: Any) -> None:
     from typer import rich_utils
 
     rich_utils.RANGE_STRING = ""  # the text says what is possible where it is not obvious
-    for option in command.get_params(context):
-        if option.param_type_name != "option":
+    for entry in command.get_params(context):
+        if entry.param_type_name == "argument":
+            entry.display_type_rich = lambda ctx: None  # Typer 0.29 shows those of Python: <list[str]>
             continue
-        option.secondary_opts = []  # parsing is over
-        if option.metavar is None and (getattr(option, "is_flag", False) or getattr(option, "count", False)):
-            option.metavar = ""
+        entry.secondary_opts = []  # parsing is over
+        if entry.metavar is None and (getattr(entry, "is_flag", False) or getattr(entry, "count", False)):
+            entry.metavar = ""
     command.help = _joined_lines(command.help or "")
     type(command).format_help(command, context, formatter)
 

@@ -54,10 +54,11 @@ def pack(
     split: Annotated[
         str,
         typer.Option(
-            help="For golden frames and mIoU. Without it: val, else the images that training held out, else all."
+            metavar="NAME",
+            help="For golden frames and mIoU. Without it: val, else the images that training held out, else all.",
         ),
     ] = "test",
-    gate_split: Annotated[str, typer.Option(help="Split for --max-drop.")] = "val",
+    gate_split: Annotated[str, typer.Option(metavar="NAME", help="Split for --max-drop.")] = "val",
     images: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Unlabelled images for golden frames and --max-drop.")
     ] = None,

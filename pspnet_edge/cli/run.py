@@ -104,13 +104,15 @@ def run(
         str,
         _engine(
             metavar="auto|fp32|fp16|int8",
-            help="If a model is given. auto: int8 if there is a calibration table, else fp16 on a GPU, else fp32.",
+            help="Precision if a model is built. auto: int8 if there is a calibration table, else fp16 on a GPU, "
+            "else fp32.",
         ),
     ] = "auto",
     runtime: Annotated[
         str,
         _engine(
-            metavar="RUNTIME", help="If a model is given: tensorrt, openvino or onnxruntime. auto: the first available."
+            metavar="RUNTIME",
+            help="Runtime if a model is built: tensorrt, openvino or onnxruntime. auto: the first available.",
         ),
     ] = "auto",
     active: Annotated[
@@ -120,7 +122,8 @@ def run(
         Path | None,
         _engine(
             metavar="DIR",
-            help="With --active: folder of deployed versions. Default: $PSPNET_EDGE_HOME, ~/.local/share/pspnet-edge.",
+            help="With --active: folder of deployed versions. "
+            "Default: $PSPNET_EDGE_HOME, else ~/.local/share/pspnet-edge.",
         ),
     ] = None,
     # --- view

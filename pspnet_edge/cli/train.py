@@ -35,7 +35,7 @@ def train(
         str | None,
         _data(
             metavar="train|trainval|all",
-            help="Images to train on; trainval and all leave none for validation. [default: train]".replace("[", "\\["),
+            help="Images to train on; no validation with trainval or all. [default: train]".replace("[", "\\["),
         ),
     ] = None,
     init: Annotated[
@@ -98,7 +98,7 @@ def train(
             "--log",
             "--logger",  # torchrun takes --log for a shortened --log-dir
             metavar="NAME[,NAME]",
-            help="Also log to tensorboard, wandb or mlflow. With torchrun use --logger: it takes --log itself.",
+            help="Also log to tensorboard, wandb or mlflow. With torchrun use --logger; torchrun takes --log itself.",
         ),
     ] = "",
     tensorboard: Annotated[bool, typer.Option("--tensorboard", hidden=True)] = False,

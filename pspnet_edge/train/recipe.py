@@ -81,7 +81,7 @@ class Recipe:
     )
     scenes_share: float = _option(
         0.08,
-        "Synthetic scenes to add, as a fraction of the training images; only with CamVid's classes.",
+        "Synthetic scenes to add, as a fraction of the training images; ignored unless the classes are CamVid's.",
         "Data",
         minimum=0,
         maximum=1,
@@ -112,7 +112,7 @@ class Recipe:
     ohem_threshold: float = _option(
         0.7, "A pixel is hard if the probability of its true class is below this.", "Loss", maximum=1
     )
-    ohem_kept: float = _option(0.1, "Minimum fraction of pixels to keep.", "Loss", maximum=1)
+    ohem_kept: float = _option(0.1, "At least this fraction of the pixels counts as hard.", "Loss", maximum=1)
     lovasz_weight: float = _option(0.0, "Weight of the Lovász-Softmax loss, a surrogate of mIoU.", "Loss", minimum=0)
     distil_weight: float = _option(1.0, "Weight of the distillation loss.", "Distillation", minimum=0)
     distil_scale: float = _option(1.0, "Scale factor of the teacher's input images.", "Distillation")

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+import typer
 
 from pspnet_edge import __version__, bundled
 from pspnet_edge.artifact import sha256_of
+from pspnet_edge.cli.main import _compact_help, app
 from pspnet_edge.data.datasets import SceneSet
 from pspnet_edge.labels import CAMVID
 
@@ -18,6 +22,21 @@ def test_version_and_help(command_line) -> None:
     text = command_line("--help").stdout
     for name in ("models", "data", "train", "import", "export", "calibrate", "build", "evaluate", "run"):
         assert name in text
+
+
+def test_help_shows_no_types_of_python(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of flags, of arguments, and of options without a word for their value; at the root as on every other page."""
+    monkeypatch.setenv("COLUMNS", "200")
+    tree: Any = typer.main.get_command(app)
+    _compact_help(tree)
+    groups = [((), tree), (("data",), tree.commands["data"])]
+    pages = [(), *((*above, name) for above, group in groups for name in group.commands)]
+    assert {("run",), ("data",), ("data", "import")} <= set(pages)
+    for page in pages:
+        tree([*page, "--help"], standalone_mode=False)
+        text = capsys.readouterr().out
+        assert "Show this message and exit." in text, page
+        assert not re.findall(r"<\w+|\b(?:INTEGER|FLOAT|BOOLEAN)\b", text), page
 
 
 def test_models_lists_the_default(command_line) -> None:
