@@ -102,6 +102,8 @@ class Job:
     """What the next run leaves alone, since it may be the only pictures of a camera; it writes beside it."""
     grows: tuple[str, ...] = ()
     """Files that have their final name while they are written, as documented."""
+    named: tuple[str, ...] = ()
+    """Files that carry the name of what ``keeps`` leaves alone, so that those of another name differ."""
     share: int = 4
     """Turns in a round."""
 
@@ -161,6 +163,7 @@ def jobs_of(seeds: Path, server: str) -> dict[str, Job]:
             over=False,
             keeps="run",
             grows=("work/run/metrics.csv",),
+            named=("work/run/best.pt", "work/run/results.png"),
             share=1,
         ),
         "data import -o": Job(
@@ -376,7 +379,7 @@ def kill(job: Job, reference: Reference, seeds: Path, place: Path, rng: random.R
     status, said = finish(resumed, root)
     found = values_of(root)
     if job.keeps:
-        found = without_kept(found, job.keeps, root)
+        found = without_kept(found, job, root, reference)
     if status and not (job.refusal and job.refusal in said):
         faults.append(f"status: {status}, {said}")
     else:
@@ -395,8 +398,9 @@ def kill(job: Job, reference: Reference, seeds: Path, place: Path, rng: random.R
         shutil.rmtree(root, ignore_errors=True)
 
 
-def without_kept(found: dict[str, Any], name: str, root: Path) -> dict[str, Any]:
-    """What was left, as if the second run had written to ``name`` and not beside what the first one kept."""
+def without_kept(found: dict[str, Any], job: Job, root: Path, reference: Reference) -> dict[str, Any]:
+    """What was left, as if the second run had written to ``keeps`` and not beside what the first one kept."""
+    name = job.keeps
     stem, dot, suffix = name.partition(".")
     second = f"{stem}-2{dot}{suffix}"
     if not any(place.startswith(f"work/{second}") for place in found):
@@ -405,7 +409,7 @@ def without_kept(found: dict[str, Any], name: str, root: Path) -> dict[str, Any]
     own = {place: value for place, value in found.items() if place not in kept and not place.startswith(kept[1])}
     text = json.dumps(own).replace(str(root / "work" / second), name).replace(second, name)
     renamed: dict[str, Any] = json.loads(text)
-    return renamed
+    return renamed | {place: reference.values[place] for place in job.named if place in renamed}
 
 
 def half_written(job: Job, reference: Reference, before: dict[str, Any], now: dict[str, Any]) -> list[str]:

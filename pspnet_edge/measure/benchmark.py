@@ -31,7 +31,7 @@ from .worker import images_of, run_task
 
 VIDEO_FRAMES = 120
 _SAMPLES = 3
-Run = Callable[..., Any]
+Run = Callable[[Task, Callable[[int], None]], Any]
 """Does a task in its own process, like ``run_task``; what comes back depends on its kind."""
 
 
@@ -184,9 +184,13 @@ def _kept(store: Store, key: Key, work: Callable[[], _Result]) -> _Result:
     return known
 
 
+def _untold(done: int) -> None:
+    """A task that is not made of images tells no progress."""
+
+
 def _timed(subject: Subject, protocol: Protocol, meter: PowerMeter | None, run: Run) -> Turn:
     task: Task = {"kind": "time", "engine": str(subject.engine), "input": protocol.video, "seconds": protocol.seconds}
-    facts: Turn = run(task)
+    facts: Turn = run(task, _untold)
     window = facts["engine"]["window"]
     facts["power"] = meter.between([(window[0], window[1])]) if meter else None
     return facts
@@ -257,7 +261,7 @@ def _samples(
         "folder": str(work),
         "count": _SAMPLES,
     }
-    found = _kept(store, {"samples": pair, "images": protocol.images, "count": _SAMPLES}, lambda: run(task))
+    found = _kept(store, {"samples": pair, "images": protocol.images, "count": _SAMPLES}, lambda: run(task, _untold))
     samples: list[SampleFacts] = found["samples"]
     return [{**sample, "exact": exact.name, "other": other.name, "precision": other.precision} for sample in samples]
 

@@ -1,7 +1,7 @@
 """A separate process for one task of a benchmark: what it opens and allocates is gone at its end.
 
-``run_task`` starts ``python -m pspnet_edge.measure.worker TASK``, the task as JSON, and reads a line of JSON:
-``{"result": …}`` or ``{"error": sentence}``.
+``run_task`` starts ``python -m pspnet_edge.measure.worker TASK``, the task as JSON, and reads lines of JSON:
+``{"done": n}`` while it works, and at last ``{"result": …}`` or ``{"error": sentence}``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +39,12 @@ _FRAMES = 8
 """Frames of the source that the engine alone is timed on, in turn."""
 
 
-def run_task(task: Task) -> Any:
+def run_task(task: Task, on_done: Callable[[int], None] = lambda done: None) -> Any:
     """Run a task in a new process and wait for its result.
 
     Args:
         task: ``{"kind": "time" | "score" | "agree" | "samples", …}``, JSON values.
+        on_done: told how many images the process has done.
 
     Returns:
         A ``Turn``, ``Score``, ``Agreement`` or ``{"samples": …}``, by the kind of the task.
@@ -52,12 +53,21 @@ def run_task(task: Task) -> Any:
         EngineError: the process failed, with its sentence, or was killed.
     """
     command = child_command("pspnet_edge.measure.worker", json.dumps(task))
-    process = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False)
-    answer: Any = json.loads(process.stdout) if process.stdout else {}
-    if "result" in answer:
-        return answer["result"]
-    if "error" in answer:
-        raise EngineError(answer["error"])
+    last: Any = {}
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                last = json.loads(line)
+                if "done" in last:
+                    on_done(last["done"])
+        except BaseException:
+            process.kill()
+            raise
+    if "result" in last:
+        return last["result"]
+    if "error" in last:
+        raise EngineError(last["error"])
     what = f"{task['kind']} {Path(task['engine']).name}"
     raise EngineError(
         f"the process for `{what}` ended with status {process.returncode} and no result: "
@@ -65,7 +75,7 @@ def run_task(task: Task) -> Any:
     )
 
 
-def perform(task: Task) -> Mapping[str, object]:
+def perform(task: Task, on_done: Callable[[int], None]) -> Mapping[str, object]:
     """Do a task in this process."""
     kind = task["kind"]
     start = time.perf_counter()
@@ -76,10 +86,10 @@ def perform(task: Task) -> Mapping[str, object]:
         images = images_of(task["images"], engine.info.pixels)
         if kind == "score":
             assert is_labelled(images)
-            return evaluate_engine(engine, images)
+            return evaluate_engine(engine, images, on_image=on_done)
         with open_engine(Path(task["exact"])) as exact:
             if kind == "agree":
-                return _agree(exact, engine, images)
+                return _agree(exact, engine, images, on_done)
             return {"samples": write_samples(exact, engine, images, Path(task["folder"]), count=task["count"])}
 
 
@@ -129,7 +139,7 @@ def _time(engine: Engine, task: Task, opened_s: float) -> Turn:
     }
 
 
-def _agree(exact: Engine, engine: Engine, images: ImageSet) -> Agreement:
+def _agree(exact: Engine, engine: Engine, images: ImageSet, on_done: Callable[[int], None]) -> Agreement:
     """The share of pixels that get the class that FP32 gives them."""
     matrix = ConfusionMatrix(len(exact.info.label_set))
     for index in range(len(images)):
@@ -139,6 +149,7 @@ def _agree(exact: Engine, engine: Engine, images: ImageSet) -> Agreement:
             frames = np.repeat(frame_at(image, opened.size_hw)[None], opened.info.shape_nhw[0], axis=0)
             masks.append(opened.infer(frames)[0])
         matrix.add(masks[0], masks[1])
+        on_done(index + 1)
     return {"agreement": matrix.pixel_accuracy(), "images": len(images)}
 
 
@@ -146,8 +157,12 @@ def main() -> None:
     """Do the task, print what came of it. An interrupt is the parent's to handle: it ends this process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     task = json.loads(sys.argv[1])
+
+    def tell(done: int) -> None:
+        print(json.dumps({"done": done}), flush=True)
+
     try:
-        print(json.dumps({"result": perform(task)}), flush=True)
+        print(json.dumps({"result": perform(task, tell)}), flush=True)
     except PspnetEdgeError as error:
         print(json.dumps({"error": str(error)}), flush=True)
 
