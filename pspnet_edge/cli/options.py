@@ -24,7 +24,7 @@ EngineArgument = Annotated[
     str | None,
     typer.Argument(
         metavar="ENGINE",
-        help="Engine, or a model to build first: bundled name, .onnx, .pt or .pspnet. Default: the bundled model.",
+        help="Engine, or a model to build first: bundled name, .onnx, .pt or pack. Default: the bundled model.",
     ),
 ]
 ModelOption = Annotated[

@@ -42,7 +42,7 @@ def run(
         str | None,
         typer.Argument(
             metavar="ENGINE",
-            help="Engine, or a model to build first: bundled name, .onnx, .pt or .pspnet. Default: the bundled model.",
+            help="Engine, or a model to build first: bundled name, .onnx, .pt or pack. Default: the bundled model.",
         ),
     ] = None,
     inputs: Annotated[
@@ -62,7 +62,9 @@ def run(
             "synthetic drive). Repeatable.",
         ),
     ] = None,
-    size: Annotated[str | None, _source(metavar="HEIGHTxWIDTH", help="Frame size to request from cameras.")] = None,
+    size: Annotated[
+        str | None, _source(metavar="HEIGHTxWIDTH", help="Frame size to request from cameras, height first.")
+    ] = None,
     fps: Annotated[float | None, _source(min=0.1, metavar="N", help="Frame rate to request from cameras.")] = None,
     pixels: Annotated[str, _source(metavar="FORMAT", help="Pixel format of USB cameras: auto, mjpg or raw.")] = "auto",
     stall: Annotated[
@@ -104,19 +106,20 @@ def run(
         str,
         _engine(
             metavar="auto|fp32|fp16|int8",
-            help="Precision if a model is built. auto: int8 if there is a calibration table, else fp16 on a GPU, "
-            "else fp32.",
+            help="Precision to build in, if ENGINE is a model. auto: int8 with a calibration table, else fp16 on a "
+            "GPU, else fp32.",
         ),
     ] = "auto",
     runtime: Annotated[
         str,
         _engine(
             metavar="RUNTIME",
-            help="Runtime if a model is built: tensorrt, openvino or onnxruntime. auto: the first available.",
+            help="Runtime to build for, if ENGINE is a model: tensorrt, openvino, onnxruntime; auto: what is there.",
         ),
     ] = "auto",
     active: Annotated[
-        bool, _engine("--active", help="Run the version that `deploy` activated, with the settings from its pack.")
+        bool,
+        _engine("--active", help="Run the engine that `deploy` activated, with the settings it was deployed with."),
     ] = False,
     home: Annotated[
         Path | None,
@@ -156,10 +159,12 @@ def run(
         _output(metavar="FILE.mp4", help="Record what is drawn. %Y%m%d-%H%M%S in the name becomes the start time."),
     ] = None,
     save_masks: Annotated[
-        Path | None, _output(metavar="DIR", help="Save class-id masks as PNG, named after the images.")
+        Path | None,
+        _output(metavar="DIR", help="Save class-id masks as PNG, named after the image or the frame number."),
     ] = None,
     save_overlays: Annotated[
-        Path | None, _output(metavar="DIR", help="Save what is drawn as JPEG, named after the images.")
+        Path | None,
+        _output(metavar="DIR", help="Save what is drawn as JPEG, named after the image or the frame number."),
     ] = None,
     rtp: Annotated[
         str | None,
@@ -187,7 +192,10 @@ def run(
         Path | None, _service(metavar="FILE", help="Append run statistics every second, as one JSON object per line.")
     ] = None,
     metrics_port: Annotated[
-        int | None, _service(min=0, max=65535, metavar="PORT", help="Port for Prometheus /metrics without --view web.")
+        int | None,
+        _service(
+            min=0, max=65535, metavar="PORT", help="Port for Prometheus /metrics; with --view web, the page serves it."
+        ),
     ] = None,
     watchdog: Annotated[
         bool, _service("--watchdog", help="Send systemd watchdog pings while the loop is healthy.")

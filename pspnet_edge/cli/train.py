@@ -71,7 +71,12 @@ def train(
     ] = None,
     device: Annotated[str, _compute(metavar="auto|cpu|cuda", help="auto: the GPU if there is one.")] = "auto",
     accumulate: Annotated[
-        int, _compute(min=1, metavar="N", help="Gradient accumulation steps per batch; more steps use less memory.")
+        int,
+        _compute(
+            min=1,
+            metavar="N",
+            help="Split each --batch into N parts and accumulate their gradients; more parts use less memory.",
+        ),
     ] = 1,
     workers: Annotated[
         int | None,
@@ -108,8 +113,8 @@ def train(
 ) -> None:
     """Train a network.
 
-    Writes last.pt, best.pt (final.pt without validation), metrics.csv, results.png, confusion_matrix.png, recipe.json
-    and samples/ to the run folder.
+    Writes last.pt, best.pt (or final.pt, if nothing is validated), metrics.csv, results.png, confusion_matrix.png,
+    recipe.json and samples/ to the run folder.
 
     Examples:
 
