@@ -59,7 +59,9 @@ def import_(
     classes: Annotated[
         Path | None,
         typer.Option(
-            "--classes", metavar="FILE", help="Class list in id order, one `name` or `name, r, g, b` per line."
+            "--classes",
+            metavar="FILE",
+            help="Class list in id order, one `name` or `name, r, g, b` per line, or a public set's own.",
         ),
     ] = None,
     mapping: Annotated[
@@ -114,6 +116,8 @@ def import_(
         overwrite=overwrite,
         progress=progress,
     )
+    if imported.class_list:
+        say(f"classes and any colours are read from {imported.class_list}")
     for dropped in imported.dropped[:20]:
         say(f"dropped {dropped.item}: {dropped.reason}")
     if len(imported.dropped) > 20:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from ..errors import DataError
@@ -11,6 +12,8 @@ from .files import FileSet, files_below, parts_of
 SPLITS = ("train", "val", "test")
 _IMAGE_END = "_leftImg8bit.png"
 _TRAIN_IDS_END, _LABEL_IDS_END = "_gtFine_labelTrainIds.png", "_gtFine_labelIds.png"
+LEVEL_IDS_END = "_gtFine_labellevel3Ids.png"
+"""Of IDD, which has this layout and other classes."""
 
 # Label ids 0–33 in order → class ids; what Cityscapes leaves out of its evaluation is IGNORE.
 # https://github.com/mcordts/cityscapesScripts/blob/master/cityscapesscripts/helpers/labels.py
@@ -46,6 +49,7 @@ def cityscapes(root: Path, split: str) -> FileSet:
     # Without any labels the images still calibrate; labels of another kind are a mistake.
     labelled = (root / "gtFine").is_dir() or (root / "gtCoarse").is_dir()
     if labelled and not any(path.is_file() for path in label_ids):
+        _ensure_not_idd(root)
         raise DataError(_no_labels(root, images[0]))
     return FileSet(CITYSCAPES, tuple(zip(images, label_ids)), id_table=CLASS_OF_LABEL_ID, note=note)
 
@@ -56,6 +60,21 @@ def _official_folder(root: Path) -> Path:
         return root
     inside = [entry for entry in root.iterdir() if (entry / "leftImg8bit").is_dir()]
     return inside[0] if len(inside) == 1 else root
+
+
+def level_ids(root: Path) -> bool:
+    """Whether a folder in Cityscapes' layout holds masks of IDD."""
+    folder = root / "gtFine"
+    return folder.is_dir() and any(path.name.endswith(LEVEL_IDS_END) for path in files_below(folder))
+
+
+def _ensure_not_idd(root: Path) -> None:
+    if level_ids(root):
+        raise DataError(
+            f"{root} holds IDD's masks, *{LEVEL_IDS_END}, whose classes are not Cityscapes'",
+            f"list them in {root / 'classes.txt'}, one per line in id order, and convert it",
+            f"pspnet-edge data import {shlex.quote(str(root))} -o my_data",
+        )
 
 
 def _no_labels(root: Path, image: Path) -> str:
@@ -82,6 +101,7 @@ def _images(root: Path, part: str) -> list[Path]:
     folder = root / "leftImg8bit" / part
     images = [path for path in files_below(folder) if path.name.endswith(_IMAGE_END)]
     if not images:
+        _ensure_not_idd(root)
         raise DataError(f"{folder} holds no *{_IMAGE_END}", f"unpack leftImg8bit_trainvaltest.zip in {root}")
     return images
 

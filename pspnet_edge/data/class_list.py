@@ -16,11 +16,22 @@ from .reading import read_text
 
 IGNORE_NAME = "ignore"
 """A line of this name, in any case, is an id that masks use for pixels without a label."""
+PUBLISHED = (
+    "id2label.json",
+    "config_v1.2.json",
+    "config_v2.0.json",
+    "class_list.json",
+    "RUGD_annotation-colormap.txt",
+    "ontology.yaml",
+)
+"""Lists as transformers, Mapillary Vistas, A2D2, RUGD and RELLIS-3D publish them."""
 _LIMIT_BYTES = 1 << 20
 _NUMBERED = re.compile(r"(\d+)\s*[:.,;=\s]\s*(\D.*)")
 _MOST_DIGITS = 9
 _HEX = re.compile(r"(.*?\S)[\s,;:]*#([0-9a-fA-F]{6})")
 _BRACKETS = re.compile(r"(.*?\S)[\s,;:]*[\[(]\s*(\d+)[\s,;]+(\d+)[\s,;]+(\d+)\s*[\])]")
+_NAME_IN_YAML = re.compile(r"""(\d+)\s*:\s*["']?([^\W\d][^"'\n,}]*)""")
+_COLOUR_IN_YAML = re.compile(r"(\d+)\s*:\s*\[\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*\]")
 _SPACED = re.compile(r"(.*\S)[\s:;]+(\d+)[\s;]+(\d+)[\s;]+(\d+)")
 
 
@@ -58,8 +69,25 @@ def is_ignore(name: str) -> bool:
     return name.lower() == IGNORE_NAME
 
 
+def published_list(root: Path) -> Path | None:
+    """The list that a public data set came with, in its folder or one below.
+
+    Raises:
+        DataError: there are several, as of Mapillary Vistas' two versions, and masks belong to one of them.
+    """
+    folders = [root, *sorted(entry for entry in root.iterdir() if entry.is_dir())]
+    found = [path for folder in folders for name in PUBLISHED if (path := folder / name).is_file()]
+    if len(found) > 1:
+        raise DataError(
+            f"{root} has several lists of classes ({found[0].name}, {found[1].name})",
+            "convert it with `pspnet-edge data import --classes FILE` and the one that the masks follow",
+        )
+    return found[0] if found else None
+
+
 def read_class_list(path: Path, *, any_numbers: bool = False) -> ClassList:
-    """Read ``classes.txt``, one class per line as ``name`` or ``name, red, green, blue``, or ``classes.json``.
+    """Read ``classes.txt``, one class per line as ``name`` or ``name, red, green, blue``, ``classes.json``, or one of
+    ``PUBLISHED``.
 
     Args:
         path: the file.
@@ -70,7 +98,8 @@ def read_class_list(path: Path, *, any_numbers: bool = False) -> ClassList:
     """
     text = read_text(path, _LIMIT_BYTES)
     try:
-        names, colours, numbers = _from_json(text) if path.suffix.lower() == ".json" else _from_text(text)
+        read = {".json": _from_json, ".yaml": _from_yaml}.get(path.suffix.lower(), _from_text)
+        names, colours, numbers = read(text)
         if len(set(names)) != len(names):
             raise ValueError("a class is named twice")
         if any(len(name) > LONGEST_CLASS_NAME for name in names):
@@ -145,16 +174,42 @@ def _unquoted(cell: str) -> str:
     return cell[1:-1].strip() if quoted else cell
 
 
+def _from_yaml(text: str) -> _Named:
+    """RELLIS-3D's ontology: the names of the ids, then their colours."""
+    names = {int(number[:_MOST_DIGITS]): name.strip() for number, name in _NAME_IN_YAML.findall(text)}
+    colours = {
+        int(number[:_MOST_DIGITS]): [int(level) for level in rgb] for number, *rgb in _COLOUR_IN_YAML.findall(text)
+    }
+    if not names:
+        return _from_text(text)
+    if colours and colours.keys() != names.keys():
+        raise ValueError("the ids of its names and of its colours differ")
+    numbers = sorted(names)
+    listed = [_colour(colours[number]) for number in numbers] if colours else []
+    return [names[number] for number in numbers], listed, [] if numbers == list(range(len(numbers))) else numbers
+
+
 def _of_labels(entries: list[dict[str, Any]]) -> dict[str, Any]:
-    """The names, and the colours where all have one, of labels as CVAT and others export them."""
-    colours = [re.fullmatch(r"#([0-9a-fA-F]{6})", str(entry.get("color", ""))) for entry in entries]
-    palette = [list(bytes.fromhex(match[1])) for match in colours if match]
-    return {"classes": [entry.get("name") for entry in entries], "palette": palette if all(colours) else []}
+    """The names, and the colours where all have one, of labels as CVAT, Mapillary Vistas and others list them."""
+    colours = [entry.get("color") for entry in entries]
+    palette = [
+        list(bytes.fromhex(colour[1:])) if isinstance(colour, str) else colour
+        for colour in colours
+        if isinstance(colour, list) or re.fullmatch(r"#[0-9a-fA-F]{6}", str(colour))
+    ]
+    readable = [entry.get("readable") for entry in entries]
+    unique = len({str(name) for name in readable if name}) == len(entries)
+    names = readable if unique else [entry.get("name") for entry in entries]
+    return {"classes": names, "palette": palette if len(palette) == len(entries) else []}
 
 
 def _from_json(text: str) -> _Named:
     content: Any = json.loads(text)
     numbers: list[int] = []
+    if isinstance(content, dict) and "classes" not in content:
+        content = content.get("id2label") or content.get("labels") or content
+    if isinstance(content, dict) and content and all(re.fullmatch("#[0-9a-fA-F]{6}", key) for key in content):
+        content = [{"name": name, "color": colour} for colour, name in content.items()]
     if isinstance(content, dict) and content and all(key.isascii() and key.isdigit() for key in content):
         by_number = sorted((int(key[:_MOST_DIGITS]), name) for key, name in content.items())
         numbers = [number for number, _ in by_number]

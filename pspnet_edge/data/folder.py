@@ -19,7 +19,7 @@ import shlex
 from pathlib import Path
 
 from ..errors import DataError, OptionError
-from .class_list import ClassList, read_class_list
+from .class_list import ClassList, published_list, read_class_list
 from .files import FileSet
 from .layout import IMAGE_SUFFIXES, SPLITS, Layout, layout_of
 from .recognize import foreign_layout
@@ -114,6 +114,9 @@ def classes_of(root: Path) -> ClassList:
         other = foreign_layout(root)
         if other is not None:
             raise DataError(f"{root} is {other.title}", "convert it", other.command(root))
+        published = published_list(root)
+        if published is not None:
+            return read_class_list(published)
         like = [entry.name for entry in sorted(root.iterdir()) if entry.name.lower() in _LIKE_CLASSES]
         if like:
             raise DataError(f"{root} has no classes.txt, but {like[0]}", f"rename {like[0]} to classes.txt")

@@ -217,7 +217,8 @@ def is_by_product(path: Path, root: Path) -> bool:
 
 
 def _tells_masks(folder: str) -> bool:
-    return bool(_words(folder) & set(_MASK_WORDS))
+    # RUGD's frames-with-annotations are images.
+    return bool(_words(re.split(r"[^a-z]with[^a-z]", folder.lower())[0]) & set(_MASK_WORDS))
 
 
 def _words(name: str) -> set[str]:

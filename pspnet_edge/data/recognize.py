@@ -71,6 +71,9 @@ def recognized(root: Path) -> str:
             ensure_readable(root)  # labels of another kind may lie in a folder of masks
         if layout.image_folders and layout.mask_folders:
             return "folder"
+        above = _set_above(root)
+        if above is not None:
+            raise DataError(f"{root} is a part of the data set {above}", "give that folder")
         there = ", ".join(sorted(entry.name for entry in root.iterdir() if not is_litter(entry.name))[:8])
     except OSError as error:
         raise DataError(
@@ -80,6 +83,17 @@ def recognized(root: Path) -> str:
         f"{root} is not a known data set layout (it has {there or 'nothing'})",
         "put images into images/, masks of the same names into masks/ and one class per line into classes.txt",
     )
+
+
+def _set_above(root: Path) -> Path | None:
+    """The data set whose folder of images or masks ``root`` is, or is in."""
+    path = root.absolute()
+    for folder in (path, path.parent):
+        if folder.name.lower() in (*IMAGE_FOLDERS, *MASK_FOLDERS):
+            layout = layout_of(folder.parent)
+            if layout.image_folders and layout.mask_folders:
+                return folder.parent
+    return None
 
 
 def ensure_data_folder(root: Path) -> None:
@@ -175,6 +189,10 @@ def ensure_names_images(root: Path) -> None:
 
 def _is_cityscapes(root: Path) -> bool:
     return (root / "leftImg8bit").is_dir() and (root / "gtFine").is_dir() and not (root / "label_colors.txt").is_file()
+
+
+def _is_cityscapes_of_own(root: Path) -> bool:
+    return _is_cityscapes(root) and any((root / name).is_file() for name in ("classes.txt", "classes.json"))
 
 
 def _is_voc(root: Path) -> bool:
@@ -344,6 +362,7 @@ _FOREIGN: dict[str, tuple[str, Callable[[Path], bool]]] = {
     "cvat": ("a CVAT export of segmentation masks", _is_cvat_masks),
     "cvat-images": ("CVAT's XML of images", _is_cvat_images),
     "cvat-cityscapes": ("a CVAT export in Cityscapes' layout", _is_cvat_cityscapes),
+    "cityscapes": ("a tree in Cityscapes' layout with its own classes", _is_cityscapes_of_own),
     "ade20k": ("ADE20K of the scene parsing benchmark", _is_ade20k),
     "supervisely": ("a Supervisely project", _is_supervisely),
     "voc": ("a tree in PASCAL VOC's layout with its own classes", _is_voc_tree),

@@ -360,7 +360,7 @@ def test_a_png_with_a_flipped_bit_is_refused(tmp_path: Path) -> None:
 
 def test_a_set_is_recognized_for_what_it_is(own: Path, voc_root: Path, cityscapes_root: Path) -> None:
     assert [recognized(root) for root in (own, voc_root, cityscapes_root)] == ["folder", "voc", "cityscapes"]
-    with pytest.raises(DataError, match="is not a known data set layout"):
+    with pytest.raises(DataError, match=f"is a part of the data set {own}"):
         recognized(own / "images" / "a")
 
 

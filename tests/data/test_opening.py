@@ -19,7 +19,7 @@ def test_a_folder_is_read_for_what_it_is_and_that_is_said(tmp_path: Path, capsys
     assert ": data set of layout folder" in capsys.readouterr().err
     assert chosen_dataset(None, None) == "scenes"
     assert chosen_dataset("voc", tmp_path) == "voc"
-    with pytest.raises(DataError, match="is not a known data set layout"):
+    with pytest.raises(DataError, match="is a part of the data set"):
         chosen_dataset(None, tmp_path / "images")
     assert labelled_name(None, tmp_path / "images") is None
 

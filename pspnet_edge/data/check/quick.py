@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import DataError
+from ..class_list import PUBLISHED
 from ..datasets import Dataset
 from ..files import FileSet
 from ..subset import Subset
 from .findings import Finding, SplitCount
 from .pair_facts import PairFacts, solid_ignore_of
-from .rules import never_occurring, unlabelled
+from .rules import never_occurring, swapped, unlabelled
 
 MASKS = 64
 
@@ -36,7 +37,7 @@ def quick_check(training_set: Dataset, validation_set: Dataset | None = None) ->
         count = min(MASKS, len(dataset))
         whole = whole and count == len(dataset)
         for index in (position * len(dataset) // count for position in range(count)):
-            path = _mask_path(dataset, index)
+            path = _pair(dataset, index)[1]
             try:
                 mask = dataset.mask(index)
             except DataError as error:
@@ -46,6 +47,9 @@ def quick_check(training_set: Dataset, validation_set: Dataset | None = None) ->
             pixels += counted
             occurs += counted > 0
             pairs.append(PairFacts(split, index, path, path, pixels=counted, solid_ignore=solid_ignore_of(mask)))
+        exchanged = None if occurs.any() else swapped(split, [_pair(dataset, 0)], len(dataset.label_set))
+        if exchanged is not None:
+            return (exchanged,)
         splits[split] = SplitCount(len(dataset), dataset.label_set.classes, pixels, occurs)
     looked_at = "" if whole else f" in the {len(pairs)} masks looked at"
     root = _root_of(training_set)
@@ -60,10 +64,11 @@ def quick_check(training_set: Dataset, validation_set: Dataset | None = None) ->
     return tuple(found)
 
 
-def _mask_path(dataset: Dataset, index: int) -> Path:
+def _pair(dataset: Dataset, index: int) -> tuple[Path, Path]:
+    """The files of an image and its mask; of a set without files, its name."""
     while isinstance(dataset, Subset):
         index, dataset = dataset.indices[index], dataset.dataset
-    return dataset.pairs[index][1] if isinstance(dataset, FileSet) else Path(dataset.name(index))
+    return dataset.pairs[index] if isinstance(dataset, FileSet) else (Path(dataset.name(index)),) * 2
 
 
 def _root_of(dataset: Dataset) -> Path:
@@ -74,6 +79,6 @@ def _root_of(dataset: Dataset) -> Path:
         return Path(dataset.label_set.name)
     image = dataset.pairs[0][0]
     for parent in image.parents:
-        if any((parent / name).exists() for name in ("classes.txt", "classes.json")):
+        if any((parent / name).exists() for name in ("classes.txt", "classes.json", *PUBLISHED)):
             return parent
     return image.parent

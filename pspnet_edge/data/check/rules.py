@@ -6,14 +6,18 @@ import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ...errors import DataError
 from ...labels import IGNORE
 from ...records import counted
 from ..exif import UPRIGHT
 from ..files import FileSet, size_problem
 from ..layout import MASK_SUFFIXES, names_of_mask
+from ..mask_file import read_raw_mask
 from .duplicates import duplicates
 from .findings import Finding, Severity, SplitCount
 from .pair_facts import PairFacts
@@ -73,6 +77,26 @@ def _instead(image: Path, mask: Path) -> str:
         return ""
     beside = sorted(path.name for path in mask.parent.iterdir() if path.name.startswith(image.stem) and path != image)
     return f" ({beside[0]} is there; masks end in {', '.join(MASK_SUFFIXES)})" if beside else ""
+
+
+def swapped(split: str, pairs: Sequence[tuple[Path, Path]], classes: int) -> Finding | None:
+    """Images that are label maps with masks that are photographs, by some of the pairs."""
+    for image, mask in pairs[:3]:
+        try:
+            few, many = (len(np.unique(_flat(read_raw_mask(path).values))) for path in (image, mask))
+        except DataError:
+            return None
+        if few > classes + 1 or many <= 4 * few:
+            return None
+    image, mask = pairs[0]
+    problem = f"{image} is a label map and {mask} a photograph: the two folders are swapped, so exchange their names"
+    return Finding("layout", "defect", split, mask, problem, image, mask)
+
+
+def _flat(values: NDArray[Any]) -> NDArray[np.int64]:
+    """One number per pixel."""
+    whole = values.astype(np.int64)
+    return whole if whole.ndim == 2 else whole @ np.array([1 << 16, 1 << 8, 1])
 
 
 def judge_set(

@@ -18,7 +18,7 @@ from ..progress import Advance, Progress, silent
 from ..recognize import foreign_layout
 from .findings import Finding, Findings, SplitCount
 from .pair_facts import PairFacts, ids_of, measure_pair
-from .rules import judge_pair, judge_set
+from .rules import judge_pair, judge_set, swapped
 
 ENGINE_HW = (384, 480)
 _SEVERAL = 4
@@ -137,6 +137,10 @@ def _counted(dataset: FileSet, pairs: Sequence[PairFacts]) -> SplitCount:
 
 def _grouped(found: list[Finding], dataset: FileSet, root: Path) -> list[Finding]:
     """One finding where many images have no mask, instead of one for each."""
+    if found and sum(finding.kind == "bad-mask" for finding in found) == len(dataset):
+        exchanged = swapped(found[0].split, dataset.pairs, len(dataset.label_set))
+        if exchanged is not None:
+            return [exchanged]
     missing = [finding for finding in found if finding.kind == "missing-mask"]
     if len(missing) < _SEVERAL:
         return found

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ...errors import DataError
 from ...labels import voc_palette
-from ..class_list import read_class_list
+from ..class_list import ClassList, read_class_list
 from ..mask_file import Colour
 from ..reading import is_whole_number, read_text
 
@@ -60,6 +60,25 @@ def read_colour_list(path: Path) -> list[tuple[str, Colour]]:
         triple = numbers[-3:] if not is_whole_number(cells[0]) or len(numbers) > 3 else numbers[:3]
         entries.append((" ".join(words), _colour(triple, path)))
     return _not_empty(entries, path)
+
+
+def read_any_list(path: Path) -> ClassList:
+    """A list of classes of any form, with the colours and numbers that it gives.
+
+    Raises:
+        DataError: unreadable.
+    """
+    if path.suffix.lower() in (".json", ".yaml") or path.name == "classes.txt":
+        return read_class_list(path, any_numbers=True)
+    try:
+        return read_class_list(path, any_numbers=True)
+    except DataError:
+        pass
+    try:
+        entries = read_colour_list(path)
+    except DataError:
+        return ClassList(tuple(read_names(path)), None)
+    return ClassList(tuple(name for name, _ in entries), tuple(colour for _, colour in entries))
 
 
 def read_names(path: Path) -> list[str]:

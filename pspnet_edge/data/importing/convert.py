@@ -18,7 +18,6 @@ from ...artifact import claim, find_target, write_bytes, write_json
 from ...errors import DataError, OptionError, OutputError, PspnetEdgeError
 from ...inputs import check_file, check_folder, is_file, is_there
 from ...labels import LabelSet
-from ..class_list import ClassList, read_class_list
 from ..exif import SWAPS_SIDES, orientation_of, turned
 from ..image_file import decode, read_encoded
 from ..png import indexed_png
@@ -28,7 +27,7 @@ from ..split import assign, group_names
 from ..unread import ensure_readable
 from .class_map import ClassMap, class_map, parse_map
 from .coco import read_coco
-from .colour_list import read_colour_list, read_names
+from .colour_list import read_any_list
 from .cvat_xml import read_cvat_images
 from .darwin import read_darwin
 from .datumaro import read_datumaro
@@ -74,6 +73,8 @@ READERS: dict[str, Callable[[Path, ReadOptions], Source]] = {
     "folder": read_folder,
 }
 FORMATS = tuple(READERS)
+_NUMBERED = ("pairs", "folder", "cityscapes", "voc")
+"""Formats whose list of classes may leave ids out."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,8 @@ class Imported:
     splits: dict[str, int]
     dropped: tuple[Dropped, ...]
     report: Path
+    class_list: str | None = None
+    """The list beside the data that the classes were read from."""
 
     def to_dict(self) -> dict[str, object]:
         """As JSON values."""
@@ -98,6 +101,7 @@ class Imported:
             "splits": dict(self.splits),
             "dropped": [asdict(entry) for entry in self.dropped],
             "report": str(self.report),
+            "class_list": self.class_list,
         }
 
 
@@ -156,7 +160,7 @@ def import_dataset(
         raise OutputError(f"{output} is inside the source {source}", "choose another folder")
     pairs = parse_map(mapping)
     document = source if source.suffix.lower() in DOCUMENT_SUFFIXES and is_file(source) else None
-    options = ReadOptions(images, _class_list(classes) if classes else None, ignore_id, document)
+    options = ReadOptions(images, read_any_list(classes) if classes else None, ignore_id, document)
     request = [str(source.resolve()), format, str(images), str(classes), pairs, ignore_id, val, seed]
     if is_there(output) and not output.is_dir():
         raise OutputError(f"{output} is a file", "give -o the name of a folder")
@@ -187,6 +191,11 @@ def _import(
     with unpacked_source(source, output, progress) as unpacked:
         try:
             root, format = recognize_format(unpacked, format, FORMATS, options.document)
+            if options.classes and options.classes.numbers and format not in _NUMBERED:
+                listed = ", ".join(map(str, options.classes.numbers[:4]))
+                raise DataError(
+                    f"--classes numbers its classes {listed} and so on", f"list 0, 1, 2 and so on for {format}"
+                )
             opened = READERS[format](root, options)
             opened.drop_unlabelled()
             if not opened.items:
@@ -203,26 +212,12 @@ def _import(
     ]
     if not written:
         raise DataError(f"no image of {source} could be converted" + _first(opened.dropped))
-    return _finish(output, format, opened, mapped.label_set, written, val, seed)
+    listing = _renamed(str(opened.listing), unpacked, source) if opened.listing else None
+    return _finish(output, format, opened, mapped.label_set, written, val, seed, listing)
 
 
 def _renamed(text: str, unpacked: Path, source: Path) -> str:
     return text if unpacked in (source, source.parent) else text.replace(str(unpacked), str(source))
-
-
-def _class_list(path: Path) -> ClassList:
-    """A list of classes of any form, with colours where it has them."""
-    if path.suffix.lower() == ".json" or path.name == "classes.txt":
-        return read_class_list(path)
-    try:
-        return read_class_list(path)
-    except DataError:
-        pass
-    try:
-        entries = read_colour_list(path)
-    except DataError:
-        return ClassList(tuple(read_names(path)), None)
-    return ClassList(tuple(name for name, _ in entries), tuple(colour for _, colour in entries))
 
 
 def _write_pairs(source: Source, mapped: ClassMap, output: Path, progress: Progress) -> list[Item]:
@@ -281,6 +276,7 @@ def _finish(
     written: list[Item],
     val: float | None,
     seed: int,
+    listing: str | None,
 ) -> Imported:
     lines = [f"{name}, {r}, {g}, {b}" for name, (r, g, b) in zip(label_set.classes, label_set.palette)]
     if any("," in name for name in label_set.classes):
@@ -292,7 +288,10 @@ def _finish(
         listing = "".join(f"{entry}\n" for entry in entries)
         write_bytes(output / f"{split}.txt", listing.encode("utf-8", "surrogateescape"))
     sizes = {split: len(entries) for split, entries in splits.items()}
-    imported = Imported(output, format, len(written), label_set.classes, sizes, tuple(source.dropped), output / REPORT)
+    dropped = tuple(source.dropped)
+    imported = Imported(
+        output, format, len(written), label_set.classes, sizes, dropped, output / REPORT, class_list=listing
+    )
     write_json(output / REPORT, imported.to_dict())
     (output / STATE).unlink(missing_ok=True)
     return imported

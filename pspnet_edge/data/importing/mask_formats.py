@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from ...errors import DataError
 from .. import camvid, cityscapes, voc
-from ..class_list import is_ignore
+from ..class_list import ClassList, is_ignore, published_list, read_class_list
 from ..files import FileSet, files_below, is_litter
 from ..layout import (
     IMAGE_SUFFIXES,
@@ -26,7 +26,7 @@ from ..layout import (
 )
 from ..mask_file import Colour, ids_by_colour, read_raw_mask
 from ..reading import is_whole_number, read_text
-from .colour_list import COLOUR_LISTS, read_colour_list, read_labelmap, read_names
+from .colour_list import COLOUR_LISTS, read_any_list, read_colour_list, read_labelmap
 from .source import (
     BACKGROUND,
     NOT_THERE,
@@ -68,10 +68,8 @@ def read_voc(root: Path, options: ReadOptions) -> Source:
     listings = ("class_names.txt", "labels.txt", "classes.txt")
     if not options.classes and not any((root / name).is_file() for name in listings) and _listed_splits(root):
         return _published("voc", voc.voc, voc.SPLITS, root, options)
-    names = _names(root, options, listings)
-    source = Source("voc", {index: BACKGROUND if is_background(name) else name for index, name in enumerate(names)})
-    if options.classes and options.classes.colours:
-        source.colours = dict(enumerate(options.classes.colours))
+    source = _of_classes("voc", *_classes(root, options, listings))
+    source.names = {number: BACKGROUND if is_background(name) else name for number, name in source.names.items()}
     folders = [root / name for name in ("SegmentationClassPNG", "SegmentationClass")]
     masks = [
         path for folder in folders if folder.is_dir() for path in files_below(folder) if path.suffix.lower() == ".png"
@@ -138,8 +136,7 @@ def read_pairs(root: Path, options: ReadOptions) -> Source:
     if options.classes is None and any((root / name).is_file() for name in COLOUR_LISTS):
         source = _source("pairs", _colours(root, options))
     else:
-        names = _names(root, options, ("classes.txt", "labels.txt", "class_names.txt"))
-        source = _with_colours(Source("pairs", dict(enumerate(names))), options)
+        source = _of_classes("pairs", *_classes(root, options, ("classes.txt", "labels.txt", "class_names.txt")))
     files = [path for path in files_below(root) if path.suffix.lower() in MASK_SUFFIXES]
     masks = masks_side_by_side(files) or masks_in_folders(files, root)
     return paired(source, root, masks, options)
@@ -148,16 +145,12 @@ def read_pairs(root: Path, options: ReadOptions) -> Source:
 def read_folder(root: Path, options: ReadOptions) -> Source:
     """Our own layout, with ids that are to be changed."""
     listings = ("classes.txt", "classes.json", "labels.txt", "class_names.txt")
-    listing = next((path for name in listings if (path := root / name).is_file()), None)
-    if options.classes is None and listing is not None:
-        from ..class_list import read_class_list
-
-        options = replace(options, classes=read_class_list(listing, any_numbers=True))
-    names = options.classes.names if options.classes else ()
-    source = _with_colours(Source("folder", dict(enumerate(names))), options)
-    if options.classes and options.classes.numbers:
-        source.names = dict(zip(options.classes.numbers, names))
-        source.colours = {}
+    classes, listing = options.classes or ClassList((), None), None
+    if options.classes is None:
+        listing = next((path for name in listings if (path := root / name).is_file()), None) or published_list(root)
+        classes = read_class_list(listing, any_numbers=True) if listing else classes
+    names = classes.names
+    source = _of_classes("folder", classes, listing)
     source.ignored = {number for number, name in source.names.items() if is_ignore(name)}
     layout = layout_of(root)
     if options.ignore_id == 0 and not source.colours and _highest_id(layout) == len(names):
@@ -181,10 +174,11 @@ def read_folder(root: Path, options: ReadOptions) -> Source:
 
 def read_cityscapes(root: Path, options: ReadOptions) -> Source:
     """Cityscapes' layout: its 19 classes, or one's own with ``--classes`` in the order of the label ids."""
-    if options.classes is None:
+    listings = ("classes.txt", "classes.json")
+    listed = any((root / name).is_file() for name in listings) and cityscapes.level_ids(root)
+    if options.classes is None and not listed:
         return _published("cityscapes", cityscapes.cityscapes, cityscapes.SPLITS, root, options)
-    source = _with_colours(Source("cityscapes", dict(enumerate(options.classes.names))), options)
-    return _paired_cityscapes(source, root, options)
+    return _paired_cityscapes(_of_classes("cityscapes", *_classes(root, options, listings)), root, options)
 
 
 def _published(
@@ -243,10 +237,10 @@ def _source(format_name: str, entries: Sequence[tuple[str, Colour]]) -> Source:
     return Source(format_name, names, {index: colour for index, (_, colour) in enumerate(entries)})
 
 
-def _with_colours(source: Source, options: ReadOptions) -> Source:
-    if options.classes and options.classes.colours:
-        source.colours = dict(enumerate(options.classes.colours))
-    return source
+def _of_classes(format_name: str, classes: ClassList, listing: Path | None) -> Source:
+    numbers = classes.numbers or range(len(classes.names))
+    colours = dict(zip(numbers, classes.colours)) if classes.colours else {}
+    return Source(format_name, dict(zip(numbers, classes.names)), colours, listing=listing)
 
 
 def paired(
@@ -291,19 +285,24 @@ def _is_no_image(path: Path, root: Path) -> bool:
 
 def _paired_cityscapes(source: Source, root: Path, options: ReadOptions) -> Source:
     folder = root / "gtFine"
-    by_frame: dict[str, Path] = {}
-    for ending in ("_gtFine_labelTrainIds.png", "_gtFine_labelIds.png", "_gtFine_color.png"):
+    by_frame: dict[Path, Path] = {}
+    for ending in (cityscapes.LEVEL_IDS_END, "_gtFine_labelTrainIds.png", "_gtFine_labelIds.png", "_gtFine_color.png"):
         for path in files_below(folder):
             if path.name.endswith(ending) and (ending != "_gtFine_color.png" or source.colours):
-                by_frame[path.name.removesuffix(ending)] = path
+                by_frame[path.relative_to(folder).with_name(path.name.removesuffix(ending))] = path
+    # In IDD frames of different drives have the same names.
+    alike = Counter(frame.name for frame in by_frame)
     images = source.index_images(root, options, lambda path: folder in path.parents)
     for frame, mask in sorted(by_frame.items()):
-        image = images.find(f"{frame}_leftImg8bit.png", mask.parent) or images.find(f"{frame}.png", mask.parent)
+        image = images.find(f"{frame.name}_leftImg8bit.png", mask.parent) or images.find(
+            f"{frame.name}.png", mask.parent
+        )
         if image is None:
             source.drop(mask, "it has no image")
             continue
         split = split_of_path(mask, folder)
-        name = "/".join(part for part in (split, frame) if part)
+        name = "/".join(part for part in (split, frame.name) if part)
+        name = name if alike[frame.name] == 1 else frame.as_posix()
         source.items.append(Item(name, image, image.suffix, _drawn(mask, source), split))
     return source
 
@@ -345,7 +344,7 @@ def _drawn(path: Path, source: Source) -> Callable[[], Ids]:
                     raise
                 return raw.values  # a palette of another meaning: the indices are ids
             return np.asarray(np.array([*order, *[255] * (256 - len(order))], np.uint16)[places])
-        too_high = not (raw.values[raw.values < 255] < len(order)).all()
+        too_high = not (raw.values[raw.values < 255] <= max(order)).all()
         if rgb is not None and (raw.greys_are_colours(palette, source.format in _BY_COLOUR) or too_high):
             places = ids_by_colour(path, rgb, palette)
             return np.asarray(np.array([*order, *[255] * (256 - len(order))], np.uint16)[places])
@@ -370,13 +369,14 @@ def _colours(root: Path, options: ReadOptions) -> list[tuple[str, Colour]]:
     raise DataError(f"{root} has no list of colours", "give --classes FILE with `name, r, g, b` per line")
 
 
-def _names(root: Path, options: ReadOptions, listings: Sequence[str]) -> list[str]:
+def _classes(root: Path, options: ReadOptions, listings: Sequence[str]) -> tuple[ClassList, Path | None]:
+    """The classes of ``--classes``, or of a list beside the data and the list."""
     if options.classes:
-        return list(options.classes.names)
-    for name in listings:
-        if (root / name).is_file():
-            names = read_names(root / name)
-            return names[1:] if names[0] == "__ignore__" else names
+        return options.classes, None
+    listing = next((path for name in listings if (path := root / name).is_file()), None) or published_list(root)
+    if listing is not None:
+        classes = read_any_list(listing)
+        return ClassList(classes.names[1:], None) if classes.names[0] == "__ignore__" else classes, listing
     raise DataError(f"{root} does not name its classes", "give --classes FILE, one class per line in id order")
 
 

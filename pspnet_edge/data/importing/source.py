@@ -68,6 +68,8 @@ class Source:
     items: list[Item] = field(default_factory=list)
     dropped: list[Dropped] = field(default_factory=list)
     ignored: set[int] = field(default_factory=set)
+    listing: Path | None = None
+    """The list beside the data that the classes were read from."""
     images: ImageIndex | None = None
     """The images that the annotations were looked up in."""
     roots: tuple[Path | None, ...] = ()
