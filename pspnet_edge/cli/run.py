@@ -114,7 +114,8 @@ def run(
         str,
         _engine(
             metavar="RUNTIME",
-            help="Runtime to build for, if ENGINE is a model: tensorrt, openvino, onnxruntime; auto: what is there.",
+            help="Runtime to build for, if ENGINE is a model: tensorrt, openvino or onnxruntime. "
+            "auto: the first available.",
         ),
     ] = "auto",
     active: Annotated[
