@@ -207,7 +207,7 @@ def scratch_folder() -> Iterator[Path]:
         OutputError: the place for temporary files cannot be written.
     """
     try:
-        place = _place_for_temporary_files()
+        place = Path(tempfile.gettempdir())
         remove_leftovers(place)
         folder = place / temporary_name("scratch", "")
         folder.mkdir(mode=0o700)
@@ -222,14 +222,6 @@ def scratch_folder() -> Iterator[Path]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(descriptor)
-
-
-def _place_for_temporary_files() -> Path:
-    """What ``tempfile.gettempdir`` chooses, without writing a file to try it, which a kill would leave."""
-    named = [os.environ.get(name, "") for name in ("TMPDIR", "TEMP", "TMP")]
-    usable = (folder for folder in [*named, "/tmp", "/var/tmp"] if folder and os.access(folder, os.W_OK | os.X_OK))
-    tempfile.tempdir = tempfile.tempdir or next(map(os.path.abspath, usable), None)
-    return Path(tempfile.gettempdir())
 
 
 def write_bytes(path: Path, content: bytes) -> None:

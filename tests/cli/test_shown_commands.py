@@ -56,6 +56,8 @@ def why_only_parsed(arguments: list[str]) -> str | None:
     command, text = arguments[0], " ".join(arguments)
     if any(word in text for word in ("--camera 0", "csi://", "--active", "--to ", "--fleet", "--runtime tensorrt")):
         return "it needs a camera, a board or a GPU"
+    if command == "run" and "--input demo" in text and "--frames" not in arguments:
+        return "it runs until it is stopped"
     if command in ("train", "selftest") or (command == "benchmark" and "--estimate" not in arguments):
         return "it takes minutes"
     if command.startswith("-"):
