@@ -50,8 +50,11 @@ def utf8(text: str) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of another library says first, at most 200 characters; its type where it says nothing."""
-    lines = [line.strip() for line in utf8(str(error)).splitlines() if line.strip()]
+    """What an error of another library says first, at most 200 characters; its type where it says nothing.
+
+    Without the colon that announces what it lists below.
+    """
+    lines = [line.rstrip(": ").strip() for line in utf8(str(error)).splitlines() if line.strip()]
     text = lines[0] if lines else type(error).__name__
     return text if len(text) <= 200 else f"{text[:200]}…"
 

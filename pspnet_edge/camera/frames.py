@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.files import read_image
+from ..data.images import VIDEO_SUFFIXES
 from ..errors import DataError, OptionError
 from ..inputs import check_file
 
@@ -18,7 +19,6 @@ Frame = NDArray[np.uint8]
 FrameLike = Frame | str | PathLike[str]
 """A frame, or the path of an image."""
 
-_VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".ts")
 _CONVERSIONS = {
     1: "cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR)",
     4: "cv2.cvtColor(frame, cv2.COLOR_BGRA2BGR)",
@@ -70,10 +70,14 @@ def as_mask(given: Any) -> NDArray[np.uint8]:
 
 def _read(given: str | PathLike[str]) -> Frame:
     """The image at a path; what only `stream` reads is sent there."""
-    path = Path(given)
-    several = "://" in str(given) or path.is_dir() or path.suffix.lower() in _VIDEO_SUFFIXES
-    if several and not str(given).startswith("file://"):
-        what = "an address" if "://" in str(given) else "a folder" if path.is_dir() else "a video"
+    path, what = Path(given), None
+    if "://" in str(given):
+        what = "an address"
+    elif path.is_dir():
+        what = "a folder"
+    elif path.suffix.lower() in VIDEO_SUFFIXES:
+        what = "a video"
+    if what and not str(given).startswith("file://"):
         raise OptionError(
             f"{given} is {what}, not an image",
             f"loop over it with `for frame, mask in segmenter.stream({str(given)!r})`",

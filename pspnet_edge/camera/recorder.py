@@ -16,6 +16,7 @@ from av.video.frame import PictureType
 from numpy.typing import NDArray
 
 from ..artifact import claim, ensure_writable, find_target
+from ..data.geometry import Geometry
 from ..errors import OptionError, OutputError
 from ..inputs import is_folder
 from .board_film import BoardEncoderFailed, BoardFilm, can_encode
@@ -129,14 +130,13 @@ class Recorder:
 
 def _fitted(picture: NDArray[np.uint8], size_wh: tuple[int, int]) -> NDArray[np.uint8]:
     """A picture in the size of the film: in its own shape, with black beside it where that is another one."""
-    wide, high = size_wh
-    scale = min(wide / picture.shape[1], high / picture.shape[0])
-    inner = (min(wide, max(1, round(scale * picture.shape[1]))), min(high, max(1, round(scale * picture.shape[0]))))
+    film_hw = (size_wh[1], size_wh[0])
+    inner = Geometry("letterbox").layout((picture.shape[0], picture.shape[1]), film_hw).windows[0].inner
     # The film's sides are even numbers, so one pixel of difference is no other shape.
-    inner = (wide if wide - inner[0] < 2 else inner[0], high if high - inner[1] < 2 else inner[1])
-    film = np.zeros((high, wide, 3), np.uint8)
-    left, top = (wide - inner[0]) // 2, (high - inner[1]) // 2
-    film[top : top + inner[1], left : left + inner[0]] = cv2.resize(picture, inner)
+    if sum(film_hw) - sum(inner.size_hw) < 2:
+        return np.asarray(cv2.resize(picture, size_wh), np.uint8)
+    film = np.zeros((*film_hw, 3), np.uint8)
+    film[inner.slices] = cv2.resize(picture, inner.size_hw[::-1])
     return film
 
 

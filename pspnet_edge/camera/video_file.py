@@ -23,6 +23,8 @@ from .video_probe import check_video, open_container, video_stream
 _log = logging.getLogger(__name__)
 _UPRIGHT = {90: "270", 180: "180", 270: "90"}
 """How a frame is turned whose display matrix turns it by these degrees counter-clockwise."""
+_SLACK_S = 0.5
+"""How much before its duration a whole file may end: its last picture may last."""
 _SEGMENT = bytes.fromhex("18538067")
 
 
@@ -170,10 +172,6 @@ class VideoSource:
             return False
         start = Fraction(self._container.start_time or 0, av.time_base)
         return self._end_s - float(start) < float(self._duration_s()) - _SLACK_S
-
-
-_SLACK_S = 0.5
-"""How much before its duration a whole file may end: its last picture may last."""
 
 
 def _check_file(path: Path) -> None:

@@ -85,9 +85,7 @@ def unpack(
         on_whole(len(wanted))
         (scratch / folder).replace(root / folder)
     except _DAMAGED as error:
-        raise DataError(
-            f"{archive} is damaged ({first_line(error).rstrip(': ')})", "remove it and fetch it again"
-        ) from error
+        raise DataError(f"{archive} is damaged ({first_line(error)})", "remove it and fetch it again") from error
     except OSError as error:
         raise OutputError(
             f"{folder} cannot be unpacked into {root} ({error.strerror or error})",
@@ -127,7 +125,7 @@ def unpack_all(archive: Path, target: Path, progress: Progress = silent) -> int:
                     _write(archive, member, target / place)
                     advance(done, "")
     except _DAMAGED as error:
-        raise DataError(f"{archive} is damaged ({first_line(error).rstrip(': ')})", "export it again") from error
+        raise DataError(f"{archive} is damaged ({first_line(error)})", "export it again") from error
     except OSError as error:
         raise OutputError(
             f"{archive} cannot be unpacked into {target} ({error.strerror or error})", "free space there"

@@ -18,7 +18,7 @@ from .described import Colour
 from .foreign import ForeignGraph
 from .naming import name_by_place, unshare_weights
 from .onnx_file import ModelFile, model_file
-from .view import GraphView, attribute, copy_of
+from .view import GraphView, attribute, copy_of, needed_nodes
 
 SAME_VALUES = ("Cast", "Squeeze", "Unsqueeze", "Reshape", "Transpose", "Identity")
 _INTEGERS = (TensorProto.INT64, TensorProto.INT32, TensorProto.UINT8, TensorProto.INT8, TensorProto.BOOL)
@@ -130,17 +130,14 @@ class Editor:
     def finish(self, name: str, label_set: LabelSet, facts: dict[str, object]) -> ModelFile:
         """The whole graph, under our names."""
         nodes = [*self._before, *self.proto.graph.node, *self._after]
-        needed, kept = {"masks"}, []
-        for node in reversed(nodes):
-            if needed.intersection(node.output):
-                kept.append(node)
-                needed.update(node.input)
+        kept = needed_nodes(nodes, ["masks"])
+        read = {name for node in kept for name in node.input}
         graph = helper.make_graph(
-            [copy_of(node) for node in reversed(kept)],
+            list(map(copy_of, kept)),
             "adapted",
             [helper.make_tensor_value_info("frames", TensorProto.UINT8, self.source.shape)],
             [helper.make_tensor_value_info("masks", TensorProto.UINT8, self.source.shape[:3])],
-            [tensor for tensor in self.proto.graph.initializer if tensor.name in needed],
+            [tensor for tensor in self.proto.graph.initializer if tensor.name in read],
         )
         proto = helper.make_model(graph, opset_imports=self.proto.opset_import, ir_version=8)
         proto.producer_name = "pspnet-edge"

@@ -26,6 +26,7 @@ from ..errors import OptionError, PspnetEdgeError
 from ..model.batchnorm import synchronised
 from ..model.pspnet import PSPNet
 from ..records import first_line
+from .memory import keep_freed_memory
 from .recipe import Autocast
 
 _PATIENCE = timedelta(hours=1)
@@ -103,6 +104,8 @@ def joined(device: str = "auto") -> Iterator[World]:
     size = int(os.environ.get("WORLD_SIZE", "1"))
     rank, local = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
     chosen = _device(device, local)
+    if chosen.type == "cpu":
+        keep_freed_memory()
     if size == 1:
         yield World(chosen)
         return

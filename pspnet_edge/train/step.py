@@ -17,7 +17,6 @@ from .captured import CapturedStep
 from .distributed import ALONE, DistributedNetwork, World
 from .freezing import freeze_weights, set_training_mode
 from .loss import class_weights
-from .memory import keep_freed_memory
 from .objective import Objective
 from .recipe import Recipe
 from .schedule import WeightAverage, warmup_poly
@@ -55,8 +54,6 @@ class Run:
         workers: int | None = 1,
         cuda_graph: bool = False,
     ) -> None:
-        if world.device.type == "cpu":
-            keep_freed_memory()
         self._recipe, self._world, self._accumulate = recipe, world, accumulate
         self.autocast = world.autocast(recipe.autocast)
         self.model = model.to(world.device).to(memory_format=torch.channels_last)

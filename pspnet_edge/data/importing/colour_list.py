@@ -68,12 +68,11 @@ def read_any_list(path: Path) -> ClassList:
     Raises:
         DataError: unreadable.
     """
-    if path.suffix.lower() in (".json", ".yaml") or path.name == "classes.txt":
-        return read_class_list(path, any_numbers=True)
     try:
         return read_class_list(path, any_numbers=True)
     except DataError:
-        pass
+        if path.suffix.lower() in (".json", ".yaml") or path.name == "classes.txt":
+            raise
     try:
         entries = read_colour_list(path)
     except DataError:

@@ -147,7 +147,7 @@ def read_folder(root: Path, options: ReadOptions) -> Source:
     listings = ("classes.txt", "classes.json", "labels.txt", "class_names.txt")
     classes, listing = options.classes or ClassList((), None), None
     if options.classes is None:
-        listing = next((path for name in listings if (path := root / name).is_file()), None) or published_list(root)
+        listing = _listing(root, listings)
         classes = read_class_list(listing, any_numbers=True) if listing else classes
     names = classes.names
     source = _of_classes("folder", classes, listing)
@@ -373,11 +373,16 @@ def _classes(root: Path, options: ReadOptions, listings: Sequence[str]) -> tuple
     """The classes of ``--classes``, or of a list beside the data and the list."""
     if options.classes:
         return options.classes, None
-    listing = next((path for name in listings if (path := root / name).is_file()), None) or published_list(root)
+    listing = _listing(root, listings)
     if listing is not None:
         classes = read_any_list(listing)
         return ClassList(classes.names[1:], None) if classes.names[0] == "__ignore__" else classes, listing
     raise DataError(f"{root} does not name its classes", "give --classes FILE, one class per line in id order")
+
+
+def _listing(root: Path, names: Sequence[str]) -> Path | None:
+    """The list of classes beside the data: one of these names, or one as public sets have it."""
+    return next((path for name in names if (path := root / name).is_file()), None) or published_list(root)
 
 
 def _listed_splits(root: Path) -> dict[str, str]:

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ...graph.onnx_file import ModelFile
 from ...graph.precision import fp16_model
-from ...graph.view import GraphView, attribute
+from ...graph.view import GraphView, attribute, needed_nodes
 
 
 def float_before_uint8(model: ModelFile) -> ModelFile:
@@ -69,13 +69,7 @@ def without_pairs(model: ModelFile, convolutions: Iterable[str]) -> ModelFile:
     for node in view.nodes:
         if node.name in names:
             node.input[:2] = [_pair_source(view, name) or name for name in node.input[:2]]
-    used = {value.name for value in proto.graph.output}
-    kept: list[onnx.NodeProto] = []
-    for node in reversed(view.nodes):  # readers come after what they read
-        if used.intersection(node.output):
-            used.update(node.input)
-            kept.insert(0, node)
-    return model.with_nodes(proto, kept)
+    return model.with_nodes(proto, needed_nodes(view.nodes, (value.name for value in proto.graph.output)))
 
 
 def _pair_source(view: GraphView, name: str) -> str | None:
