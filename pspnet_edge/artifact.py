@@ -207,7 +207,7 @@ def scratch_folder() -> Iterator[Path]:
         OutputError: the place for temporary files cannot be written.
     """
     try:
-        place = Path(tempfile.gettempdir())
+        place = _place_for_temporary_files()
         remove_leftovers(place)
         folder = place / temporary_name("scratch", "")
         folder.mkdir(mode=0o700)
@@ -222,6 +222,22 @@ def scratch_folder() -> Iterator[Path]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(descriptor)
+
+
+def _place_for_temporary_files() -> Path:
+    """What ``tempfile.gettempdir`` chooses, without writing a file to try a folder: a kill would leave that."""
+    named = [os.environ.get(name, "") for name in ("TMPDIR", "TEMP", "TMP")]
+    usable = (folder for folder in [*named, "/tmp", "/var/tmp"] if folder and _can_hold_files(folder))
+    tempfile.tempdir = tempfile.tempdir or next(map(os.path.abspath, usable), None)
+    return Path(tempfile.gettempdir())
+
+
+def _can_hold_files(folder: str) -> bool:
+    """Whether files may be made in ``folder``, which has room; some file systems do not count their blocks."""
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return False
+    system = os.statvfs(folder)
+    return system.f_bavail > 0 or system.f_blocks == 0
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -237,6 +237,11 @@ def manifest_bytes(manifest: Mapping[str, Any], parts: Mapping[str, bytes]) -> b
     return (to_json(ordered, indent=2) + "\n").encode()
 
 
+def check_pack_file(path: Path) -> None:
+    """Raise ``PackError`` unless there is an ordinary file that may be a pack."""
+    check_file(path, "pack", PackError, "make one", _REMAKE, most_bytes=_MOST_BYTES)
+
+
 def read_pack(path: str | os.PathLike[str]) -> PackFile:
     """Open a pack and check all of it; nothing is written.
 
@@ -244,7 +249,7 @@ def read_pack(path: str | os.PathLike[str]) -> PackFile:
         PackError: missing, damaged, of another format, or not such a file as ``write_pack`` makes.
     """
     path = Path(path)
-    check_file(path, "pack", PackError, "make one", _REMAKE, most_bytes=_MOST_BYTES)
+    check_pack_file(path)
     try:
         with path.open("rb") as stream:
             digest = _check_seal(stream, path)

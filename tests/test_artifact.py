@@ -241,6 +241,18 @@ def start_writer(path: Path, content: str, tmp: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
 
 
+def test_the_place_for_temporary_files_is_found_without_writing_a_file_to_try_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artifact.tempfile, "_get_default_tempdir", lambda: pytest.fail("a kill would leave that file"))
+    monkeypatch.setattr(artifact.tempfile, "tempdir", None)
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "missing"))
+    monkeypatch.setenv("TEMP", str(tmp_path))
+    with scratch_folder() as scratch:
+        assert scratch.parent == tmp_path
+    assert artifact.tempfile.gettempdir() == str(tmp_path)
+
+
 def test_what_a_killed_process_left_is_removed_by_the_next_that_writes_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -216,6 +216,7 @@ def accuracy_sentence(accuracy: Accuracy) -> str:
     change = f"lost {drop:.4f} of {accuracy['max_drop']} allowed" if drop >= 0 else f"gained {-drop:.4f}"
     metric = {"miou": "mIoU"}.get(accuracy["metric"], accuracy["metric"])
     return (
-        f"{metric} on {counted(accuracy['images'], 'image')}, {accuracy['measured_on']}: FP32 {accuracy['fp32']:.4f}, "
-        f"INT8 {accuracy['int8']:.4f}, {change}; " + (f"left unquantized: {names}" if left else "every layer in INT8")
+        f"{metric} on {counted(accuracy['images'], 'image')}, {accuracy['measured_on']}, in ONNX Runtime: "
+        f"FP32 {accuracy['fp32']:.4f}, INT8 {accuracy['int8']:.4f}, {change}; "
+        + (f"left unquantized: {names}" if left else "every layer in INT8")
     )

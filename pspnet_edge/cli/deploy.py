@@ -111,7 +111,7 @@ def deploy(
     from ..deploy.install import Demands, deploy_pack, roll_back
     from ..deploy.signature import check_signature
     from ..deploy.store import Store
-    from ..pack_file import read_pack
+    from ..pack_file import check_pack_file, read_pack
 
     _check_usage(pack, source, list_versions, rollback)
     if to or fleet is not None:
@@ -143,6 +143,8 @@ def deploy(
     if list_versions:
         _list(store, as_json)
         return
+    if pack is not None:
+        check_pack_file(pack)  # before a word about the service
     runs = _service(service, health)
     if rollback:
         leave = None if pack is None else read_pack(pack)

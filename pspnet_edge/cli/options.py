@@ -24,7 +24,8 @@ EngineArgument = Annotated[
     str | None,
     typer.Argument(
         metavar="ENGINE",
-        help="Engine, or a model to build first: bundled name, .onnx, .pt or pack. Default: the bundled model.",
+        help="Engine, or a model to build first: a bundled model's name, .onnx, .pt or .pspnet (pack). "
+        "Default: the bundled model.",
     ),
 ]
 ModelOption = Annotated[

@@ -42,7 +42,8 @@ def run(
         str | None,
         typer.Argument(
             metavar="ENGINE",
-            help="Engine, or a model to build first: bundled name, .onnx, .pt or pack. Default: the bundled model.",
+            help="Engine, or a model to build first: a bundled model's name, .onnx, .pt or .pspnet (pack). "
+            "Default: the bundled model.",
         ),
     ] = None,
     inputs: Annotated[
@@ -135,7 +136,8 @@ def run(
         str,
         _view(
             metavar="WHERE",
-            help="Where to show frames: window, web (a live page) or none. auto: a window if there is a display.",
+            help="Where to show frames: window, web (a live page) or none. "
+            "auto: a window if there is a display, else none.",
         ),
     ] = "auto",
     show: Annotated[
@@ -195,7 +197,10 @@ def run(
     metrics_port: Annotated[
         int | None,
         _service(
-            min=0, max=65535, metavar="PORT", help="Port for Prometheus /metrics; with --view web, the page serves it."
+            min=0,
+            max=65535,
+            metavar="PORT",
+            help="Serve Prometheus /metrics on this port. With --view web it is on --web-port instead.",
         ),
     ] = None,
     watchdog: Annotated[
@@ -270,6 +275,8 @@ def run(
             from ..camera.web import WebView
 
             port = web_port if view == "web" else metrics_port or 0
+            if view == "web" and metrics_port not in (None, web_port):
+                say(f"--metrics-port {metrics_port} is not used: with --view web, /metrics is on port {web_port}")
             served = WebView(
                 info.label_set,
                 main_loop.summary,
@@ -427,9 +434,12 @@ def _in_words(summary: RunSummary, outputs: str, live: bool) -> str:
     latency, age = summary.latency_ms, summary.age_ms
     words = f"{counted(summary.frames, 'frame')}, {summary.dropped} dropped, {summary.fps:.1f} FPS"
     if summary.frames:
-        if (first := summary.warm_up["latency_ms"]) and len(first) < summary.frames:
-            words += f"; first frame {first[0]:.0f} ms"
+        warm_up = summary.warm_up["latency_ms"]
+        warmed = len(warm_up) < summary.frames
+        if warm_up and warmed:
+            words += f"; first frame {warm_up[0]:.0f} ms"
         words += f"; compute p50 {latency['p50']:.1f} p99 {latency['p99']:.1f} ms"
+        words += "" if warmed else " (warm-up only)"
         if live:
             words += f"; age p50 {age['p50']:.1f} p99 {age['p99']:.1f} ms"
     return f"{words}; wrote {outputs}" if outputs else words

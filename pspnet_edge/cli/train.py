@@ -47,7 +47,8 @@ def train(
     backbone_weights: Annotated[
         str,
         typer.Option(
-            metavar="imagenet|none|FILE", help="Initial backbone weights; FILE is a torchvision or timm checkpoint."
+            metavar="imagenet|none|FILE",
+            help="Initial backbone weights without --init; FILE is a torchvision or timm checkpoint.",
         ),
     ] = "imagenet",
     recipe: Annotated[

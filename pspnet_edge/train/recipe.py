@@ -87,7 +87,9 @@ class Recipe:
         maximum=1,
     )
     optimizer: Optimizer = _option("adamw", "sgd uses a momentum of 0.9.", "Optimizer")  # noqa: RUF009
-    learning_rate: float = _option(1e-3, "Peak learning rate; about 0.01 for sgd.", "Optimizer", minimum=0, qat=3e-5)
+    learning_rate: float = _option(
+        1e-3, "Peak learning rate; with sgd, set about 0.01.", "Optimizer", minimum=0, qat=3e-5
+    )
     backbone_factor: float = _option(
         0.3, "Backbone learning rate, relative to the other layers.", "Optimizer", minimum=0
     )

@@ -150,3 +150,10 @@ def test_train_export_calibrate_build_evaluate(command_line, own_data: Path, tmp
     assert built["accuracy"]["metric"] == "miou"
     scored = pspnet_edge("evaluate", engine, *data, "--split", "val")
     assert scored["miou"] == pytest.approx(trained["miou"], abs=0.2)
+
+
+def test_a_pack_that_is_not_there_is_all_that_deploy_says(command_line, tmp_path: Path) -> None:
+    done = command_line("deploy", tmp_path / "nosuch.pspnet", "--home", tmp_path / "home")
+    assert done.returncode == 1
+    assert "there is no pack" in done.stderr
+    assert "service" not in done.stderr

@@ -54,5 +54,5 @@ def test_engine_may_be_a_model_and_what_auto_chose_is_said(command_line, tmp_pat
 def test_an_int8_engine_that_is_better_gained(drop: float, words: str) -> None:
     measured = {"metric": "miou", "images": 6, "measured_on": "folder val", "fp32": 0.5 + drop, "int8": 0.5}
     sentence = accuracy_sentence(measured | {"drop": drop, "max_drop": 0.003, "left_in_float": []})
-    assert sentence.startswith("mIoU on 6 images, folder val: FP32")
+    assert sentence.startswith("mIoU on 6 images, folder val, in ONNX Runtime: FP32")
     assert words in sentence

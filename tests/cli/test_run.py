@@ -93,8 +93,17 @@ def test_nothing_to_show_and_nothing_to_save_is_said(engine: Path, images: Path,
     done = command_line("run", engine, images / "yard.jpg")
     assert done.returncode == 0
     assert done.stdout.startswith("1 frame, 0 dropped")
+    assert done.stdout.rstrip().endswith("(warm-up only)"), "one frame says little about the speed"
     assert "--save-overlays DIR" in done.stderr
     assert "--save-overlays DIR" not in command_line("run", engine, images, "--view", "none").stderr
+
+
+def test_a_port_for_metrics_that_the_page_makes_needless_is_said(engine: Path, command_line) -> None:
+    page = ("--view", "web", "--web-port", 0, "--frames", 4)
+    done = command_line("run", engine, "--input", "demo", *page, "--metrics-port", 9123)
+    assert done.returncode == 0
+    assert "--metrics-port 9123 is not used" in done.stderr
+    assert "(warm-up only)" not in done.stdout
 
 
 def test_files_play_again_or_at_their_own_rate(engine: Path, images: Path, tmp_path: Path, command_line) -> None:

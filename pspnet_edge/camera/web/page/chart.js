@@ -48,7 +48,7 @@ export class Chart {
       context.moveTo(area.left, y);
       context.lineTo(area.right, y);
       context.stroke();
-      context.fillText(short(top * share), area.right + 7, y);
+      context.fillText(short(top * share, this.unit), area.right + 7, y);
     }
     context.textBaseline = "alphabetic";
     context.fillText("2 min ago", area.left, area.bottom + 14);
@@ -92,9 +92,10 @@ export function rateOf(seconds) {
   return Math.max(...recent) < 5 && recent.length ? recent.reduce((sum, frames) => sum + frames, 0) / recent.length : recent.at(-1);
 }
 
-// What fits beside the chart: 40, 2.5, 6000, 20k.
-function short(value) {
-  return value < 10_000 ? `${+value.toPrecision(3)}` : `${+(value / 1000).toPrecision(3)}k`;
+// What fits beside the chart: 40, 2.5, 6000; 20 s for 20,000 milliseconds, otherwise 20k.
+function short(value, unit) {
+  if (value < 10_000) return `${+value.toPrecision(3)}`;
+  return +(value / 1000).toPrecision(3) + (unit === "milliseconds" ? " s" : "k");
 }
 
 // Runs of [position, value] between missing values.

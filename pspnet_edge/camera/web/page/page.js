@@ -154,7 +154,10 @@ function showTiles() {
 }
 
 function fixFor(state, lost, now) {
-  if (state === "ended") return ended ? "This is its last picture. When it runs again, this page continues by itself." : "";
+  if (state === "ended") {
+    const pictures = camera === "all" ? "These are its last pictures." : "This is its last picture.";
+    return ended ? `${pictures} When it runs again, this page continues by itself.` : "";
+  }
   if (state === "stale") return now?.trouble ?? "";
   if (state !== "lost") return "";
   return lost.includes("token") ? "Open the address that the board prints when it starts." : "Trying again.";
