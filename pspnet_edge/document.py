@@ -20,6 +20,8 @@ from .labels import LONGEST_CLASS_NAME
 
 LARGEST_BYTES = 64 << 20
 DEEPEST = 32
+_MOST_DIGITS = 300
+"""Of a whole number, so that a float can hold it."""
 
 
 class Unfit(ValueError):
@@ -180,14 +182,18 @@ def check_value(value: Any, shape: Shape, where: str) -> None:
     shape.check(value, where)
 
 
-def parse_json(text: str | bytes) -> Any:
-    """A JSON value. NaN and infinity, which JSON does not have, are refused.
+def parse_json(text: str | bytes, *, strict: bool = True) -> Any:
+    """A JSON value. Whole numbers that no float can hold are refused: arithmetic with them would overflow.
+
+    Args:
+        text: the JSON.
+        strict: whether NaN and infinity are refused, which JSON does not have and many programs write.
 
     Raises:
-        ValueError: it is not JSON, or not UTF-8, or nested too deep, or has a number of thousands of digits.
+        ValueError: it is not JSON, or not UTF-8, or nested too deep, or has a number of hundreds of digits.
     """
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return json.loads(text, parse_constant=_refuse_constant if strict else None, parse_int=_whole_number)
     except RecursionError:
         raise ValueError("nested too deep") from None
 
@@ -272,6 +278,12 @@ def _check_text(text: str, where: str) -> None:
         raise Unfit("text that is not UTF-8") from None
     if "\0" in text:
         raise Unfit(f"{where} holds a NUL character")
+
+
+def _whole_number(digits: str) -> int:
+    if len(digits) > _MOST_DIGITS:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -115,6 +115,16 @@ def test_depth_and_unknown_names_are_limited() -> None:
         parse_json("[" * 200_000)
 
 
+def test_a_number_that_no_float_holds_is_refused_and_nan_only_of_our_own_files() -> None:
+    for strict in (True, False):
+        with pytest.raises(ValueError, match="a number of 400 digits"):
+            parse_json("[" + "9" * 400 + "]", strict=strict)
+    assert parse_json("[12, 1e400]") == [12, float("inf")]
+    with pytest.raises(ValueError, match="NaN"):
+        parse_json("[NaN]")
+    assert str(parse_json("[NaN]", strict=False)) == "[nan]"
+
+
 def test_what_is_not_a_file_or_is_too_large_is_not_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(CalibrationError, match="not an ordinary file"):

@@ -26,7 +26,7 @@ def doctor(
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Check this machine and print the command that fixes each problem. Exit status 1 if a problem blocks."""
+    """Check this machine and print the command that fixes each problem. Exit status 1 if a check fails."""
     from ..doctor.cameras import camera_named
     from ..doctor.examine import examine, report
     from ..doctor.system import RealSystem

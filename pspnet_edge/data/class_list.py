@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..document import parse_json
 from ..errors import DataError
 from ..labels import IGNORE, LONGEST_CLASS_NAME, LabelSet, bright_palette
 from .mask_file import Colour
@@ -204,7 +204,7 @@ def _of_labels(entries: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _from_json(text: str) -> _Named:
-    content: Any = json.loads(text)
+    content: Any = parse_json(text, strict=False)
     numbers: list[int] = []
     if isinstance(content, dict) and "classes" not in content:
         content = content.get("id2label") or content.get("labels") or content

@@ -8,7 +8,6 @@ records what it got; a later fetch into the same root must get the same, and ``s
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import shlex
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ..artifact import ensure_folder_writable, write_json
-from ..document import SHA256, Number, Record, Text, Unfit, check_value
+from ..document import SHA256, Number, Record, Text, Unfit, check_value, parse_json
 from ..errors import DataError, MissingPackage, OptionError, OutputError
 from ..inputs import is_there, read_text
 from .download import download
@@ -190,7 +189,7 @@ def _record(root: Path) -> dict[str, Any]:
     if not is_there(path):
         return {}
     try:
-        record = json.loads(read_text(path, "record", DataError, "remove it to fetch without it"))
+        record = parse_json(read_text(path, "record", DataError, "remove it to fetch without it"))
     except ValueError as error:
         raise DataError(f"the record {path} cannot be read ({error})", "remove it to fetch without it") from error
     return record if isinstance(record, dict) else {}

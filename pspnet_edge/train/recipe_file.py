@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.reading import is_whole_number
+from ..document import parse_json
 from ..errors import OptionError
 from ..inputs import read_text
 from .recipe import Recipe, RecipeOption
@@ -30,7 +31,7 @@ def read_recipe_file(path: Path) -> dict[str, Any]:
     fix = "give a TOML file or a run's recipe.json"
     text = read_text(path, "recipe", OptionError, fix)
     try:
-        content = json.loads(text) if path.suffix.lower() == ".json" else _parse_toml(text)
+        content = parse_json(text) if path.suffix.lower() == ".json" else _parse_toml(text)
     except (ValueError, RecursionError) as error:
         reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
         raise OptionError(f"the recipe {path} cannot be read ({reason})", fix) from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import zlib
 from collections.abc import Callable
 from functools import partial
@@ -15,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ...document import parse_json
 from ...errors import DataError
 from ..files import files_below
 from ..peek import head_of
@@ -47,8 +47,8 @@ def load_json(path: Path) -> Any:
         DataError: it is not valid JSON.
     """
     try:
-        return json.loads(read_text(path, _JSON_LIMIT_BYTES))
-    except (ValueError, RecursionError) as error:
+        return parse_json(read_text(path, _JSON_LIMIT_BYTES), strict=False)
+    except ValueError as error:
         raise DataError(f"{path} is not valid JSON ({error})", "export it again") from error
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...artifact import write_bytes
+from ...document import parse_json
 from ...errors import DataError
 from ...lazy import require
 from ..files import files_below
@@ -96,7 +97,7 @@ def _suffix(content: bytes) -> str:
 def _class_names(folder: Path) -> list[str]:
     """The names in ``id2label.json``, in the order of their ids; none where it is not there or has gaps."""
     listing = next((path for path in entries_below(folder) if path.name == "id2label.json"), None)
-    with suppress(DataError, ValueError, AttributeError, RecursionError):
-        named = {int(key): str(value) for key, value in json.loads(read_text(listing)).items()} if listing else {}
+    with suppress(DataError, ValueError, AttributeError):
+        named = {int(key): str(value) for key, value in parse_json(read_text(listing)).items()} if listing else {}
         return [named[index] for index in range(len(named))] if set(named) == set(range(len(named))) else []
     return []

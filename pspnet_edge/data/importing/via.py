@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...document import parse_json
 from ...errors import DataError
 from ..files import files_below
 from ..peek import head_of
@@ -133,11 +133,12 @@ def _images_of_csv(path: Path) -> Iterator[tuple[str, list[_Region]]]:
             name = row.get("filename") or row.get("#filename") or ""
             found = regions.setdefault(name, [])
             shape, attributes = (
-                json.loads(row.get(key) or "{}") for key in ("region_shape_attributes", "region_attributes")
+                parse_json(row.get(key) or "{}", strict=False)
+                for key in ("region_shape_attributes", "region_attributes")
             )
             if region := _region(shape, attributes):
                 found.append(region)
-    except (ValueError, csv.Error, RecursionError) as error:
+    except (ValueError, csv.Error) as error:
         raise DataError(f"{path} is damaged: line {rows.line_num} ({error})", "export it again") from error
     yield from regions.items()
 

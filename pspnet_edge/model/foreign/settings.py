@@ -6,7 +6,6 @@ Python is parsed and its literals are taken; nothing of it is run.
 from __future__ import annotations
 
 import ast
-import json
 import operator
 from collections.abc import Mapping
 from contextlib import suppress
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ...document import parse_json
 from ...errors import ModelError
 from ...lazy import require
 
@@ -176,8 +176,8 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 
 def _json(path: Path, text: str) -> dict[str, Any]:
     try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        values = parse_json(text, strict=False)
+    except ValueError as error:
         raise ModelError(f"{path} is not JSON ({error}): restore it") from error
     return dict(values) if isinstance(values, Mapping) else {}
 
