@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import helper
 
 from ..artifact import ensure_writable, sha256_of
 from ..errors import ModelError, OptionError
@@ -291,7 +292,7 @@ def _agreement(
     own = frames[..., bgr(range(channels))] if wanted.colour == "rgb" and channels >= 3 else frames
     x = ((own * wanted.factor - np.array(mean)) / np.array(std)).astype(np.float32)
     x = np.ascontiguousarray(x.transpose(0, 3, 1, 2)) if source.channels_first else x
-    (theirs,) = ReferenceSession(source.proto, "compare with the original").run(x)
+    theirs = _original_output(source, x)
     (masks,) = ReferenceSession(adapted.proto, "compare with the original").run(frames)
     if masks.max() >= len(adapted.label_set):
         raise ModelError(
@@ -306,6 +307,17 @@ def _agreement(
             "probabilities, export the network with a sigmoid as its last operator, or without it",
         )
     return None if expected is None else float((masks == expected).mean()), remarks
+
+
+def _original_output(source: ForeignGraph, x: NDArray[np.float32]) -> NDArray[Any]:
+    """What the file itself computes; where ONNX Runtime cannot (FP64), what the converted graph does."""
+    kind = source.original.graph.input[0].type.tensor_type.elem_type
+    try:
+        session = ReferenceSession(source.original, "compare with the original", [source.output])
+        (values,) = session.run(x.astype(helper.tensor_dtype_to_np_dtype(kind)))
+    except ModelError:
+        (values,) = ReferenceSession(source.proto, "compare with the original").run(x)
+    return values
 
 
 def _masks_of(values: NDArray[Any], editor: Editor, classes: int) -> NDArray[Any] | None:

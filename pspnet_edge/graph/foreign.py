@@ -19,9 +19,9 @@ from ..lazy import require
 from ..log import prints_logged
 from ..records import first_line
 from .described import Described, described
-from .gate import MOST_CONSTANT_BYTES, MOST_FILE_BYTES, MOST_PIXELS, array_of, infer, parse_proto
+from .gate import MOST_CONSTANT_BYTES, MOST_FILE_BYTES, MOST_PIXELS, array_of, infer, parse_proto, tensors_of
 from .opset import lower_opset, opset_of, raise_opset
-from .view import GraphView, attribute, replace_nodes
+from .view import GraphView, attribute, copy_of, replace_nodes
 
 _WHOLE_NUMBERS = (TensorProto.UINT8, TensorProto.INT32, TensorProto.INT64)
 LAYOUTS = ("auto", "nchw", "nhwc")
@@ -32,6 +32,8 @@ class ForeignGraph:
     """A graph with one input and one output, whose shapes are all known."""
 
     proto: onnx.ModelProto
+    original: onnx.ModelProto
+    """The file as it is, its picture the first input, with the constants of files beside it."""
     input: str
     output: str
     shape: tuple[int, int, int, int]
@@ -70,8 +72,9 @@ def read_foreign(
     proto = parse_proto(path.read_bytes(), name, foreign=True)
     known = described(path, proto)
     _load_external(proto, path)
-    for tensor in proto.graph.initializer:
+    for tensor in tensors_of(proto):
         array_of(tensor, name)
+    original = copy_of(proto)
     if proto.functions:
         try:
             from onnx.inliner import inline_local_functions  # onnx 1.14 has none
@@ -89,6 +92,7 @@ def read_foreign(
     if len(inputs) != 1:
         listed = ", ".join(value.name for value in inputs)
         raise ModelError(f"{name} has the inputs {listed or 'none'}", "export it with the picture as its only input")
+    original.graph.input.sort(key=lambda value: value.name != inputs[0].name)
     del proto.graph.input[:]
     proto.graph.input.append(inputs[0])
     whole_numbers = inputs[0].type.tensor_type.elem_type in _WHOLE_NUMBERS
@@ -106,7 +110,15 @@ def read_foreign(
         raise ModelError(f"{name}: shapes cannot be inferred ({error})", "export it with static shapes") from error
     proto = infer(proto, name)
     return ForeignGraph(
-        proto, inputs[0].name, proto.graph.output[0].name, shape, channels_first, version, whole_numbers, known
+        proto,
+        original,
+        inputs[0].name,
+        proto.graph.output[0].name,
+        shape,
+        channels_first,
+        version,
+        whole_numbers,
+        known,
     )
 
 
@@ -114,7 +126,7 @@ def _load_external(proto: onnx.ModelProto, path: Path) -> None:
     """Read constants from files beside the model; nothing outside of its folder is opened."""
     folder = path.parent.resolve()
     total = 0
-    for tensor in proto.graph.initializer:
+    for tensor in tensors_of(proto):
         if tensor.data_location != TensorProto.EXTERNAL:
             continue
         where = {entry.key: entry.value for entry in tensor.external_data}

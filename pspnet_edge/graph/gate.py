@@ -165,12 +165,13 @@ def parse_proto(content: bytes, name: str, *, foreign: bool = False) -> onnx.Mod
         raise ModelError(
             f"{name} has functions, sparse constants or training steps", "export it as a plain inference graph"
         )
+    functions = {(function.domain, function.name) for function in proto.functions}
     for node in graph.node:
         if foreign:
-            _ensure_foldable(node, name)
+            _ensure_foldable(node, name, functions)
         else:
             _ensure_operator(node, name)
-    for tensor in _tensors(proto):
+    for tensor in tensors_of(proto):
         if tensor.data_location == TensorProto.EXTERNAL and not foreign:
             raise ModelError(f"{name} keeps {tensor.name or 'a constant'} in a file beside it", "save it as one file")
     return proto
@@ -296,8 +297,13 @@ def _ensure_text(message: Message, name: str) -> None:
                 raise ModelError(f"{name} holds text that is not UTF-8", "export it again")
 
 
-def _ensure_foldable(node: onnx.NodeProto, name: str) -> None:
-    """Refuse what no folding of constants takes out of a graph."""
+def _ensure_foldable(node: onnx.NodeProto, name: str, functions: set[tuple[str, str]]) -> None:
+    """Refuse what no folding of constants and inlining of functions takes out of a graph."""
+    if node.domain not in ("", "ai.onnx") and (node.domain, node.op_type) not in functions:
+        raise ModelError(
+            f"{name} has operator {node.op_type} of {node.domain}, which is not plain ONNX",
+            "give the file as it was exported, not one that ONNX Runtime optimized or a plugin extended",
+        )
     if node.op_type in _QUANTIZED:
         raise ModelError(f"{name} is quantized already ({node.op_type})", "give the FP32 model")
     if node.op_type in ("Loop", "Scan", "SequenceMap"):
@@ -321,7 +327,7 @@ def _ensure_operator(node: onnx.NodeProto, name: str) -> None:
         raise ModelError(f"{name}: node {node.name} holds another graph", "export it as a plain graph")
 
 
-def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+def tensors_of(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     """Stored constants, those inside Constant nodes included."""
     yield from proto.graph.initializer
     for node in proto.graph.node:
@@ -333,7 +339,7 @@ def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
 
 def _ensure_constants(view: GraphView, name: str) -> None:
     total = 0
-    for tensor in _tensors(view.proto):
+    for tensor in tensors_of(view.proto):
         total += math.prod(tensor.dims) * 8 if min(tensor.dims, default=1) >= 0 else MOST_CONSTANT_BYTES + 1
         if total > 2 * MOST_CONSTANT_BYTES:
             raise ModelError(

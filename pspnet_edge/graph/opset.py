@@ -30,14 +30,20 @@ def raise_opset(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
     """
     version = opset_of(proto)
     if not OLDEST <= version <= NEWEST:
-        raise ModelError(f"{name} has opset {version}", f"export it with an opset from {OLDEST} to 21")
+        raise ModelError(f"{name} has opset {version}", f"export it with an opset from {OLDEST} to {NEWEST}")
     if version >= OPSET:
         return proto
     try:
-        return version_converter.convert_version(proto, OPSET)
+        raised = version_converter.convert_version(proto, OPSET)
     except Exception as error:  # the converter is C++ and raises what it likes
         reason = first_line(error)
         raise ModelError(f"{name}: opset {version} cannot be converted ({reason})", "export with opset 17") from error
+    # Before opset 11 pixels lay at their corners; the converter leaves the default of later ones.
+    for node in raised.graph.node if version < 11 else ():
+        if node.op_type == "Resize":
+            place = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+            node.attribute.extend(helper.make_attribute(*entry) for entry in place.items())
+    return raised
 
 
 def lower_opset(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:

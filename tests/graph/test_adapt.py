@@ -91,6 +91,48 @@ def test_every_opset_gives_the_same_masks(tmp_path: Path, opset: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("opset", "kind", "mode"), [(9, "Upsample", "linear"), (10, "Resize", "linear"), (10, "Resize", "nearest")]
+)
+def test_resizing_before_opset_11_keeps_its_pixels_where_they_were(
+    tmp_path: Path, opset: int, kind: str, mode: str
+) -> None:
+    scales = numpy_helper.from_array(np.array([1, 1, 4, 4], np.float32), "scales")
+    tail = [
+        ("AveragePool", ["."], {"kernel_shape": [4, 4], "strides": [4, 4]}),
+        (kind, [".", "scales"], {"mode": mode}),
+    ]
+    path = foreign(tmp_path / "f.onnx", tail, opset=opset, given=[1, 3, *SIZE], constants=[scales])
+    assert adapt(path, tmp_path / "a.onnx", 4, preprocessing=IMAGENET).agreement == 1.0
+    own = frame()[..., ::-1] / 255
+    x = ((own - IMAGENET.mean) / IMAGENET.std).astype(np.float32).transpose(0, 3, 1, 2)
+    (theirs,) = ReferenceSession(onnx.load(path), "test").run(np.ascontiguousarray(x))
+    assert (masks_of(tmp_path / "a.onnx", frame()) == theirs.argmax(1)).mean() > 0.9999
+
+
+def test_the_file_itself_is_compared_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
+        weights = next(tensor for tensor in proto.graph.initializer if tensor.name == "w")
+        weights.CopyFrom(numpy_helper.from_array(WEIGHTS[::-1].copy(), "w"))
+        return proto
+
+    monkeypatch.setattr("pspnet_edge.graph.foreign.raise_opset", wrong)
+    adapted = adapt(foreign(tmp_path / "f.onnx"), tmp_path / "a.onnx", 4, preprocessing=IMAGENET, size_hw=SIZE)
+    assert adapted.agreement is not None
+    assert adapted.agreement < 0.5
+
+
+def test_a_graph_that_onnx_runtime_optimized_is_named_as_such(tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.optimized_model_filepath = str(tmp_path / "o.onnx")
+    path = foreign(tmp_path / "f.onnx", [("Relu", ["."], {})])
+    onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    with pytest.raises(ModelError, match=r"of com\.microsoft.*not one that ONNX Runtime optimized"):
+        adapt(tmp_path / "o.onnx", tmp_path / "a.onnx", 4, size_hw=SIZE)
+
+
+@pytest.mark.parametrize(
     ("tail", "output"),
     [
         ([("Softmax", ["."], {"axis": 1})], (TensorProto.FLOAT, ["n", 4, "h", "w"])),
@@ -395,6 +437,19 @@ def test_weights_beside_the_model_are_read_and_a_missing_file_is_named(tmp_path:
     onnx.save(whole, tmp_path / "e.onnx", save_as_external_data=True, location="e.weights", size_threshold=0)
     adapt(tmp_path / "e.onnx", tmp_path / "a.onnx", 4, preprocessing=IMAGENET, size_hw=SIZE)
     assert (masks_of(tmp_path / "a.onnx", frame()) == scores_of(frame()).argmax(1)).mean() > 0.9999
+    whole = onnx.load(foreign(tmp_path / "f.onnx"))
+    value = whole.graph.initializer.pop()
+    whole.graph.node.insert(0, helper.make_node("Constant", [], ["w"], value=value))
+    onnx.save(
+        whole,
+        tmp_path / "n.onnx",
+        save_as_external_data=True,
+        location="n.weights",
+        size_threshold=0,
+        convert_attribute=True,
+    )
+    adapt(tmp_path / "n.onnx", tmp_path / "b.onnx", 4, preprocessing=IMAGENET, size_hw=SIZE)
+    assert (masks_of(tmp_path / "b.onnx", frame()) == masks_of(tmp_path / "a.onnx", frame())).all()
     (tmp_path / "e.weights").unlink()
     with pytest.raises(ModelError, match=r"e\.weights, which is not beside it"):
         adapt(tmp_path / "e.onnx", tmp_path / "a.onnx", 4, size_hw=SIZE)
