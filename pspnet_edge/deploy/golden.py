@@ -98,7 +98,7 @@ def _decoded(pack: PackFile, name: str, shape: tuple[int, int, int]) -> Picture:
     content = pack.read(name)
     height, width, channels = shape
     # Its header first: a decoder would allocate whatever size it claims.
-    if content[:16] != _PNG or struct.unpack(">II", content[16:24]) != (width, height):
+    if content[:24] != _PNG + struct.pack(">II", width, height):
         raise PackError(f"{name} of {pack.path} is not a PNG of {height}x{width} pixels", "recreate the pack")
     picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if picture is None or picture.dtype != np.uint8:

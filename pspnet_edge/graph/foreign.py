@@ -80,7 +80,7 @@ def read_foreign(
             from onnx.inliner import inline_local_functions  # onnx 1.14 has none
 
             proto = inline_local_functions(proto)
-        except (ImportError, RuntimeError, ValueError) as error:
+        except Exception as error:  # of C++
             reason = first_line(error)
             raise ModelError(f"the functions in {name} cannot be inlined ({reason})", "export it without") from error
     version = opset_of(proto)
