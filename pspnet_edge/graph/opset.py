@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import helper, numpy_helper, version_converter
 
 from ..errors import ModelError
@@ -144,8 +146,45 @@ def _mish(view: GraphView, node: onnx.NodeProto) -> list[onnx.NodeProto]:
     ]
 
 
+def _group_norm(view: GraphView, node: onnx.NodeProto) -> list[onnx.NodeProto] | None:
+    """Each group is one channel of InstanceNormalization; the factors of opset 18 are of groups, of 21 of channels."""
+    x, name, groups = node.input[0], node.name or node.output[0], attribute(node, "num_groups", 1)
+    scale, bias = (view.constant(tensor) for tensor in node.input[1:])
+    if scale is None or bias is None:
+        return None
+
+    def constant(values: NDArray[Any], role: str) -> str:
+        view.proto.graph.initializer.append(numpy_helper.from_array(values, f"{name}.{role}"))
+        return f"{name}.{role}"
+
+    of_channels = opset_of(view.proto) >= 21
+    own = (constant(np.ones(groups, np.float32), "ones"), constant(np.zeros(groups, np.float32), "zeros"))
+    steps: list[tuple[str, list[str], dict[str, float]]] = [
+        ("Reshape", [x, constant(np.array([0, groups, -1]), "grouped")], {}),
+        (
+            "InstanceNormalization",
+            ["", *(own if of_channels else node.input[1:])],
+            {"epsilon": attribute(node, "epsilon", 1e-5)},
+        ),
+    ]
+    if of_channels:
+        steps += [
+            ("Reshape", ["", constant(np.array([0, len(scale), -1]), "channels")], {}),
+            ("Mul", ["", constant(scale[:, None], "scale")], {}),
+            ("Add", ["", constant(bias[:, None], "bias")], {}),
+        ]
+    steps.append(("Reshape", ["", f"{name}.shape"], {}))
+    made = [helper.make_node("Shape", [x], [f"{name}.shape"], f"{name}.shape")]
+    for place, (kind, inputs, attributes) in enumerate(steps, 1):
+        output = node.output[0] if place == len(steps) else f"{name}.{place}"
+        inputs = [entry or made[-1].output[0] for entry in inputs]
+        made.append(helper.make_node(kind, inputs, [output], f"{name}.{place}", **attributes))
+    return made
+
+
 _CHANGES: dict[str, Callable[[GraphView, onnx.NodeProto], list[onnx.NodeProto] | None]] = {
     "Split": _split,
     "Gelu": _gelu,
+    "GroupNormalization": _group_norm,
     "Mish": _mish,
 }

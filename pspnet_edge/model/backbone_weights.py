@@ -9,9 +9,10 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from ..errors import MissingPackage, ModelError
-from ..lazy import require
+from ..errors import ModelError
 from .backbone import Backbone, EfficientNetLite, MobileNetV3
+from .foreign.files import read_content
+from .foreign.state import tensors_in
 from .imagenet import load_in_order
 from .resnet import ResNet
 from .vgg import Vgg16
@@ -24,7 +25,8 @@ def load_backbone_file(backbone: Backbone, path: Path) -> None:
 
     Args:
         backbone: the module to load into.
-        path: a ``.pth`` or ``.safetensors`` file of torchvision or timm, loaded without running code in it.
+        path: a ``.pth`` or ``.safetensors`` file of torchvision or timm, or of a network around such a backbone, read
+            without running code in it.
 
     Raises:
         ModelError: missing, damaged, or weights of another network.
@@ -37,25 +39,13 @@ def load_backbone_file(backbone: Backbone, path: Path) -> None:
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
-    try:
-        if path.suffix == ".safetensors":
-            content: object = require("safetensors.torch", "read a .safetensors file").load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except MissingPackage:
-        raise
-    except Exception as error:  # torch and safetensors raise many kinds here
-        # The text of torch is left out: it advises to load the file without the check.
-        raise ModelError(
-            f"{path} is not a file of weights that can be loaded safely: damaged, or not of PyTorch",
-            "give a state dict of torchvision or timm",
-        ) from error
+    content = read_content(path)
     for key in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     if not isinstance(content, Mapping):
         raise ModelError(f"{path} holds no state dict", "give a file of torchvision or timm")
-    tensors = {str(key).removeprefix("module."): value for key, value in content.items() if isinstance(value, Tensor)}
+    tensors = tensors_in(content)
     if not tensors:
         raise ModelError(f"{path} holds no tensors", "give a file of torchvision or timm")
     return tensors
@@ -73,10 +63,15 @@ def _module_and_timm_name(backbone: Backbone) -> tuple[nn.Module, str]:
 
 
 def _in_module_order(weights: Mapping[str, Tensor], timm_name: str) -> Mapping[str, Tensor]:
-    """``weights`` in the order of timm's module; safetensors files are sorted by name."""
+    """``weights`` in the order of timm's module, without what a wrapper puts before its names or beside them.
+
+    Safetensors files are sorted by name.
+    """
     if not timm.is_model(timm_name):
         return weights
     with torch.device("meta"):
         names = list(timm.create_model(timm_name).state_dict())
-    ordered = {name: weights[name] for name in names if name in weights}
-    return ordered if len(ordered) > len(weights) // 2 else weights
+    prefixes = (key.removesuffix(names[0]) for key in weights if f".{key}".endswith(f".{names[0]}"))
+    prefix = max(prefixes, key=lambda start: sum(start + name in weights for name in names), default="")
+    ordered = {name: weights[prefix + name] for name in names if prefix + name in weights}
+    return ordered if len(ordered) > len(names) // 2 else weights

@@ -15,6 +15,8 @@ A checkpoint is a dictionary of plain values and tensors, so it loads with ``wei
 from __future__ import annotations
 
 import json
+import pickle
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from ..errors import ModelError, PspnetEdgeError
 from ..inputs import check_file
 from ..labels import LabelSet
 from ..records import first_line
+from .foreign.kinds import kind_of
 from .pspnet import PSPNet, network_from_file
 from .quantiser import Quantiser
 
@@ -95,7 +98,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
             raise ModelError(
                 f"{path} is an ONNX model, not a checkpoint", "give the .pt file it was made from"
             ) from error
+        kind = kind_of(path)  # which names what is no checkpoint at all
         # The text of torch is left out: it advises to load the file without the check.
+        if kind == "torch zip" and isinstance(error, pickle.UnpicklingError):
+            raise ModelError(
+                f"{path} is not a pspnet-edge checkpoint: it holds Python objects beside or in place of weights",
+                f"convert it with `pspnet-edge import {shlex.quote(str(path))}`",
+            ) from error
         raise ModelError(
             f"{path} is not a checkpoint that can be loaded safely: damaged, or not of PyTorch",
             "give the .pt file of `train` or `import`",

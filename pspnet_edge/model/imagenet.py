@@ -86,11 +86,12 @@ def load_in_order(target: nn.Module, source: Mapping[str, Tensor], name: str) ->
         name: what errors call the source.
 
     Raises:
-        ModelError: a tensor has another shape, so the order is not the same.
+        ModelError: a tensor has another shape or role, so the order is not the same.
     """
     # Older files do not count the batches that BatchNorm has seen.
     own = {key: value for key, value in target.state_dict().items() if not key.endswith(_COUNTER)}
-    renamed = dict(zip(own, (value for key, value in source.items() if not key.endswith(_COUNTER))))
+    theirs = {key: value for key, value in source.items() if not key.endswith(_COUNTER)}
+    renamed = dict(zip(own, theirs.values()))
     first = next(iter(own))
     if first in renamed and renamed[first].ndim == 4:
         renamed[first] = for_channels(renamed[first], own[first].shape[1])
@@ -99,6 +100,16 @@ def load_in_order(target: nn.Module, source: Mapping[str, Tensor], name: str) ->
         raise ModelError(
             f"the weights in {name} are of another network: its {unlike} does not fit",
             "give weights of this model's backbone",
+        )
+    # The four tensors of a BatchNorm have one shape, and safetensors files are sorted by name.
+    swapped = next(
+        (pair for pair in zip(own, theirs) if pair[0].rpartition(".")[2] != pair[1].rpartition(".")[2]), None
+    )
+    if swapped is not None:
+        raise ModelError(
+            f"the weights in {name} have names that are not known and another order: {swapped[1]} is where "
+            f"{swapped[0]} is expected",
+            "give a file of torchvision or timm",
         )
     target.load_state_dict(target.state_dict() | renamed)
 

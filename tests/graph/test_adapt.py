@@ -109,6 +109,27 @@ def test_resizing_before_opset_11_keeps_its_pixels_where_they_were(
     assert (masks_of(tmp_path / "a.onnx", frame()) == theirs.argmax(1)).mean() > 0.9999
 
 
+@pytest.mark.parametrize("opset", [18, 21])
+def test_group_normalization_is_taken_apart(tmp_path: Path, opset: int) -> None:
+    size = 2 if opset == 18 else 4
+    factors = [numpy_helper.from_array(np.arange(size, dtype=np.float32) + 1, name) for name in ("scale", "shift")]
+    tail = [("GroupNormalization", [".", "scale", "shift"], {"num_groups": 2, "epsilon": 0.1})]
+    adapted = adapt(
+        foreign(tmp_path / "f.onnx", tail, opset=opset, constants=factors),
+        tmp_path / "a.onnx",
+        4,
+        preprocessing=IMAGENET,
+        size_hw=SIZE,
+    )
+    groups = scores_of(frame()).reshape(1, 2, 2, *SIZE)
+    normal = (groups - groups.mean((2, 3, 4), keepdims=True)) / np.sqrt(groups.var((2, 3, 4), keepdims=True) + 0.1)
+    factor = np.repeat(np.arange(size) + 1, 4 // size).reshape(1, 4, 1, 1)
+    expected = (normal.reshape(1, 4, *SIZE) * factor + factor).argmax(1)
+    assert (masks_of(tmp_path / "a.onnx", frame()) == expected).mean() > 0.999
+    assert adapted.agreement is not None
+    assert adapted.agreement > 0.999
+
+
 def test_the_file_itself_is_compared_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def wrong(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
         weights = next(tensor for tensor in proto.graph.initializer if tensor.name == "w")

@@ -65,12 +65,25 @@ def test_the_keys_of_lite0_are_those_of_released_checkpoints() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("a.onnx", "is an ONNX model, not a checkpoint"), ("a.pt", "damaged, or")]
+    ("name", "content", "message"),
+    [
+        ("a.onnx", b"\x08\x0a\x12\x07pytorch" * 9, "is an ONNX model, not a checkpoint"),
+        ("a.pt", b"\x80\x02pytorch" * 9, "damaged, or"),
+        ("a.pt", b"version https://git-lfs.github.com/spec/v1", "is a Git LFS pointer"),
+        ("a.pt", "module", "it holds Python objects beside or in place of weights: convert it with .*import"),
+        ("a.pt", "script", "is a TorchScript archive"),
+    ],
 )
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
 def test_what_torch_cannot_load_is_refused_without_its_advice_to_load_it_unchecked(
-    tmp_path: Path, name: str, message: str
+    tmp_path: Path, name: str, content: bytes | str, message: str
 ) -> None:
-    (tmp_path / name).write_bytes(b"\x08\x0a\x12\x07pytorch" * 9)
+    if isinstance(content, bytes):
+        (tmp_path / name).write_bytes(content)
+    elif content == "module":
+        torch.save({"model": {}, "net": torch.nn.Conv2d(1, 1, 1)}, tmp_path / name)
+    else:
+        torch.jit.save(torch.jit.trace(torch.nn.ReLU(), torch.ones(1)), tmp_path / name)
     with pytest.raises(ModelError, match=message) as caught:
         load_checkpoint(tmp_path / name)
     assert "weights_only" not in str(caught.value)

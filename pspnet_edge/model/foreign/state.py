@@ -70,10 +70,10 @@ def choose_state(path: Path, content: Mapping[Any, Any], weights: WeightsChoice 
     """
     models, averages = _states(content, _MODEL_KEYS), _states(content, _EMA_KEYS)
     remarks: list[str] = []
-    if not models and not averages and not _tensors(content):
+    if not models and not averages and not tensors_in(content):
         models = _of_a_pspnet(content)
         remarks += [f"the weights under {key!r}" for key in models]
-    if not models and not averages and _tensors(content):
+    if not models and not averages and tensors_in(content):
         models = {"": content}
     held = [content, *(value for value in content.values() if isinstance(value, Mapping))]
     if not models and not averages and any("param_groups" in state and "state" in state for state in held):
@@ -88,7 +88,7 @@ def choose_state(path: Path, content: Mapping[Any, Any], weights: WeightsChoice 
     unnamed = next((name for name in _EMA_KEYS if _is_unnamed(content.get(name))), None)
     if unnamed:
         remarks.append(f"those under {unnamed!r} are averages without names, and are left out")
-    tensors = _unwrapped(_tensors(chosen))
+    tensors = _unwrapped(tensors_in(chosen))
     if quantized := [str(name) for name, value in chosen.items() if isinstance(value, Tensor) and value.is_quantized]:
         raise ModelError(f"{path} holds quantized weights ({quantized[0]}): give the checkpoint from before quantizing")
     if not tensors:
@@ -134,10 +134,10 @@ def _states(content: Mapping[Any, Any], keys: tuple[str, ...]) -> dict[str, Mapp
         value = content.get(key)
         if not isinstance(value, Mapping):
             continue
-        if not _tensors(value):
+        if not tensors_in(value):
             inner = _states(value, (*_MODEL_KEYS, *_EMA_KEYS))
             value = next(iter(inner.values()), value)
-        if _tensors(value):
+        if tensors_in(value):
             found[key] = value
     return found
 
@@ -148,7 +148,7 @@ def _of_a_pspnet(content: Mapping[Any, Any], depth: int = 0) -> dict[str, Mappin
     for key, value in content.items():
         if not isinstance(value, Mapping):
             continue
-        if any(marker in str(name) for name in value for marker in _MARKERS) and _tensors(value):
+        if any(marker in str(name) for name in value for marker in _MARKERS) and tensors_in(value):
             found[str(key)] = value
         elif depth < 2:
             found |= {str(key): inner for inner in _of_a_pspnet(value, depth + 1).values()}
@@ -201,7 +201,7 @@ def _scaled(length: Tensor, direction: Tensor) -> Tensor | None:
     return length * direction / direction.square().sum(axes, keepdim=True).sqrt()
 
 
-def _tensors(state: Mapping[Any, Any]) -> dict[str, Tensor]:
+def tensors_in(state: Mapping[Any, Any]) -> dict[str, Tensor]:
     """Tensors and arrays as float32 or integers; Paddle also writes (name, array).
 
     Raises:
