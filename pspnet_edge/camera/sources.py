@@ -307,10 +307,12 @@ class ImageSource:
         count = len(self.paths)
         if count == 1 and is_animation(_head_of(self.paths[0])):
             shown = self.paths[0]
+            # FFmpeg reads no animated WebP.
+            webp = shown.suffix.lower() == ".webp"
             raise SourceError(
                 f"{shown} is an animation, and of an image only the first picture is read",
-                "convert it to a video",
-                f"ffmpeg -i {shown.name} out.mp4",
+                "convert it to a GIF with ImageMagick" if webp else "convert it to a video",
+                f"magick {shown.name} {shown.stem}.gif" if webp else f"ffmpeg -i {shown.name} out.mp4",
             )
         self._known = settings.frames if settings else KnownPixels()
         self._pixels: PixelFormat | None = None

@@ -78,6 +78,8 @@ CONTAINERS = frozenset(
     ]
 )
 _HEIC = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+_COVER = 0x400
+"""FFmpeg's AV_DISPOSITION_ATTACHED_PIC."""
 _TIMEOUT_S = 30.0
 _MEMORY_BYTES = 8 << 30
 _NO_VIDEO, _NOT_A_VIDEO, _UNDECODABLE = 3, 4, 5
@@ -145,9 +147,11 @@ def open_container(path: str) -> Any:
     import av
 
     options = {"protocol_whitelist": "file"}
+    # JPEGs one after another without a container; FFmpeg would take the first for a picture.
+    kind = "mjpeg" if path.lower().endswith((".mjpeg", ".mjpg")) else None
     if int(av.__version__.partition(".")[0]) >= 19:
-        return av.open(path, options=options)
-    return av.open(path, options=options, metadata_errors="replace")
+        return av.open(path, format=kind, options=options)
+    return av.open(path, format=kind, options=options, metadata_errors="replace")
 
 
 def main(path: str) -> int:
@@ -188,8 +192,12 @@ def main(path: str) -> int:
 
 
 def video_stream(container: Any) -> Any:
-    """The video of a file: its first stream, or the moving one of an animated picture, which has a still one first."""
-    streams = container.streams.video
+    """The video of a file: its first stream, or the moving one of an animated picture, which has a still one first.
+
+    Cover pictures are streams too, and come first where a file's tags do.
+    """
+    every = container.streams.video
+    streams = [stream for stream in every if not int(stream.disposition) & _COVER] or every
     still = streams[0].frames == 1 and container.name.lower().endswith((".avif", ".heif", ".heic"))
     return max(streams, key=lambda stream: int(stream.frames)) if still else streams[0]
 

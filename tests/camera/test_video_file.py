@@ -166,6 +166,35 @@ def test_a_video_of_a_phone_held_otherwise_is_upright(
     assert (upright == np.rot90(plain, -degrees // 90)).all()
 
 
+def test_a_cover_before_the_video_is_not_the_video(tmp_path: Path) -> None:
+    def box(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", 8 + len(content)) + kind + content
+
+    path = write_video(tmp_path / "v.mp4", count=3)
+    _, plain = read_all(path)
+    picture = cv2.imencode(".png", np.zeros((50, 60, 3), np.uint8))[1].tobytes()
+    cover = box(b"covr", box(b"data", struct.pack(">II", 14, 0) + picture))
+    handler = box(b"hdlr", bytes(8) + b"mdirappl" + bytes(9))
+    tags = box(b"udta", box(b"meta", bytes(4) + handler + box(b"ilst", cover)))
+    before, _, after = path.read_bytes().partition(b"moov")
+    assert after[4:8] == b"mvhd"
+    size = struct.pack(">I", struct.unpack(">I", before[-4:])[0] + len(tags))
+    header = struct.unpack(">I", after[:4])[0]
+    path.write_bytes(before[:-4] + size + b"moov" + after[:header] + tags + after[header:])
+    with av.open(str(path)) as file:
+        assert [stream.codec.name for stream in file.streams] == ["png", "h264"]
+    _, frames = read_all(path)
+    assert np.array_equal(frames, plain)
+
+
+@pytest.mark.parametrize("name", ["v.mjpeg", "V.MJPG"])
+def test_jpegs_one_after_another_are_a_video(tmp_path: Path, name: str) -> None:
+    pictures = [cv2.imencode(".jpg", np.full((48, 64, 3), grey, np.uint8))[1].tobytes() for grey in (20, 90, 200)]
+    (tmp_path / name).write_bytes(b"".join(pictures))
+    _, frames = read_all(tmp_path / name)
+    assert [round(float(frame.mean())) for frame in frames] == pytest.approx([20, 90, 200], abs=2)
+
+
 def test_what_is_not_a_video_is_refused_by_what_it_is(tmp_path: Path) -> None:
     cases = {
         "notes.txt": (b"hello, world\n" * 1000, r"is not a video but"),
@@ -251,10 +280,10 @@ def test_a_recording_without_its_index_is_called_cut_short(tmp_path: Path) -> No
 def test_an_animation_is_not_taken_for_one_picture(tmp_path: Path) -> None:
     pillow = pytest.importorskip("PIL.Image")
     pictures = [pillow.fromarray(np.full((32, 48, 3), value, np.uint8)) for value in (0, 120, 250)]
-    for suffix in (".webp", ".png"):
+    for suffix, mend in ((".webp", "magick a.webp a.gif"), (".png", "ffmpeg -i a.png")):
         path = tmp_path / f"a{suffix}"
         pictures[0].save(path, save_all=True, append_images=pictures[1:])
-        with pytest.raises(SourceError, match=r"is an animation.*ffmpeg"):
+        with pytest.raises(SourceError, match=rf"is an animation.*{mend}"):
             open_source(None, str(path))
         pictures[0].save(path)
         assert open_source(None, str(path)).length == 1
