@@ -104,6 +104,8 @@ class Job:
     """Files that have their final name while they are written, as documented."""
     named: tuple[str, ...] = ()
     """Files that carry the name of what ``keeps`` leaves alone, so that those of another name differ."""
+    measured: tuple[str, ...] = ()
+    """Files that show times, which differ from run to run."""
     share: int = 4
     """Turns in a round."""
 
@@ -196,6 +198,7 @@ def jobs_of(seeds: Path, server: str) -> dict[str, Job]:
                 "-o",
                 "report",
             ),
+            measured=tuple(f"work/report/report.{suffix}" for suffix in ("html", "md", "png")),
             share=1,
         ),
         "benchmark --from": Job(("benchmark", "--from", report, "--overwrite", "-o", "report"), share=1),
@@ -324,7 +327,7 @@ def refer(job: Job, seeds: Path, place: Path) -> Reference:
         runs.append(values_of(root))
     names = runs[0].keys() | runs[1].keys()
     values = {name: _common(runs[0].get(name), runs[1].get(name)) for name in names}
-    unsteady = frozenset(name for name, value in values.items() if value is None)
+    unsteady = frozenset(name for name, value in values.items() if value is None or name in job.measured)
     return Reference(values, unsteady, took_s, steps)
 
 

@@ -11,6 +11,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY, _PALETTE = 0, 3
 _KEPT = (b"IDAT", b"IEND")
+_END = b"\0\0\0\0IEND"
 # A 100-megapixel image in chunks of 8 kB has about 40 000.
 _MOST_CHUNKS = 200_000
 
@@ -89,9 +91,27 @@ def indexed_png(mask: NDArray[np.uint8], palette: NDArray[np.uint8], level: int 
     return SIGNATURE + b"".join(_chunk(kind, content) for kind, content in chunks)
 
 
+def decoded(encoded: bytes) -> NDArray[Any]:
+    """A PNG of a stranger at its own depth: ``[H, W]``, ``[H, W, 3]`` BGR or ``[H, W, 4]``.
+
+    Raises:
+        ValueError: it is not a PNG, or a damaged one.
+    """
+    if not encoded.startswith(SIGNATURE):
+        raise ValueError("it is not a PNG")
+    ensure_checksums(encoded)
+    try:
+        found = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        found = None
+    if found is None:
+        raise ValueError("its pixels are damaged")
+    return np.asarray(found)
+
+
 def ensure_checksums(encoded: bytes) -> None:
-    """Raise ``ValueError`` if a chunk of a PNG has a wrong checksum, or there are more chunks than any encoder
-    writes."""
+    """Raise ``ValueError`` if a PNG is cut short, a chunk has a wrong checksum, or there are more chunks than any
+    encoder writes. OpenCV allocates what a chunk says that it holds, up to 4 GB, before it reads it."""
     for _ in _chunks(encoded):
         pass
 
@@ -100,7 +120,9 @@ def _chunks(encoded: bytes) -> Iterator[tuple[bytes, bytes]]:
     place = len(SIGNATURE)
     for _ in range(_MOST_CHUNKS):
         if place + 12 > len(encoded):
-            return
+            if encoded[place:].startswith(_END):  # without its checksum, which nothing depends on
+                return
+            raise ValueError("it is cut short")
         (length,) = struct.unpack_from(">I", encoded, place)
         kind, content = encoded[place + 4 : place + 8], encoded[place + 8 : place + 8 + length]
         if encoded[place + 8 + length : place + 12 + length] != struct.pack(

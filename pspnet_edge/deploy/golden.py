@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.png import decoded
 from ..engine.engine import Engine
 from ..errors import PackError
 from ..pack_file import PackFile, golden_part
@@ -100,10 +101,13 @@ def _decoded(pack: PackFile, name: str, shape: tuple[int, int, int]) -> Picture:
     # Its header first: a decoder would allocate whatever size it claims.
     if content[:24] != _PNG + struct.pack(">II", width, height):
         raise PackError(f"{name} of {pack.path} is not a PNG of {height}x{width} pixels", "recreate the pack")
-    picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-    if picture is None or picture.dtype != np.uint8:
-        raise PackError(f"{name} of {pack.path} cannot be decoded", "recreate the pack")
-    decoded = np.asarray(picture, np.uint8).reshape(height, width, -1)
-    if decoded.shape != shape:
-        raise PackError(f"{name} of {pack.path} has {decoded.shape[2]} channels, not {channels}", "recreate the pack")
-    return decoded
+    try:
+        picture = decoded(content)
+    except ValueError as error:
+        raise PackError(f"{name} of {pack.path} cannot be decoded: {error}", "recreate the pack") from error
+    if picture.dtype != np.uint8:
+        raise PackError(f"{name} of {pack.path} has pixels of {picture.dtype}, not 8 bits", "recreate the pack")
+    picture = picture.reshape(height, width, -1)
+    if picture.shape != shape:
+        raise PackError(f"{name} of {pack.path} has {picture.shape[2]} channels, not {channels}", "recreate the pack")
+    return picture

@@ -18,6 +18,7 @@ from ...document import parse_json
 from ...errors import DataError
 from ..files import files_below
 from ..peek import head_of
+from ..png import decoded
 from ..reading import read_text
 from .source import Source, id_of
 
@@ -78,12 +79,13 @@ def from_base64(text: Any) -> bytes:
 
 def decode_bitmap(encoded: bytes) -> NDArray[np.bool_]:
     """The set pixels of a small PNG: grey above 0, or opaque ones."""
-    decoded = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED) if encoded else None
-    if decoded is None:
-        raise ValueError("its bitmap is not a PNG")
-    if decoded.ndim == 3:
-        decoded = decoded[..., 3] if decoded.shape[2] == 4 else decoded.max(axis=2)
-    return np.asarray(decoded > 0)
+    try:
+        bitmap = decoded(encoded)
+    except ValueError as error:
+        raise ValueError(f"its bitmap cannot be read: {error}") from error
+    if bitmap.ndim == 3:
+        bitmap = bitmap[..., 3] if bitmap.shape[2] == 4 else bitmap.max(axis=2)
+    return np.asarray(bitmap > 0)
 
 
 def place_bitmap(mask: NDArray[Any], bitmap: NDArray[np.bool_], corner: NDArray[Any], value: int) -> None:
