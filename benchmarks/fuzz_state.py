@@ -58,7 +58,7 @@ def recipe_case(edits: Edits, rng: random.Random, folder: Path, seeds: Path) -> 
         return ["train", "--recipe", "x.toml", "--root", "missing"]
     from pspnet_edge.train.recipe import Recipe
 
-    saved = json.dumps({"recipe": Recipe().facts(), "dataset": "folder", "root": "missing"}).encode()
+    saved = json.dumps({"recipe": Recipe().to_dict(), "dataset": "folder", "root": "missing"}).encode()
     if rng.random() < 0.5:
         (folder / "x.json").write_bytes(edited_json(saved, edits))
         return ["train", "--recipe", "x.json", "--root", "missing"]

@@ -13,6 +13,8 @@ from typing import Any, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from .records import JsonRecord
+
 IGNORE = 255
 LONGEST_CLASS_NAME = 200
 _BACKGROUND_NAMES = frozenset(
@@ -29,7 +31,7 @@ class LabelFacts(TypedDict):
 
 
 @dataclass(frozen=True)
-class LabelSet:
+class LabelSet(JsonRecord):
     """The classes of a data set or a model, in id order.
 
     ``palette`` holds one RGB triple (0–255) a class.

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import OptionError, one_of
+from ..records import JsonRecord
 
 FITS = ("stretch", "letterbox", "crop")
 """How a region of another shape goes into the engine: changed in shape, with a margin around it, or its middle only."""
@@ -153,7 +154,7 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Geometry:
+class Geometry(JsonRecord):
     """How frames of any size go into an engine of one size.
 
     Args:

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from ..errors import EngineError
 from ..labels import LabelSet
 from ..pixels import PixelFormat
+from ..records import JsonRecord
 from .facts import EngineFacts
 from .session import FittingSession, OverlappingSession, ScoringSession, Session, View
 from .sharing import Share, SharedSession
 
 
 @dataclass(frozen=True)
-class EngineInfo:
+class EngineInfo(JsonRecord):
     """What an engine is, from its sidecar."""
 
     path: Path

@@ -67,7 +67,7 @@ class Adapted:
 
 def adapt(
     model: str | os.PathLike[str],
-    output: str | os.PathLike[str] | None,
+    output: str | os.PathLike[str] | None = None,
     classes: Sequence[str] | LabelSet | int | None = None,
     *,
     preprocessing: Preprocessing | None = None,

@@ -14,6 +14,7 @@ from ..document import parse_json
 from ..errors import PspnetEdgeError
 from ..inputs import is_file, read_text
 from ..labels import LONGEST_CLASS_NAME
+from ..records import JsonRecord
 
 Colour = Literal["rgb", "bgr"]
 GREY_LEVELS = 5.0
@@ -23,7 +24,7 @@ _LONGEST = 1 << 16
 
 
 @dataclass(frozen=True)
-class Preprocessing:
+class Preprocessing(JsonRecord):
     """What a network wants done to a picture: ``(pixel * scale - mean) / std``, channels in its order."""
 
     mean: tuple[float, ...] = (0.0,)

@@ -130,7 +130,7 @@ def train(
                 listener.warn(finding.problem)
         if world.first and not resume:
             facts = {
-                "recipe": recipe.facts(),
+                "recipe": recipe.to_dict(),
                 "dataset": data.name,
                 "root": None if root is None else str(Path(root).resolve()),
                 "split": split,

@@ -75,7 +75,7 @@ class RunFiles:
         """Write the files as they are after the last row; ``last.pt`` at the end, so that a resumed run lacks none."""
         row = self.rows[-1]
         facts: dict[str, object] = {
-            "recipe": self._recipe.facts(),
+            "recipe": self._recipe.to_dict(),
             "epochs": row.epoch,
             "val_miou": row.miou if row.validated else None,
             "teacher_sha256": self._teacher_sha256,

@@ -136,7 +136,7 @@ class _WeightsAndBiases:
         # Project, entity, mode and server come from wandb's own environment variables and login.
         self._run: Any = wandb.init(
             project=None if _is_set("WANDB_PROJECT") else _PROJECT,
-            name=folder.name, dir=str(folder), config=recipe.facts(), id=resumed, resume="allow",
+            name=folder.name, dir=str(folder), config=recipe.to_dict(), id=resumed, resume="allow",
         )  # fmt: skip
         write_bytes(identity, f"{self._run.id}\n".encode())
 
@@ -157,7 +157,7 @@ class _MLflow:
         run = self._mlflow.start_run(run_id=resumed, run_name=None if resumed else folder.name)
         write_bytes(identity, f"{run.info.run_id}\n".encode())
         if not resumed:
-            self._mlflow.log_params(recipe.facts())
+            self._mlflow.log_params(recipe.to_dict())
 
     def log(self, figures: dict[str, float], step: int) -> None:
         self._mlflow.log_metrics(figures, step=step)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
 from ..errors import OptionError
+from ..records import JsonRecord
 
 Optimizer = Literal["adamw", "sgd"]
 Autocast = Literal["auto", "bf16", "fp16", "none"]
@@ -52,7 +53,7 @@ def _option(
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(JsonRecord):
     """Everything that decides what a run computes: the same recipe, data and start compute the same weights.
 
     How the work is divided (processes, accumulation, loader processes, device) is not part of it; see ``distributed``.
@@ -148,13 +149,9 @@ class Recipe:
             if min(getattr(self, name)) < 1:
                 raise OptionError(f"{_shown(getattr(self, name))} is not a size", "give at least 1x1", parameter=name)
 
-    def facts(self) -> dict[str, object]:
-        """As JSON values."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
-
     @staticmethod
     def from_facts(facts: Mapping[str, Any]) -> Recipe:
-        """The inverse of ``facts``; a field that an older version did not have gets its default."""
+        """The inverse of ``to_dict``; a field that an older version did not have gets its default."""
         values = dict(facts)
         if values.pop("freeze_batchnorm", False):  # as recipes said it before ``freeze``
             values["freeze"] = ["batchnorm"]

@@ -36,7 +36,7 @@ def read_recipe_file(path: Path) -> dict[str, Any]:
         reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
         raise OptionError(f"the recipe {path} cannot be read ({reason})", fix) from error
     if isinstance(content, dict) and isinstance(content.get("recipe"), dict):
-        saved = Recipe.from_facts(content["recipe"]).facts()
+        saved = Recipe.from_facts(content["recipe"]).to_dict()
         return {key: _value(path, key, value) for key, value in saved.items()}
     if not isinstance(content, dict):
         raise OptionError(f"the recipe {path} is not a table of options", "write one option per line: epochs = 40")

@@ -153,7 +153,7 @@ class Run:
     def state(self) -> dict[str, object]:
         """What ``restore`` needs beside the weights."""
         return {
-            "recipe": self._recipe.facts(),
+            "recipe": self._recipe.to_dict(),
             "optimizer": self._optimizer.state_dict(),
             "average": self.average.state(),
             "scaler": self._scaler.state_dict(),

@@ -108,6 +108,29 @@ def test_records_are_frozen_and_become_json() -> None:
     assert all(kind.__dataclass_params__.frozen for kind in RECORDS)
 
 
+def test_every_public_record_is_frozen_and_becomes_json() -> None:
+    public = {name: getattr(pspnet_edge, name) for name in pspnet_edge.__all__}
+    records = {name: kind for name, kind in public.items() if dataclasses.is_dataclass(kind)}
+    assert {name for name, kind in records.items() if not kind.__dataclass_params__.frozen} == set()
+    assert {name for name, kind in records.items() if not hasattr(kind, "to_dict")} == set()
+    with pspnet_edge.open_engine(precision="fp32") as engine:
+        facts = engine.info.to_dict()
+    assert (facts["shape_nhw"], facts["path"]) == ([1, 384, 480], str(engine.info.path))
+    assert facts["label_set"] == CAMVID.to_dict() == CAMVID.facts()
+    recipe = pspnet_edge.Recipe(epochs=3)
+    assert pspnet_edge.Recipe.from_facts(json.loads(json.dumps(recipe.to_dict()))) == recipe
+    for record in (pspnet_edge.Geometry(roi=(1, 2, 3, 4)), pspnet_edge.Preprocessing()):
+        assert (
+            type(record)(**{key: tuple(v) if isinstance(v, list) else v for key, v in record.to_dict().items()})
+            == record
+        )
+
+
+def test_adapt_names_its_output_itself() -> None:
+    with pytest.raises(pspnet_edge.ModelError, match=r"there is no .*absent\.onnx"):
+        pspnet_edge.adapt("absent.onnx")
+
+
 def test_an_engine_may_be_a_str_or_a_path_and_a_parameter_is_named(tmp_path: Path) -> None:
     built = pspnet_edge.build_engine(output=str(tmp_path / "a.engine"), precision="fp32", runtime="onnxruntime")
     assert (built.precision, built.runtime, built.shape_nhw) == ("fp32", "onnxruntime", (1, 384, 480))

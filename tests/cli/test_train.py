@@ -190,7 +190,7 @@ def test_options_win_over_the_recipe_file_and_the_file_over_the_defaults(asked, 
 def test_a_run_leaves_its_recipe_and_resuming_needs_no_option_again(asked, small: Path, tmp_path: Path) -> None:
     first = asked("--root", small, "--epochs", 3, "--lovasz-weight", 0.5, "--distil", bundled.DEFAULT)
     saved = json.loads((tmp_path / "out" / "recipe.json").read_text())
-    assert saved["recipe"] == first["recipe"].facts()
+    assert saved["recipe"] == first["recipe"].to_dict()
     assert (saved["dataset"], saved["root"], saved["split"]) == ("folder", str(small), "train")
     again = asked("--resume", "--epochs", 5)
     assert again["recipe"] == replace(first["recipe"], epochs=5)

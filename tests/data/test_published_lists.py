@@ -79,6 +79,15 @@ def test_a_published_list_beside_the_data_is_used(name: str, own: Path, tmp_path
     assert (imported.classes, imported.class_list) == (("dirt", "grass"), str(own / name))
 
 
+@pytest.mark.parametrize("given", [False, True])
+def test_a_split_is_not_taken_for_the_class_list(given: bool, own: Path, tmp_path: Path) -> None:
+    listing = (tmp_path if given else own) / "id2label.json"
+    listing.write_text(LISTS[listing.name])
+    imported = import_dataset(own, tmp_path / "out", classes=listing if given else None, val=0.3)
+    assert imported.splits == {"train": 2, "val": 1}
+    assert imported.class_list == (None if given else str(listing))
+
+
 def test_two_published_lists_are_not_guessed_between(own: Path, tmp_path: Path) -> None:
     for name in ("config_v1.2.json", "config_v2.0.json"):
         (own / name).write_text(LISTS[name])

@@ -20,11 +20,11 @@ def read(tmp_path: Path, text: str, name: str = "mine.toml"):
 
 
 def test_a_recipe_survives_json() -> None:
-    assert Recipe.from_facts(json.loads(json.dumps(RECIPE.facts()))) == RECIPE
+    assert Recipe.from_facts(json.loads(json.dumps(RECIPE.to_dict()))) == RECIPE
 
 
 def test_a_recipe_of_an_older_version_has_the_defaults_of_newer_fields() -> None:
-    saved = RECIPE.facts()
+    saved = RECIPE.to_dict()
     for name in ("rotate", "freeze", "patience"):
         del saved[name]
     old = Recipe.from_facts(saved | {"freeze_batchnorm": True, "autocast": True})
@@ -50,7 +50,7 @@ def test_a_toml_file_names_options_as_the_command_line_does(tmp_path: Path) -> N
 
 
 def test_the_recipe_of_a_run_is_a_recipe_file(tmp_path: Path) -> None:
-    values = read(tmp_path, json.dumps({"recipe": RECIPE.facts(), "dataset": "folder"}), "recipe.json")
+    values = read(tmp_path, json.dumps({"recipe": RECIPE.to_dict(), "dataset": "folder"}), "recipe.json")
     assert Recipe(**values) == RECIPE
 
 

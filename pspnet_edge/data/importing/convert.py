@@ -285,8 +285,8 @@ def _finish(
         write_bytes(output / "classes.txt", ("\n".join(lines) + "\n").encode())
     splits = _splits(written, val, seed)
     for split, entries in splits.items():
-        listing = "".join(f"{entry}\n" for entry in entries)
-        write_bytes(output / f"{split}.txt", listing.encode("utf-8", "surrogateescape"))
+        text = "".join(f"{entry}\n" for entry in entries)
+        write_bytes(output / f"{split}.txt", text.encode("utf-8", "surrogateescape"))
     sizes = {split: len(entries) for split, entries in splits.items()}
     dropped = tuple(source.dropped)
     imported = Imported(
