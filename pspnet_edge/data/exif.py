@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 UPRIGHT = 1
 SWAPS_SIDES = (5, 6, 7, 8)
 _PNG = b"\x89PNG\r\n\x1a\n"
-_TAG = 0x0112
+_TAG, _CHANNELS_TAG = 0x0112, 277
 _SUBFILE_TAG, _SMALLER_COPY, _TRANSPARENCY = 254, 1, 4
 _MOST_PAGES = 10_000
 
@@ -34,7 +34,8 @@ def orientation_of(encoded: bytes) -> int:
             block = encoded
         else:
             return UPRIGHT
-        return _in_tiff(block) if block else UPRIGHT
+        orientation = _in_tiff(block, _TAG) if block else UPRIGHT
+        return orientation if 1 <= orientation <= 8 else UPRIGHT
     except (struct.error, IndexError):
         return UPRIGHT
 
@@ -106,14 +107,23 @@ def _webp(encoded: bytes) -> bytes | None:
     return None
 
 
-def _in_tiff(block: bytes) -> int:
+def channels_of_tiff(encoded: bytes) -> int:
+    """How many channels a TIFF says it has; 1 where it is damaged."""
+    try:
+        return _in_tiff(encoded, _CHANNELS_TAG) or 1
+    except struct.error:
+        return 1
+
+
+def _in_tiff(block: bytes, wanted: int) -> int:
+    """The number under a tag; 0 where there is none."""
     order = {b"II": "<", b"MM": ">"}.get(block[:2])
     if order is None:
-        return UPRIGHT
+        return 0
     (directory,) = struct.unpack_from(f"{order}I", block, 4)
     (entries,) = struct.unpack_from(f"{order}H", block, directory)
     for entry in range(entries):
         tag, kind, _, value = struct.unpack_from(f"{order}HHIH", block, directory + 2 + 12 * entry)
-        if tag == _TAG and kind == 3:
-            return int(value) if 1 <= value <= 8 else UPRIGHT
-    return UPRIGHT
+        if tag == wanted and kind == 3:
+            return int(value)
+    return 0

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..pixels import PixelFormat, measured_range
-from .exif import is_tiff, orientation_of, pages_of_tiff, turned
+from .exif import channels_of_tiff, is_tiff, orientation_of, pages_of_tiff, turned
 from .png import SIGNATURE, ensure_checksums
 from .reading import read_file
 
@@ -144,4 +144,6 @@ def _what_it_is(encoded: bytes) -> str:
         return " but a web page: download the image itself"
     if encoded.startswith(b"\xff\xd8") and b"\xff\xc1" in encoded[:4096]:
         return ", because it is a JPEG of 12 bits: convert it to a 16-bit PNG"
+    if is_tiff(encoded) and (channels := channels_of_tiff(encoded)) > 4:
+        return f", because it has {channels} channels: save one, three or four of them"
     return ": restore it from the data set's archive, or convert it to PNG"

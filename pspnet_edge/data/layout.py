@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,10 +22,11 @@ MASK_FOLDERS = (
 MASK_ENDINGS = ("_mask", "-mask", "_masks", "_label", "_labels", "_L", "_gt", "_seg", "_segmentation")
 """The usual ones; ``bare_name`` knows more."""
 _IMAGE_WORDS = ("leftimg8bit", "image", "images", "img", "imgs", "im", "rgb", "sat", "photo", "picture", "pic", "frame",
-                "input", "original", "orig", "raw", "color", "colour")  # fmt: skip
+                "input", "original", "orig", "raw", "color", "colour", "anon")  # fmt: skip
 _MASK_WORDS = ("mask", "masks", "label", "labels", "labelids", "labeltrainids", "trainids", "train_id", "lab", "gt",
                "gtfine", "groundtruth", "ground_truth", "seg", "segm", "segmentation", "semantic", "annotation",
-               "annotations", "annot", "anno", "ann", "target", "lbl", "matte")  # fmt: skip
+               "annotations", "annot", "anno", "ann", "target", "lbl", "matte", "stuffthingmaps",
+               "pixelmaps")  # fmt: skip
 _BY_PRODUCTS = {"instance", "instances", "panoptic", "polygons", "depth", "disparity"}
 ROLE_WORDS = (*_IMAGE_WORDS, *_MASK_WORDS)
 """What tools and people add to a name to say that the file is an image or a mask."""
@@ -146,7 +148,12 @@ def layout_of(root: Path) -> Layout:
 
 def key_of(path: PurePosixPath | Path) -> str:
     """The key of a path relative to its folder: only the last suffix goes, so ``a.rf.123.jpg`` is ``a.rf.123``."""
-    return path.with_suffix("").as_posix()
+    return composed(path.with_suffix("").as_posix())
+
+
+def composed(name: str) -> str:
+    """A name with its accents in the letters: a Mac stores them behind, which looks the same and is another name."""
+    return unicodedata.normalize("NFC", name)
 
 
 def bare_name(stem: str, words: tuple[str, ...]) -> str:
@@ -195,18 +202,24 @@ def masks_in_folders(files: Iterable[Path], root: Path) -> list[Path]:
     # Beside ids there may be masks in colours for people.
     ids = [path for path in masks if not is_drawn_mask(path, root)] or masks
     images = Counter(bare_name(path.stem, ROLE_WORDS) for path in set(files) - set(masks))
-    claims = Counter(bare_name(path.stem, ROLE_WORDS) for path in ids)
+    claims = Counter((bare_name(path.stem, ROLE_WORDS), variant_of(path, root)) for path in ids)
     # Several masks of an image are of single classes or objects.
-    several = any(count > images[name] > 0 for name, count in claims.items())
+    several = any(count > images[name] > 0 for (name, _), count in claims.items())
     return [] if several or not images else ids
 
 
+def variant_of(path: Path, root: Path) -> str:
+    """Which of several label sets of one image a mask is of, as far as names say it: ``v2.0`` or ``labelids``."""
+    version = next((part for part in path.relative_to(root).parts[:-1] if re.fullmatch(r"v\d+\.\d+", part)), "")
+    return version or next((ids for ids in ("labelids", "labeltrainids") if path.stem.lower().endswith(f"_{ids}")), "")
+
+
 def is_drawn_mask(path: Path, root: Path) -> bool:
-    """Whether a file in a folder of masks is one in colours for people, by its name or by its folder."""
+    """Whether a file in a folder of masks is one in colours for people, or of instances, by its name or its folder."""
     folders = path.relative_to(root).parts[:-1]
     if not any(_tells_masks(folder) for folder in folders):
         return False
-    if path.stem.lower().endswith(("_color", "_colour", "_rgb", "_vis")):
+    if path.stem.lower().endswith(("_color", "_colour", "_rgb", "_vis", "_labelcolor", "_invids", "_instanceids")):
         return True
     return any(_words(folder) & {"color", "colour", "colormaps", "rgb"} for folder in folders)
 
@@ -231,7 +244,9 @@ def names_of_mask(image: Path) -> str:
 
 
 def _plain(stem: str) -> str:
-    return re.sub(r"(?<!\d)0+(?=\d)", "", stem.lower())
+    # A2D2 has the role in the middle: 2018_camera_front_1 and 2018_label_front_1.
+    stem = re.sub(r"^(\d+)_(?:camera|label)_", r"\1_", composed(stem).lower())
+    return re.sub(r"(?<!\d)0+(?=\d)", "", stem)
 
 
 def _alone(files: Mapping[str, list[Path]], words: tuple[str, ...]) -> dict[str, str]:

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from ..errors import DataError
 from .files import read_lines
-from .layout import IMAGE_SUFFIXES, Layout, key_of
+from .layout import IMAGE_SUFFIXES, Layout, composed, key_of
 
 _HEADING = {"", "id", "image", "images", "image_path", "img", "file", "filename", "file_name", "path", "name", "mask",
             "masks", "mask_path", "label", "label_path", "annotation"}  # fmt: skip
@@ -87,7 +87,7 @@ def _mask(text: str, listing: Path, layout: Layout) -> Path | None:
     for candidate in _candidates(text, listing):
         for prefix, folder in layout.mask_folders.items():
             key = _below(candidate, folder, prefix, layout)
-            for name in (key_of(key), key.as_posix()):
+            for name in (key_of(key), composed(key.as_posix())):
                 same = [path for path in layout.masks.get(name, ()) if path.name == candidate.name]
                 if found := same or layout.masks.get(name, []):
                     return found[0]
@@ -124,5 +124,5 @@ def _missing(text: str, layout: Layout) -> tuple[Path, Path]:
     image = image.lstrip("/")
     folder = next(iter(layout.image_folders.values()), layout.root)
     place = layout.root / image if image.lower().startswith(f"{folder.name.lower()}/") else folder / image
-    key = key_of(PurePosixPath(image)) if PurePosixPath(image).suffix.lower() in IMAGE_SUFFIXES else image
+    key = key_of(PurePosixPath(image)) if PurePosixPath(image).suffix.lower() in IMAGE_SUFFIXES else composed(image)
     return place, layout.mask_of(key)

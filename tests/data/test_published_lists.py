@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 
 import cv2
@@ -14,6 +15,7 @@ from pspnet_edge.cli.main import app
 from pspnet_edge.data.check import check_dataset, quick_check
 from pspnet_edge.data.class_list import read_class_list
 from pspnet_edge.data.datasets import open_dataset
+from pspnet_edge.data.image_file import read_image
 from pspnet_edge.data.importing import import_dataset
 from pspnet_edge.data.recognize import recognized
 from pspnet_edge.errors import DataError
@@ -179,3 +181,117 @@ def test_swapped_folders_are_one_sentence(grey: bool, own: Path) -> None:
         "swapped, so exchange their names"
     ]
     assert ["swapped" in finding.problem for finding in quick_check(open_dataset("folder", own, "all"))] == [True]
+
+
+def imported_ids(root: Path, out: Path, classes: Path | None = None) -> list[np.ndarray]:
+    import_dataset(root, out, classes=classes)
+    return [cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in sorted((out / "masks").rglob("*.png"))]
+
+
+def as_ids(values: np.ndarray) -> np.ndarray:
+    """Palette PNGs come as colours from OpenCV; here only which pixels are alike matters."""
+    return (values == values[0, 0]).all(-1) if values.ndim == 3 else values == values[0, 0]
+
+
+def test_of_two_versions_of_vistas_the_one_of_the_list_is_read(tmp_path: Path) -> None:
+    root = tmp_path / "vistas"
+    for split in ("training", "validation"):
+        write(root / split / "images" / "a.jpg", photo())
+        write(root / split / "v1.2" / "labels" / "a.png", coloured(ids()))
+        write(root / split / "v2.0" / "labels" / "a.png", coloured(ids().T.reshape(48, 64)))
+        write(root / split / "v2.0" / "instances" / "a.png", ids())
+    for version in ("1.2", "2.0"):
+        (root / f"config_v{version}.json").write_text(LISTS[f"config_v{version}.json"])
+    with pytest.raises(DataError, match=r"pspnet-edge data import .* --format pairs"):
+        recognized(root)
+    for version, expected in (("1.2", ids()), ("2.0", ids().T.reshape(48, 64))):
+        found = imported_ids(root, tmp_path / f"out{version}", root / f"config_v{version}.json")
+        assert len(found) == 2
+        assert all((as_ids(mask) == (expected == 0)).all() for mask in found)
+    (tmp_path / "names.txt").write_text("dirt, 255, 0, 0\ngrass, 0, 0, 255\n")
+    with pytest.raises(DataError, match=r"several masks of each image \(v1\.2, v2\.0\)"):
+        import_dataset(root, tmp_path / "other", classes=tmp_path / "names.txt")
+
+
+def test_a2d2_has_the_role_in_the_middle_of_a_name(tmp_path: Path) -> None:
+    root, place = tmp_path / "a2d2", "20180807_145028"
+    for index in range(2):
+        name = f"20180807145028_{{}}_frontcenter_00000009{index}.png"
+        write(root / place / "camera" / "cam_front_center" / name.format("camera"), photo())
+        write(root / place / "label" / "cam_front_center" / name.format("label"), coloured(ids()))
+    (root / "class_list.json").write_text(LISTS["class_list.json"])
+    found = imported_ids(root, tmp_path / "out")
+    assert len(found) == 2
+    assert all((as_ids(mask) == (ids() == 0)).all() for mask in found)
+
+
+@pytest.mark.parametrize("classes", [2, 34])
+def test_acdc_has_train_ids_and_label_ids_and_the_list_says_which(classes: int, tmp_path: Path) -> None:
+    root = tmp_path / "acdc"
+    for split in ("train", "val"):
+        place, name = f"fog/{split}/GOPR0475", "GOPR0475_frame_000041"
+        write(root / "rgb_anon" / place / f"{name}_rgb_anon.png", photo())
+        write(root / "rgb_anon" / f"fog/{split}_ref/GOPR0475" / f"{name}_rgb_ref_anon.png", photo())
+        for kind, mask in (("labelTrainIds", ids()), ("labelIds", ids() * 26 + 7), ("invIds", ids()[::-1])):
+            write(root / "gt" / place / f"{name}_gt_{kind}.png", mask)
+        write(root / "gt" / place / f"{name}_gt_labelColor.png", coloured(ids()))
+    (tmp_path / "names.txt").write_text("".join(f"c{index}\n" for index in range(classes)))
+    imported = import_dataset(root, tmp_path / "out", classes=tmp_path / "names.txt")
+    assert imported.splits == {"train": 1, "val": 1}
+    values = open_dataset("folder", tmp_path / "out", "train").mask(0)
+    assert (values == (ids() if classes == 2 else ids() * 26 + 7)).all()
+
+
+def test_coco_stuff_counts_from_the_second_line_of_its_list(own: Path, tmp_path: Path) -> None:
+    for index in range(3):
+        mask = ids()
+        mask[:4] = 255
+        write(own / "masks" / f"{index}.png", mask)
+    (own / "labels.txt").write_text("0: unlabeled\n1: dirt\n2: grass\n3: sand\n")
+    with pytest.raises(DataError, match="calls id 0 unlabeled, and the masks hold 255 as well as 0"):
+        import_dataset(own, tmp_path / "out")
+    assert import_dataset(own, tmp_path / "out", ignore_id=0).classes[0] == "dirt"
+    (tmp_path / "names.txt").write_text("dirt\ngrass\nsand\n")
+    import_dataset(own, tmp_path / "named", classes=tmp_path / "names.txt")
+    assert (open_dataset("folder", tmp_path / "named", "all").mask(0)[4:] == ids()[4:]).all()
+
+
+def test_coco_stuff_has_images_and_masks_in_folders_of_the_root(tmp_path: Path) -> None:
+    root = tmp_path / "coco"
+    for split in ("train2017", "val2017"):
+        write(root / split / "000000000139.jpg", photo())
+        write(root / "stuffthingmaps" / split / "000000000139.png", ids())
+    (tmp_path / "names.txt").write_text("dirt\ngrass\n")
+    assert import_dataset(root, tmp_path / "out", classes=tmp_path / "names.txt").splits == {"train": 1, "val": 1}
+
+
+def test_ids_that_jpeg_has_changed_are_not_taken_for_black(own: Path, tmp_path: Path) -> None:
+    for index in range(3):
+        (own / "masks" / f"{index}.png").unlink()
+        write(own / "masks" / f"{index}.jpg", ids() * 9)
+    (own / "classes.txt").write_text("".join(f"c{index}\n" for index in range(10)))
+    with pytest.raises(DataError, match="is a JPEG, which changes ids"):
+        import_dataset(own, tmp_path / "out")
+
+
+def test_accents_stored_as_a_mac_does_are_the_same_name(own: Path, tmp_path: Path) -> None:
+    (own / "images" / "0.png").rename(own / "images" / "ba\u0075\u0308me.png")
+    (own / "masks" / "0.png").rename(own / "masks" / "ba\u00fcme.png")
+    (own / "classes.txt").write_text("dirt\ngrass\n")
+    (own / "train.txt").write_text("ba\u00fcme\n1\n")
+    data = open_dataset("folder", own, "train")
+    assert (len(data), (data.mask(0) == ids()).all()) == (2, True)
+    assert import_dataset(own, tmp_path / "out").images == 3
+
+
+def test_a_tiff_of_many_bands_says_so(own: Path) -> None:
+    def entry(tag: int, kind: int, count: int, value: int) -> bytes:
+        return struct.pack("<HHI", tag, kind, count) + struct.pack("<I", value)
+
+    tags = [(256, 3, 1, 8), (257, 3, 1, 8), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (273, 4, 1, 200)]
+    tags += [(277, 3, 1, 6), (278, 3, 1, 8), (279, 4, 1, 384)]
+    head = struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + b"".join(entry(*tag) for tag in tags)
+    path = own / "images" / "bands.tif"
+    path.write_bytes(head.ljust(200, b"\0") + bytes(384))
+    with pytest.raises(DataError, match="because it has 6 channels"):
+        read_image(path)

@@ -160,7 +160,7 @@ def import_dataset(
         raise OutputError(f"{output} is inside the source {source}", "choose another folder")
     pairs = parse_map(mapping)
     document = source if source.suffix.lower() in DOCUMENT_SUFFIXES and is_file(source) else None
-    options = ReadOptions(images, read_any_list(classes) if classes else None, ignore_id, document)
+    options = ReadOptions(images, read_any_list(classes) if classes else None, ignore_id, classes, document)
     request = [str(source.resolve()), format, str(images), str(classes), pairs, ignore_id, val, seed]
     if is_there(output) and not output.is_dir():
         raise OutputError(f"{output} is a file", "give -o the name of a folder")

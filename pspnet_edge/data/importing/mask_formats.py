@@ -18,11 +18,13 @@ from ..layout import (
     IMAGE_SUFFIXES,
     MASK_SUFFIXES,
     Layout,
+    composed,
     is_by_product,
     is_drawn_mask,
     layout_of,
     masks_in_folders,
     masks_side_by_side,
+    variant_of,
 )
 from ..mask_file import Colour, ids_by_colour, read_raw_mask
 from ..reading import is_whole_number, read_text
@@ -41,6 +43,8 @@ from .source import (
 )
 
 _LOOKED_AT = 64
+_TRAIN_IDS = 19
+"""How many classes Cityscapes' train ids have at most; its label ids are 34."""
 _NEAR = 100
 """Grey levels by which JPEG moves black and white along their edges."""
 _BY_COLOUR = ("cvat", "camvid", "colours")
@@ -139,7 +143,31 @@ def read_pairs(root: Path, options: ReadOptions) -> Source:
         source = _of_classes("pairs", *_classes(root, options, ("classes.txt", "labels.txt", "class_names.txt")))
     files = [path for path in files_below(root) if path.suffix.lower() in MASK_SUFFIXES]
     masks = masks_side_by_side(files) or masks_in_folders(files, root)
+    _ensure_first_id(source, masks, options)
+    variants = {variant_of(path, root) for path in masks}
+    if len(variants) > 1:
+        variant = _variant(root, sorted(variants), source, options)
+        others = [path for path in masks if variant_of(path, root) != variant]
+        return paired(source, root, [path for path in masks if path not in set(others)], options, others=others)
     return paired(source, root, masks, options)
+
+
+def _variant(root: Path, variants: Sequence[str], source: Source, options: ReadOptions) -> str:
+    """Which of several label sets the classes are of.
+
+    Raises:
+        DataError: it cannot be told.
+    """
+    listing = options.listing or source.listing
+    for variant in variants:
+        if listing and f"_{variant}." in listing.name:
+            return variant
+    if variants == ["labelids", "labeltrainids"]:
+        return "labeltrainids" if len(source.names) <= _TRAIN_IDS else "labelids"
+    raise DataError(
+        f"{root} holds several masks of each image ({', '.join(filter(None, variants))})",
+        "give --classes FILE with the list of one of them, such as config_v2.0.json",
+    )
 
 
 def read_folder(root: Path, options: ReadOptions) -> Source:
@@ -156,6 +184,7 @@ def read_folder(root: Path, options: ReadOptions) -> Source:
     if options.ignore_id == 0 and not source.colours and _highest_id(layout) == len(names):
         # The list names the ids from 1 on.
         source.names = dict(enumerate(names, 1))
+    _ensure_first_id(source, [path for paths in layout.masks.values() for path in paths], options)
     splits = _folder_splits(root, layout)
     by_mask = {layout.mask_of(key): key for key in layout.images}
     for mask, key in sorted(by_mask.items(), key=lambda entry: entry[1]):
@@ -244,10 +273,16 @@ def _of_classes(format_name: str, classes: ClassList, listing: Path | None) -> S
 
 
 def paired(
-    source: Source, root: Path, masks: Sequence[Path], options: ReadOptions, splits: dict[str, str] | None = None
+    source: Source,
+    root: Path,
+    masks: Sequence[Path],
+    options: ReadOptions,
+    splits: dict[str, str] | None = None,
+    *,
+    others: Sequence[Path] = (),
 ) -> Source:
-    """Add an item for every mask whose image is found."""
-    are_masks = set(masks)
+    """Add an item for every mask whose image is found; ``others`` are masks too."""
+    are_masks = {*masks, *others}
     images = source.index_images(root, options, lambda path: path in are_masks or _is_no_image(path, root))
     found = images_of_masks(masks, images)
     if masks and not any(found.values()):
@@ -320,6 +355,28 @@ def _highest_id(layout: Layout) -> int:
     return highest
 
 
+def _ensure_first_id(source: Source, masks: Sequence[Path], options: ReadOptions) -> None:
+    """Raise where masks may count the classes of a list from its second line on, as COCO-Stuff's do.
+
+    Its ``labels.txt`` begins with ``0: unlabeled``, and in its masks 0 is a person and 255 is unlabelled.
+    """
+    first, gaps = source.names.get(0, ""), sorted(source.names) != list(range(len(source.names)))
+    if gaps or options.ignore_id is not None or first.lower() not in ("unlabeled", "unlabelled", "void"):
+        return
+    seen: set[int] = set()
+    for path in masks[:: max(1, len(masks) // _LOOKED_AT)]:
+        try:
+            seen.update(np.unique(read_raw_mask(path).values).tolist())
+        except DataError:
+            continue
+    if {0, 255} <= seen and 255 not in source.names and max(source.names) not in seen:
+        raise DataError(
+            f"the list of classes calls id 0 {first}, and the masks hold 255 as well as 0: they may count from the "
+            "class after it, as COCO-Stuff's do",
+            "give --classes FILE with the names from there on and without numbers, or --ignore-id 0 if 0 has no label",
+        )
+
+
 def _drawn(path: Path, source: Source) -> Callable[[], Ids]:
     """A mask file as source ids: by colour where it is coloured and the classes have colours, else its values."""
 
@@ -355,8 +412,10 @@ def _drawn(path: Path, source: Source) -> Callable[[], Ids]:
 
 def _black_and_white(path: Path, values: Ids) -> Ids:
     """The values of a mask; of a JPEG in black and white 0 and 255, as they were before it was compressed."""
-    if path.suffix.lower() not in (".jpg", ".jpeg") or not ((values <= _NEAR) | (values >= 255 - _NEAR)).all():
+    if path.suffix.lower() not in (".jpg", ".jpeg") or not values.any():
         return values
+    if not ((values <= _NEAR) | (values >= 255 - _NEAR)).all() or values.max() <= _NEAR:
+        raise DataError(f"{path} is a JPEG, which changes ids", "export the masks again as PNG")
     return np.asarray(np.where(values > _NEAR, 255, 0), np.uint8)
 
 
@@ -405,14 +464,14 @@ def _listed_splits(root: Path) -> dict[str, str]:
                 if entry.suffix.lower() in IMAGE_SUFFIXES:
                     entry = entry.with_suffix("")
                 if entry.name:
-                    splits[entry.as_posix()] = split
+                    splits[composed(entry.as_posix())] = split
     return splits
 
 
 def _listed_split(mask: Path, splits: dict[str, str]) -> str | None:
     """The split of a mask that lists name by its path, or by its name alone."""
     parts = mask.with_suffix("").parts
-    entries = ("/".join(parts[first:]) for first in range(max(0, len(parts) - 5), len(parts)))
+    entries = (composed("/".join(parts[first:])) for first in range(max(0, len(parts) - 5), len(parts)))
     return next((splits[entry] for entry in entries if entry in splits), None)
 
 

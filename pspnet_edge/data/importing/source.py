@@ -16,7 +16,16 @@ from ...errors import DataError
 from ..class_list import ClassList
 from ..files import files_below
 from ..image_file import read_image
-from ..layout import IMAGE_FOLDERS, IMAGE_SUFFIXES, MASK_ENDINGS, MASK_FOLDERS, ROLE_WORDS, SPLITS, bare_name
+from ..layout import (
+    IMAGE_FOLDERS,
+    IMAGE_SUFFIXES,
+    MASK_ENDINGS,
+    MASK_FOLDERS,
+    ROLE_WORDS,
+    SPLITS,
+    bare_name,
+    composed,
+)
 from ..mask_file import Colour
 
 NOT_THERE = "its image is not there, or several have its name (--images DIR says where images are)"
@@ -123,6 +132,8 @@ class ReadOptions:
     images: Path | None = None
     classes: ClassList | None = None
     ignore_id: int | None = None
+    listing: Path | None = None
+    """The file that ``classes`` were read from."""
     document: Path | None = None
     """The only JSON file to read, where the source is one."""
 
@@ -140,9 +151,9 @@ class ImageIndex:
         for folder in self.folders:
             for path in files_below(folder):
                 if path.suffix.lower() in IMAGE_SUFFIXES and not leave_out(path) and path not in self._trails:
-                    self._by_path.setdefault(path.relative_to(folder).as_posix().lower(), path)
-                    self._by_name.setdefault(path.name.lower(), []).append(path)
-                    self._by_stem.setdefault(path.stem.lower(), []).append(path)
+                    self._by_path.setdefault(_folded(path.relative_to(folder).as_posix()), path)
+                    self._by_name.setdefault(_folded(path.name), []).append(path)
+                    self._by_stem.setdefault(_folded(path.stem), []).append(path)
                     self._by_bare_name.setdefault(bare_name(path.stem, ROLE_WORDS), []).append(path)
                     self._trails[path] = self._trail(path.parent)
         self._folder_names = {part for trail in self._trails.values() for part in trail}
@@ -163,12 +174,12 @@ class ImageIndex:
             beside = Path(os.path.normpath(near / wanted))
             if beside in self._trails:
                 return beside
-        if len(wanted.parts) > 1 and str(wanted).lower() in self._by_path:
-            return self._by_path[str(wanted).lower()]
+        if len(wanted.parts) > 1 and _folded(str(wanted)) in self._by_path:
+            return self._by_path[_folded(str(wanted))]
         trail = (*(self._trail(near) if near is not None else ()), *_telling(wanted.parts[:-1]))
         stem = wanted.stem if wanted.suffix.lower() in IMAGE_SUFFIXES else wanted.name
-        return self._of_several(self._by_name.get(wanted.name.lower(), []), trail) or self._of_several(
-            self._by_stem.get(stem.lower(), []), trail
+        return self._of_several(self._by_name.get(_folded(wanted.name), []), trail) or self._of_several(
+            self._by_stem.get(_folded(stem), []), trail
         )
 
     def find_bare(self, stem: str, near: Path) -> Path | None:
@@ -196,6 +207,11 @@ class ImageIndex:
             if root == folder or root in folder.parents:
                 return _telling(folder.relative_to(root).parts)
         return _telling(folder.parts[1:])
+
+
+def _folded(name: str) -> str:
+    """A name whose case and whose way of storing accents do not matter."""
+    return composed(name).lower()
 
 
 def _telling(parts: Iterable[str]) -> Trail:
