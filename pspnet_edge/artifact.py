@@ -13,11 +13,11 @@ import shutil
 import stat
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from .errors import OutputError
+from .errors import OptionError, OutputError
 from .ownership import acquire, lock_of, remove_leftovers, temporary_name, try_lock
 from .records import to_json
 
@@ -28,6 +28,7 @@ _CHUNK_BYTES = 1 << 20
 _MOST_LINKS = 40
 _WAIT_S = 600.0
 _OTHER_PLACE = "choose another path or free this one"
+_OTHER_PATH = "choose another path"
 
 _held: dict[Path, int] = {}
 _held_guard = threading.Lock()
@@ -173,17 +174,28 @@ def make_folder(path: Path) -> None:
         raise _not_writable(path, error) from error
 
 
-def ensure_writable(path: Path, *, sidecar: bool = False) -> None:
-    """Raise ``OutputError`` now if ``path`` could not be written at the end of long work.
+def ensure_writable(
+    path: Path, *, sidecar: bool = False, inputs: Sequence[Path | None] = (), parameter: str = "output"
+) -> None:
+    """Raise an error now if ``path`` could not be written at the end of long work, or would replace what it reads.
 
     Args:
         path: the file that will be written.
         sidecar: whether its sidecar will be written too.
+        inputs: the files that the work reads; None is none.
+        parameter: which named ``path``.
+
+    Raises:
+        OptionError: ``path`` or its sidecar is one of ``inputs``.
+        OutputError: it cannot be written.
     """
     _check_name(path, LONGEST_NAME_BYTES)
     target = find_target(path)
     if sidecar:
         find_target(sidecar_path(path))
+    for place in (path, sidecar_path(path)) if sidecar else (path,):
+        if any(given is not None and _is_same_file(place, given) for given in inputs):
+            raise OptionError(f"{place} is an input too, and would be replaced", _OTHER_PATH, parameter=parameter)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=target.parent):
@@ -334,6 +346,13 @@ def _make_temporary(folder: Path, stem: str, suffix: str) -> tuple[Path, int]:
 def _flush(path: Path) -> None:
     with path.open("rb") as stream:
         os.fsync(stream.fileno())
+
+
+def _is_same_file(path: Path, other: Path) -> bool:
+    try:
+        return path.samefile(other)
+    except (OSError, ValueError):  # one of them is not there
+        return False
 
 
 def _not_writable(path: Path, error: Exception) -> OutputError:

@@ -147,7 +147,7 @@ def export(
     source = bundled.checkpoint_at(as_path(checkpoint, "checkpoint"))
     path = as_path_or_none(output, "output") or Path(f"{source.stem}.onnx")
     size_hw = None if size_hw is None else _size(size_hw, "size_hw")
-    ensure_writable(path, sidecar=True)
+    ensure_writable(path, sidecar=True, inputs=[source])
     require("torch", "export a checkpoint")
     from ..graph.export import export_checkpoint
 
@@ -202,7 +202,7 @@ def calibrate(
 
     source = prepare_model(_text(model, "model"))
     path = as_path_or_none(output, "output") or Path(f"{source.name}.calib.json")
-    ensure_writable(path)
+    ensure_writable(path, inputs=[source.source, source.path])
     if dataset is None and root is None:
         # Streets would calibrate any network without an error, and most of them badly.
         raise OptionError("calibrate needs images", "give root, the data set that the model was trained on")
@@ -386,7 +386,7 @@ def import_checkpoint(
     """
     source = as_path(checkpoint, "checkpoint")
     path = as_path_or_none(output, "output") or source.with_suffix(".imported.pt")
-    ensure_writable(path)
+    ensure_writable(path, inputs=[source])
     require("torch", "import a checkpoint")
     from ..model.checkpoint import save_checkpoint
     from ..model.foreign.classes import find_label_set

@@ -44,13 +44,16 @@ class Recorder:
             replaced.
         sources: of the loop. A live one plays as fast as it was seen, another with its own frames a second.
         warn: told, in one sentence, when recording stops early.
+        inputs: files that are read meanwhile.
 
     Raises:
-        OptionError: another suffix.
+        OptionError: another suffix, or one of ``inputs``.
         OutputError: the place cannot be written, or another process records there (when it is entered).
     """
 
-    def __init__(self, path: Path, sources: Sequence[Source], warn: Callable[[str], None]) -> None:
+    def __init__(
+        self, path: Path, sources: Sequence[Source], warn: Callable[[str], None], inputs: Sequence[Path] = ()
+    ) -> None:
         if path.name:  # "." and "/" have none
             path = path.with_name(time.strftime(path.name))
         if is_folder(path):
@@ -65,7 +68,7 @@ class Recorder:
             [path] if len(sources) == 1 else [path.with_stem(f"{path.stem}-{number}") for number in range(len(sources))]
         )
         for path in self.paths:
-            ensure_writable(path)
+            ensure_writable(path, inputs=inputs, parameter="record")
         self._on_board = can_encode()
         self._films: dict[int, _Film | None] = {}
         self._claimed = contextlib.ExitStack()

@@ -174,7 +174,7 @@ def _open_place(place: str, settings: Settings) -> Source:
         return _play(DemoSource, None, settings)
     scheme, separator, rest = place.partition("://")
     if scheme.lower() == "file" and separator:
-        place = _file_of(rest)
+        place = str(local_path(place))
     elif scheme.lower() == "v4l2" and separator:
         return _opened_camera(rest, settings)
     elif separator:
@@ -189,11 +189,14 @@ def _open_place(place: str, settings: Settings) -> Source:
     return _play(VideoSource, path, settings)
 
 
-def _file_of(rest: str) -> str:
-    """The path in a ``file://`` URL: percent-encoded, with this host's name or none; or a relative one, as in Jetson's
-    own examples (``file://drive.mp4``)."""
+def local_path(place: str) -> Path:
+    """The path of an input: itself, or that in a ``file://`` URL: percent-encoded, with this host's name or none; or a
+    relative one, as in Jetson's own examples (``file://drive.mp4``)."""
+    scheme, _, rest = place.partition("://")
+    if scheme.lower() != "file" or not rest:
+        return Path(place)
     path = rest.removeprefix("localhost") if rest.startswith("localhost/") else rest
-    return path if is_there(Path(path)) else unquote(path)
+    return Path(path if is_there(Path(path)) else unquote(path))
 
 
 def _play(kind: Callable[[Any], Source], place: Any, settings: Settings) -> Source:

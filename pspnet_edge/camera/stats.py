@@ -6,7 +6,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ..artifact import ensure_writable, open_for_append
@@ -24,13 +24,17 @@ class StatsFile:
         path: made when it is not there, else appended to.
         summary: gives the figures; called on the thread.
         every_s: seconds between lines.
+        inputs: files that are read meanwhile.
 
     Raises:
+        OptionError: ``path`` is one of ``inputs``.
         OutputError: the place cannot be written.
     """
 
-    def __init__(self, path: Path, summary: Callable[[], Mapping[str, object]], every_s: float = 1.0) -> None:
-        ensure_writable(path)
+    def __init__(
+        self, path: Path, summary: Callable[[], Mapping[str, object]], every_s: float = 1.0, inputs: Sequence[Path] = ()
+    ) -> None:
+        ensure_writable(path, inputs=inputs, parameter="stats")
         self.lost = 0
         """Lines that could not be written."""
         self._path = path

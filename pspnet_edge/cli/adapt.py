@@ -85,11 +85,8 @@ def adapt(
     from ..errors import OptionError
     from ..graph.adapt import adapt as adapt_model
     from ..graph.described import Preprocessing, described
-    from ..inputs import is_there
 
     target = output or model.with_suffix(".adapted.onnx")
-    if is_there(target) and is_there(model) and target.samefile(model):
-        raise OptionError(f"{target} is the model itself", "choose another path", parameter="output")
     if colour not in (None, "rgb", "bgr"):
         raise OptionError(f"unknown order of colours {colour!r}", "choose rgb or bgr", parameter="colour")
     given = {

@@ -90,7 +90,7 @@ def calibrate(
 
     source = prepare_model(model)
     output = output or Path(f"{source.name}.calib.json")
-    ensure_writable(output)
+    ensure_writable(output, inputs=[source.source, source.path, images_from])
     ensure_writable(output.with_name(f"{output.name}.partial"))
     if dataset is None and root is None:
         raise OptionError("calibrate needs images", "give --root DIR, the data set that the model was trained on")

@@ -48,7 +48,7 @@ def export(
     bundled_name = checkpoint in bundled.names()
     source = bundled.checkpoint_path(checkpoint) if bundled_name else Path(checkpoint)
     output = output or (Path(f"{checkpoint}.onnx") if bundled_name else source.with_suffix(".onnx"))
-    ensure_writable(output, sidecar=True)
+    ensure_writable(output, sidecar=True, inputs=[source])
     require("torch", "export a checkpoint")
     from ..graph.export import export_checkpoint
 

@@ -97,7 +97,7 @@ def import_(
 
     chosen, source = _format_and_source(arguments, format_name, auto)
     output = output or _default_output(source)
-    ensure_writable(output)
+    ensure_writable(output, inputs=[source, decoder, config, classes, reference])
     require("torch", "import a checkpoint")
     from ..model.checkpoint import save_checkpoint
     from ..model.foreign.classes import find_label_set

@@ -224,7 +224,7 @@ def run(
     from ..camera.loop import Loop
     from ..camera.overlay import SHOWS, Overlay, class_ids
     from ..camera.sinks import check_view
-    from ..camera.sources import Settings, open_sources
+    from ..camera.sources import Settings, local_path, open_sources
     from ..data.geometry import Geometry, roi_from_text
     from ..errors import one_of
 
@@ -256,7 +256,7 @@ def run(
             held.callback(source.close)
         _check_sources(context, sources, places)
         tell_formats(sources)
-        outputs = Outputs(held, sources)
+        outputs = Outputs(held, sources, [local_path(each) for each in (engine, model, *places) if each])
         if record is not None:
             outputs.add_recorder(record)
         if rtp is not None:

@@ -25,20 +25,22 @@ class Outputs:
     Args:
         held: closes them.
         sources: of the run.
+        inputs: files that it reads.
     """
 
-    def __init__(self, held: contextlib.ExitStack, sources: Sequence[Source]) -> None:
+    def __init__(self, held: contextlib.ExitStack, sources: Sequence[Source], inputs: Sequence[Path]) -> None:
         self.sinks: list[Sink] = []
         self.recorded: list[Path] = []
         self._held = held
         self._sources = sources
+        self._inputs = inputs
         self._folders: list[tuple[str, PictureFolder]] = []
         self._stats: Path | None = None
 
     def add_recorder(self, path: Path) -> None:
         from ..camera.recorder import Recorder
 
-        recorder = self._held.enter_context(Recorder(path, self._sources, say))
+        recorder = self._held.enter_context(Recorder(path, self._sources, say, self._inputs))
         self.recorded = recorder.paths
         self.sinks.append(recorder)
 
@@ -73,7 +75,7 @@ class Outputs:
         from ..camera.stats import StatsFile
 
         self._stats = path
-        self._held.enter_context(StatsFile(path, lambda: loop.summary().to_dict()))
+        self._held.enter_context(StatsFile(path, lambda: loop.summary().to_dict(), inputs=self._inputs))
 
     def paths(self) -> list[str]:
         """Every file, and every folder of files, that was written."""

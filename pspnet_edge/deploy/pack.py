@@ -129,7 +129,7 @@ def make_pack(
     """
     if path.suffix.lower() != ".pspnet":
         raise OptionError(f"{path} does not end in .pspnet", "give a name that does", parameter="output")
-    ensure_writable(path)
+    ensure_writable(path, inputs=model.files)
     if not 1 <= contents.golden <= 32:
         raise OptionError(f"{contents.golden} is out of range", "give 1 to 32 golden frames", parameter="golden")
     if not 0 <= contents.release <= MOST_RELEASE:

@@ -121,7 +121,7 @@ def build_engine(
     model, path = model if isinstance(model, Model) else prepare_model(model), Path(path)
     backend = backend_of(choose_runtime(runtime))
     chosen = choose_precision(precision, model, backend.name, calibration)
-    ensure_writable(path, sidecar=True)
+    ensure_writable(path, sidecar=True, inputs=(*model.files, calibration))
     source = read_model(model.path)
     graph, precise = _in_precision(source, chosen, calibration or model.table_path, gate, path)
     precise["flavour"] = _choose_flavour(flavour, chosen, backend)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .. import bundled
@@ -22,6 +22,13 @@ class Model:
     path: Path
     table_path: Path | None
     """Its calibration table; None where it has none."""
+    source: Path | None = None
+    """The checkpoint, pack or ONNX file that was named; None of a bundled model."""
+
+    @property
+    def files(self) -> tuple[Path | None, ...]:
+        """What an output must not replace."""
+        return self.source, self.path, self.table_path
 
 
 def prepare_model(name: str | os.PathLike[str] | None, size_hw: tuple[int, int] | None = None) -> Model:
@@ -40,7 +47,10 @@ def prepare_model(name: str | os.PathLike[str] | None, size_hw: tuple[int, int] 
     if text in bundled.names():
         model = Model(text, bundled.onnx_path(text), bundled.table_path(text))
         return model if size_hw is None else _at_size(model, bundled.checkpoint_path(text), size_hw)
-    path = Path(text)
+    return replace(_prepared(Path(text), size_hw), source=Path(text))
+
+
+def _prepared(path: Path, size_hw: tuple[int, int] | None) -> Model:
     if path.suffix == ".pt":
         return _exported(path, bundled.name_of(path), table_beside(path), size_hw)
     if path.suffix.lower() == ".pspnet":

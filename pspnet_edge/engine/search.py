@@ -82,7 +82,7 @@ def build_fastest(
         raise CalibrationError(
             "a search tries INT8, which needs a calibration table", "make one", "pspnet-edge calibrate MODEL -o FILE"
         )
-    ensure_writable(path, sidecar=True)
+    ensure_writable(path, sidecar=True, inputs=(*model.files, calibration))
     with scratch_folder() as folder:
         tables = _tables(model, table_path, folder)
         found: list[tuple[Tried, Path, EngineFacts]] = []

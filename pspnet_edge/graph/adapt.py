@@ -107,7 +107,7 @@ def adapt(
         raise OptionError(f"{threshold} is not a probability", "give one between 0 and 1", parameter="threshold")
     model = Path(model)
     output = model.with_suffix(".adapted.onnx") if output is None else Path(output)
-    ensure_writable(output, sidecar=True)
+    ensure_writable(output, sidecar=True, inputs=[model])
     source = read_foreign(model, size_hw=size_hw, output=output_name, layout=layout)
     classes, remarks = _classes_of(classes, source.described)
     wanted, seen = _preprocessing_of(preprocessing, source)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import typer
 
+import pspnet_edge
 from pspnet_edge import bundled
 from pspnet_edge.cli.main import app
 
@@ -196,3 +200,49 @@ def test_a_link_to_a_file_is_written_through(command_line, tmp_path: Path) -> No
     assert link.is_symlink()
     assert file.stat().st_size > 1_000_000
     assert command_line("evaluate", link, "--dataset", "scenes", "--split", "val").returncode == 0
+
+
+INPUTS: dict[str, Callable[[Path], tuple[object, ...]]] = {
+    "build of a model": lambda at: ("build", at / "m.onnx", "-o", at / "m.onnx"),
+    "build of a checkpoint": lambda at: ("build", at / "m.pt", "-o", at / "m.pt"),
+    "build by a link": lambda at: ("build", at / "m.onnx", "-o", at / "link.onnx"),
+    "build of a table": lambda at: ("build", at / "m.onnx", "-o", at / "m.calib.json"),
+    "build of a sidecar": lambda at: ("build", at / "m.onnx", "--calibration", at / "t.json", "-o", at / "t"),
+    "build --search": lambda at: ("build", at / "m.onnx", "--search", "-o", at / "m.onnx"),
+    "export": lambda at: ("export", at / "m.pt", "-o", at / "m.pt"),
+    "calibrate": lambda at: ("calibrate", at / "m.onnx", "--dataset", "scenes", "-o", at / "m.onnx"),
+    "pack": lambda at: ("pack", at / "m.pspnet", "-o", at / "m.pspnet"),
+    "import": lambda at: ("import", at / "m.pt", "-o", at / "m.pt"),
+    "adapt": lambda at: ("adapt", at / "m.onnx", "-o", at / "m.onnx"),
+    "run --record": lambda at: ("run", at / "v.mp4", "--record", at / "v.mp4", "--view", "none"),
+    "run --record of a URL": lambda at: ("run", f"file://{at}/v.mp4", "--record", at / "v.mp4", "--view", "none"),
+    "run --stats": lambda at: ("run", at / "m.onnx", at / "v.mp4", "--stats", at / "m.onnx", "--view", "none"),
+}
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("inputs")
+    shutil.copy(bundled.onnx_path(bundled.DEFAULT), place / "m.onnx")
+    shutil.copy(bundled.checkpoint_path(bundled.DEFAULT), place / "m.pt")
+    shutil.copy(bundled.table_path(bundled.DEFAULT) or "", place / "m.calib.json")
+    shutil.copy(place / "m.calib.json", place / "t.json")
+    (place / "link.onnx").symlink_to("m.onnx")
+    photo = np.zeros((96, 128, 3), np.uint8)
+    (place / "photos").mkdir()
+    cv2.imwrite(str(place / "photos" / "a.png"), photo)
+    pspnet_edge.pack(place / "m.onnx", place / "m.pspnet", images=place / "photos", precisions=["fp32"], golden=1)
+    film = cv2.VideoWriter(str(place / "v.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 10, (128, 96))
+    for _ in range(3):
+        film.write(photo)
+    film.release()
+    return place
+
+
+@pytest.mark.parametrize("case", INPUTS)
+def test_an_input_is_never_replaced(command_line, inputs: Path, case: str) -> None:
+    before = {path: path.read_bytes() for path in inputs.iterdir() if path.is_file()}
+    done = command_line(*INPUTS[case](inputs), "--json")
+    assert done.returncode == 2, done.stderr
+    assert json.loads(done.stdout)["error"]["problem"].endswith("is an input too, and would be replaced")
+    assert {path: path.read_bytes() for path in inputs.iterdir() if path.is_file()} == before
