@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import shutil
 import stat
@@ -20,6 +21,8 @@ from typing import Any
 from .errors import OptionError, OutputError
 from .ownership import acquire, lock_of, remove_leftovers, temporary_name, try_lock
 from .records import to_json
+
+_log = logging.getLogger(__name__)
 
 LONGEST_NAME_BYTES = 235
 """File systems take 255; the rest is for ``.json``, ``.calib.json`` and ``.partial`` behind it."""
@@ -86,6 +89,7 @@ def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
             if durable:
                 _flush(temporary)
             _replace(temporary, target, path)
+            _log.debug("wrote %s", path)
         except OSError as error:
             raise _not_writable(path, error) from error
         finally:

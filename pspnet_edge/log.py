@@ -14,11 +14,16 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from .records import printable
 
+_log = logging.getLogger(__name__)
+
 TREE = "pspnet_edge"
 FILE_VARIABLE = "PSPNET_EDGE_LOG"
+PRINTED = f"{TREE}.printed"
+"""What the command line prints for people; only the file of ``PSPNET_EDGE_LOG`` gets it."""
 _NATIVE = logging.getLogger(f"{TREE}.native")
 _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 
@@ -47,13 +52,27 @@ class _Redacting(logging.Formatter):
 
 
 class _Standard(logging.Handler):
-    """Writes to whatever ``sys.stderr`` is at that moment."""
+    """Writes to whatever ``sys.stderr`` is at that moment, except what a command has printed there itself."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.name == PRINTED:
+            return
         try:
             print(self.format(record), file=sys.stderr, flush=True)
         except (OSError, ValueError):
             self.handleError(record)
+
+
+class _File(logging.Handler):
+    """Appends to a file; where the disk is full lines are lost, and no traceback is printed for each."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            print(self.format(record), file=self._stream, flush=True)
 
 
 def start_log() -> None:
@@ -142,6 +161,6 @@ def _file_handler(path: Path) -> logging.Handler:
     except (OSError, OutputError) as error:
         reason = getattr(error, "problem", None) or str(error)
         raise OutputError(f"the log cannot be written ({reason})", f"set {FILE_VARIABLE} to another file") from error
-    handler = logging.StreamHandler(stream)
+    handler = _File(stream)
     handler.setFormatter(_Redacting("%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"))
     return handler

@@ -98,3 +98,40 @@ def test_a_log_that_cannot_be_written_is_one_sentence(command_line, tmp_path: Pa
 def test_every_command_takes_v(command_line) -> None:
     for command in (("models",), ("data", "check"), ("run",), ("doctor",)):
         assert "--verbose" in command_line(*command, "--help").stdout
+
+
+def test_v_logs_each_step_and_the_file_gets_what_was_printed_too(command_line, tmp_path: Path, monkeypatch) -> None:
+    log, engine = tmp_path / "edge.log", tmp_path / "a.engine"
+    monkeypatch.setenv("PSPNET_EDGE_LOG", str(log))
+    build = ("build", "--precision", "fp32", "--runtime", "onnxruntime", "-o", engine)
+    quiet = command_line(*build)
+    assert len(quiet.stderr.splitlines()) == 1
+    steps = [f"building {engine} from", f"built {engine}"]
+    text = log.read_text()
+    assert all(f"pspnet_edge.engine.build: {step}" in text for step in steps)
+    assert quiet.stderr.strip() in text
+    assert quiet.stdout.strip() in text
+    assert f"wrote {engine}" in text
+    loud = command_line(*build, "-v").stderr
+    assert all(f"INFO    pspnet_edge.engine.build: {step}" in loud for step in steps)
+    assert loud.splitlines().count(quiet.stderr.strip()) == 1
+    assert f"wrote {engine}" not in loud
+    command_line("evaluate", tmp_path / "absent.engine", "--dataset", "scenes", "--json")
+    assert "there is no engine" in log.read_text()
+    assert "(exit status 1)" in log.read_text()
+
+
+def test_a_log_on_a_full_disk_loses_lines_and_nothing_else(tmp_path: Path) -> None:
+    command = f'ulimit -f 0; PSPNET_EDGE_LOG="{tmp_path}/log" "{sys.executable}" -m pspnet_edge models --json'
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "log").stat().st_size == 0
+
+
+def test_an_application_sees_the_steps_through_logging() -> None:
+    code = (
+        "import logging, pspnet_edge\n"
+        "logging.basicConfig(level=logging.INFO)\n"
+        "pspnet_edge.open_engine(precision='fp32', runtime='onnxruntime').close()\n"
+    )
+    assert "INFO:pspnet_edge.engine.backends:opening " in run(code).stderr

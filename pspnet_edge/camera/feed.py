@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from ..errors import SourceError
 from .lanes import Lanes
 from .sources import LiveSource, ScaledSource, Source
 from .timing import Clock, Durations, Rate
+
+_log = logging.getLogger(__name__)
 
 WARM_UP = 3
 """Frames at the start whose times are reported apart: runtimes and caches are slow at first."""
@@ -201,6 +204,7 @@ class Feed:
         if self._live is None:
             raise trouble
         self.trouble = str(trouble)
+        _log.info("%s is lost: %s", self.source.name, trouble)
         # A source that comes back only to fail again is not hurried: the pause starts over after a good second.
         while not self._stop.wait(self._pause_s):
             self._pause_s = min(2 * self._pause_s, self._live.longest_pause_s)
@@ -213,5 +217,6 @@ class Feed:
                 self.progressed = self._clock()
             self.reopened += 1
             self._back_since = self._clock()
+            _log.info("%s is back", self.source.name)
             return True
         return False

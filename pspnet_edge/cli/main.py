@@ -14,7 +14,7 @@ import typer
 
 from .. import __version__
 from ..errors import OptionError, PspnetEdgeError
-from ..log import native_lines_logged, redacted, set_verbosity, start_log
+from ..log import PRINTED, native_lines_logged, redacted, set_verbosity, start_log
 from ..records import printable, to_json
 from . import (
     adapt,
@@ -113,6 +113,8 @@ def main() -> None:
     try:
         start_log()
         with native_lines_logged():
+            # Only the command's name: options may hold secrets.
+            _log.info("pspnet-edge %s, %s", __version__, next((word for word in arguments if word[:1] != "-"), "help"))
             _run(tree, arguments)
     except PspnetEdgeError as error:  # of the log itself
         _fail(error, 1, asked_for_json(tree, arguments))
@@ -249,6 +251,7 @@ def _joined_lines(text: str) -> str:
 def _fail(error: PspnetEdgeError, status: int, as_json: bool) -> None:
     told = redacted(to_json({"error": error.to_dict()})) + "\n" if as_json else ""
     sentence = f"pspnet-edge: {redacted(printable(str(error)))}\n"
+    logging.getLogger(PRINTED).error("%s (exit status %d)", error, status)
     for stream, text in ((sys.stdout, told), (sys.stderr, sentence)):
         try:
             stream.write(text)

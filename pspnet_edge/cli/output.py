@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -11,8 +12,10 @@ from typing import Annotated, Protocol
 import typer
 
 from ..errors import OutputError
-from ..log import redacted
+from ..log import PRINTED, redacted
 from ..records import printable, to_json
+
+_printed = logging.getLogger(PRINTED)
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on stdout.")]
 
@@ -28,10 +31,12 @@ def say(text: str) -> None:
     # Whoever read it has gone; that is no reason to end a run.
     with suppress(BrokenPipeError):
         print(redacted(printable(text)), file=sys.stderr, flush=True)
+    _printed.info("%s", text)
 
 
 def result(facts: Mapping[str, object], as_json: bool, summary: str) -> None:
     """What the command found: the JSON object, or a summary for people."""
+    _printed.info("%s", summary)
     try:
         print(to_json(facts, indent=2) if as_json else printable(summary), flush=True)
     except BrokenPipeError:

@@ -6,6 +6,7 @@ An image is ``uint8 [H, W, C]``, BGR where it has colours; a mask is ``uint8 [H,
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ClassVar, Protocol, TypeGuard
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from ..errors import DataError, OptionError
 from ..labels import CAMVID, LabelSet
 from ..pixels import PixelFormat
+from ..records import counted
 from .camvid import camvid
 from .cityscapes import cityscapes
 from .files import FileSet, Image, Mask, read_image, read_mask, unreadable_folder
@@ -24,6 +26,8 @@ from .image_file import DEFAULT_PIXELS
 from .recognize import ensure_data_folder
 from .scenes import Drive
 from .voc import voc
+
+_log = logging.getLogger(__name__)
 
 __all__ = [
     "NAMES",
@@ -114,6 +118,7 @@ def open_dataset(name: str, root: Path | None, split: str, pixels: PixelFormat =
     repeated = dataset.repeated()
     if repeated:
         raise DataError(f"{repeated[0]} is in split {split} more than once", f"{REPEATED_FIX}")
+    _log.info("opened %s in %s, split %s: %s", name, root, split, counted(len(dataset), "image"))
     return dataset
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,6 +38,8 @@ from ..pixels import PixelFormat
 from ..records import JsonRecord
 from .golden import Picture, compare, encoded, segment
 from .signature import sign
+
+_log = logging.getLogger(__name__)
 
 DEFAULT_GOLDEN = 6
 DEFAULT_MARGIN = 0.02
@@ -184,6 +187,7 @@ def make_pack(
         manifest["release"] = contents.release
     signature = sign(manifest_bytes(manifest, parts), key) if key is not None else None
     digest = write_pack(path, manifest, parts, signature)
+    _log.info("packed %s: SHA-256 %s", path, digest)
     return Packed(
         path,
         digest,

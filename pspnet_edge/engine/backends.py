@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from .onnxruntime import OnnxRuntime
 from .openvino.backend import OpenVino
 from .tensorrt.backend import TensorRt
 from .tensorrt.plan_file import problem_without_sidecar
+
+_log = logging.getLogger(__name__)
 
 BACKENDS: tuple[Backend, ...] = (
     TensorRt("tensorrt", "TensorRT", preferred=True),
@@ -89,6 +92,7 @@ def open_engine(path: str | os.PathLike[str]) -> Engine:
         MissingPackage: the runtime is not installed.
     """
     info = read_info(path)
+    _log.info("opening %s: %s, %s, frames %s", path, info.precision, info.runtime, info.shape_nhw)
     return Engine(info, backend_of(info.runtime).open(info.path, info))
 
 

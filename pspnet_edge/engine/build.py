@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +26,8 @@ from .backend import Backend, BuildRequest, Precision
 from .backends import RUNTIMES, backend_of, choose_runtime, read_info
 from .facts import EngineFacts
 from .model import Model, cache_folder, prepare_model, table_beside
+
+_log = logging.getLogger(__name__)
 
 __all__ = [
     "FLAVOURS",
@@ -131,6 +134,7 @@ def build_engine(
         graph, precise["scores_hw"] = _add_scores(graph, backend)
     if min_confidence is not None:
         graph = with_min_confidence(graph, min_confidence)
+    _log.info("building %s from %s: %s, %s, frames %s", path, model.path, chosen, backend.name, source.shape_nhw)
     built = backend.build(BuildRequest(graph, chosen, cache_folder(), options, report))
     facts: EngineFacts = {
         "model": model.name,
@@ -151,6 +155,7 @@ def build_engine(
         temporary.write_bytes(built.content)
         # The sidecar comes first: a build killed between the two leaves no engine.
         write_sidecar(path, "engine", facts, content=temporary)
+    _log.info("built %s, %d bytes", path, path.stat().st_size)
     return facts
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import logging
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -21,6 +22,8 @@ from ..document import List, Map, Number, Optional, Record, Text, read_document
 from ..errors import CalibrationError
 from .rounding import Rounding
 from .view import GraphView
+
+_log = logging.getLogger(__name__)
 
 FORMAT_VERSION = 3
 _READABLE_VERSIONS = (2, 3)
@@ -252,6 +255,7 @@ def _former_convolutions(
 def write_table(path: Path, table: CalibrationTable) -> None:
     """Write a table atomically."""
     write_json(path, {"format_version": FORMAT_VERSION, "kind": _KIND} | asdict(table))
+    _log.info("wrote the calibration table %s: %d ranges, %s", path, len(table.amax), table.method)
 
 
 def read_table(path: Path) -> CalibrationTable:

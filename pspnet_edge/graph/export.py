@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +31,8 @@ from .naming import name_by_place
 from .onnx_file import ModelFile, model_file, write_model
 from .quantize import convolution_macs, quantised_convolutions
 from .view import GraphView
+
+_log = logging.getLogger(__name__)
 
 OPSET = 17
 DEFAULT_SIZE_HW = (384, 480)
@@ -176,6 +179,7 @@ def export_checkpoint(
         "gmac": round(sum(convolution_macs(model.proto).values()) / batch / 1e9, 4),
     }
     write_sidecar(output, "model", facts)
+    _log.info("exported %s as %s", checkpoint, output)
     return facts, beside
 
 

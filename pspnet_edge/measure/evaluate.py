@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections import deque
@@ -18,8 +19,11 @@ from ..engine.engine import Engine
 from ..engine.segment import segment_frame
 from ..errors import DataError
 from ..metrics import ConfusionMatrix
+from ..records import counted
 from .facts import Score
 from .processes import ALONE, Processes
+
+_log = logging.getLogger(__name__)
 
 _Item = TypeVar("_Item")
 _Loaded = TypeVar("_Loaded")
@@ -73,6 +77,7 @@ def evaluate_engine(
         matrix.counts += counts
     unsure = sum(pixels for _, _, _, pixels in shares)
     judged = int(matrix.counts.sum())
+    _log.info("mIoU %.4f over %s", matrix.miou(), counted(len(dataset), "image"))
     slowest = max((spent for _, spent, _, _ in shares), key=lambda spent: spent["total"])
     return {
         "miou": matrix.miou(),

@@ -15,6 +15,7 @@ A checkpoint is a dictionary of plain values and tensors, so it loads with ``wei
 from __future__ import annotations
 
 import json
+import logging
 import pickle
 import shlex
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ from ..records import first_line
 from .foreign.kinds import kind_of
 from .pspnet import PSPNet, network_from_file
 from .quantiser import Quantiser
+
+_log = logging.getLogger(__name__)
 
 _FORMAT = "pspnet-edge checkpoint"
 _VERSION = 1
@@ -82,6 +85,7 @@ def save_checkpoint(
     # By its name, PyTorch would refuse a file without a suffix, and store the temporary name in it.
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
         torch.save(content, stream)
+    _log.info("saved the checkpoint %s", path)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,8 @@ from .recipe import Recipe
 from .start import IMAGENET, Start, resumable_checkpoint, starting_network
 from .step import Run
 from .validate import validate, write_samples
+
+_log = logging.getLogger(__name__)
 
 _FEW_CROPS = 4
 
@@ -170,6 +173,7 @@ def run_training(
                     write_samples(averaged, seen, samples, epoch + 1, folder / "samples", world.device, recipe.size_hw)
                 files.write(run, best, last or stop, matrix)
             logger.epoch(row)
+            _log.info("epoch %d of %d: loss %.4f, val mIoU %.4f", row.epoch, recipe.epochs, row.loss, row.miou)
             listener.epoch(row, best and validation_set is not None)
             if stop:
                 listener.note(
