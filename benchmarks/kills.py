@@ -105,7 +105,7 @@ class Job:
     named: tuple[str, ...] = ()
     """Files that carry the name of what ``keeps`` leaves alone, so that those of another name differ."""
     measured: tuple[str, ...] = ()
-    """Files that show times, which differ from run to run."""
+    """Files that show times, or have a line per second, and so differ from run to run."""
     share: int = 4
     """Turns in a round."""
 
@@ -176,12 +176,14 @@ def jobs_of(seeds: Path, server: str) -> dict[str, Job]:
         "data fetch --root": Job(
             ("data", "fetch", "camvid", "--root", "root", "--url", f"{server}/camvid.zip"),
             over=False,
-            refusal="is there already",
+            refusal="already exists",
         ),
         "run --record": Job((*demo, "--record", "x.mp4"), over=False, keeps="x.mp4", grows=("work/x.mp4",)),
         "run --save-masks": Job((*demo, "--save-masks", "masks"), over=False, keeps="masks"),
         "run --save-overlays": Job((*demo, "--save-overlays", "overlays"), over=False, keeps="overlays"),
-        "run --stats": Job((*demo, "--stats", "x.jsonl"), over=False, grows=("work/x.jsonl",)),
+        "run --stats": Job(
+            (*demo, "--stats", "x.jsonl"), over=False, grows=("work/x.jsonl",), measured=("work/x.jsonl",)
+        ),
         "benchmark -o": Job(
             (
                 "benchmark",
