@@ -74,4 +74,8 @@ def _in_module_order(weights: Mapping[str, Tensor], timm_name: str) -> Mapping[s
     prefixes = (key.removesuffix(names[0]) for key in weights if f".{key}".endswith(f".{names[0]}"))
     prefix = max(prefixes, key=lambda start: sum(start + name in weights for name in names), default="")
     ordered = {name: weights[prefix + name] for name in names if prefix + name in weights}
-    return ordered if len(ordered) > len(names) // 2 else weights
+    # A larger network has all of these names too, and more in the same parts.
+    own = {f"{prefix}{name}" for name in names}
+    parts = tuple({f"{prefix}{name.partition('.')[0]}." for name in names})
+    larger = any(key.startswith(parts) and key not in own for key in weights)
+    return ordered if len(ordered) > len(names) // 2 and not larger else weights

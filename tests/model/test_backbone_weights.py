@@ -51,6 +51,7 @@ def test_an_old_file_without_batch_counters_in_a_wrapper_loads(tmp_path: Path) -
         ("pspnet_lite0", "tf_efficientnet_lite0"),
         ("pspnet_mobilenetv3", "mobilenetv3_large_100"),
         ("pspnet_r18", "resnet18"),
+        ("pspnet_vgg16", "vgg16_bn"),
     ],
 )
 def test_a_safetensors_file_of_timm_loads_though_it_is_sorted_by_name(preset: str, name: str, tmp_path: Path) -> None:
@@ -82,6 +83,17 @@ def test_the_encoder_of_a_whole_network_is_found_in_what_training_saved(tmp_path
     load_backbone_file(backbone, path)
     assert torch.equal(backbone.layer4[1].conv2.weight, state["layer4.1.conv2.weight"])
     assert torch.equal(backbone.layer1[0].conv1.weight, state["layer1.0.conv1.weight"])
+
+
+@pytest.mark.parametrize(
+    ("preset", "name"), [("resnet18", "resnet34"), ("resnet18", "seresnet18"), ("resnet50", "ecaresnet50t")]
+)
+def test_a_larger_network_with_the_same_names_is_refused(preset: str, name: str, tmp_path: Path) -> None:
+    save_file(timm.create_model(name).state_dict(), tmp_path / "model.safetensors")
+    torch.save(timm.create_model(name).state_dict(), tmp_path / "model.pth")
+    for path in ("model.safetensors", "model.pth"):
+        with pytest.raises(ModelError, match="are of another network"):
+            load_backbone_file(ResNet(preset), tmp_path / path)
 
 
 def test_tensors_sorted_by_unknown_names_do_not_change_places(tmp_path: Path) -> None:
