@@ -53,7 +53,7 @@ RESULTS = Path(__file__).parent / "results"
 MODULE = "pspnet_edge"
 _ORPHAN_S = 30.0
 _LONGEST_S = 600.0
-_MEASURED = re.compile(r"fps|latency|age_ms|_ms\b|_s\b|measured")
+_MEASURED = re.compile(r"fps|latency|age_ms|_ms\b|_s\b|\bseconds\b|measured")
 """Names of figures that differ from run to run, though not between any two."""
 _OTHERS = ("cache/matplotlib/",)
 """Files of other packages, which are compared by name only."""
@@ -204,7 +204,7 @@ def jobs_of(seeds: Path, server: str) -> dict[str, Job]:
             share=1,
         ),
         "benchmark --from": Job(("benchmark", "--from", report, "--overwrite", "-o", "report"), share=1),
-        "selftest -o": Job(("selftest", "--only", "facts", "-o", "x.html")),
+        "selftest -o": Job(("selftest", "--only", "facts", "-o", "x.html"), measured=("work/x.html",)),
     }
 
 
