@@ -84,6 +84,8 @@ def read_raw_mask(path: Path) -> RawMask:
     encoded = read_encoded(path)
     if encoded.startswith(_NUMPY):
         return RawMask(_integers(path, _array(path, encoded)))
+    if kind := _lossy(path, encoded):
+        raise DataError(f"{path} is a {kind}, which changes the values along edges", "export the masks again as PNG")
     try:
         if has_palette(encoded):
             image = indexed_image(encoded)
@@ -104,6 +106,19 @@ def read_raw_mask(path: Path) -> RawMask:
             f"{path} is a colour image of {decoded.dtype} values", "save the class ids as an 8-bit grey PNG"
         )
     return RawMask(np.ascontiguousarray(decoded[..., ::-1]), is_colour=True)
+
+
+def _lossy(path: Path, encoded: bytes) -> str:
+    """What a mask is whose compression changes ids; empty for others, and for JPEGs that are called so."""
+    if encoded.startswith(b"\xff\xd8"):
+        return "" if path.suffix.lower() in (".jpg", ".jpeg") else "JPEG, whatever its name"
+    if encoded[:4] != b"RIFF" or encoded[8:12] != b"WEBP":
+        return ""
+    place = 12
+    while place + 8 <= len(encoded) and encoded[place : place + 4] not in (b"VP8 ", b"VP8L"):
+        size = int.from_bytes(encoded[place + 4 : place + 8], "little")
+        place += 8 + size + size % 2
+    return "lossy WebP" if encoded[place : place + 4] == b"VP8 " else ""
 
 
 def read_mask(path: Path, classes: int, void_id: int | None = None, palette: Colours | None = None) -> Mask:

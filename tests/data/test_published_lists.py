@@ -17,6 +17,7 @@ from pspnet_edge.data.class_list import read_class_list
 from pspnet_edge.data.datasets import open_dataset
 from pspnet_edge.data.image_file import read_image
 from pspnet_edge.data.importing import import_dataset
+from pspnet_edge.data.mask_file import read_raw_mask
 from pspnet_edge.data.recognize import recognized
 from pspnet_edge.errors import DataError
 
@@ -295,3 +296,25 @@ def test_a_tiff_of_many_bands_says_so(own: Path) -> None:
     path.write_bytes(head.ljust(200, b"\0") + bytes(384))
     with pytest.raises(DataError, match="because it has 6 channels"):
         read_image(path)
+
+
+@pytest.mark.parametrize("form", ["WebP", "WebP with alpha", "JPEG"])
+def test_masks_of_lossy_compression_are_refused_whatever_their_name(form: str, tmp_path: Path) -> None:
+    path = tmp_path / ("a.png" if form == "JPEG" else "a.webp")
+    pixels = np.dstack([ids()] * 3 + [np.full((48, 64), 255, np.uint8)])[..., : 4 if "alpha" in form else 3]
+    quality = [cv2.IMWRITE_WEBP_QUALITY, 80]
+    path.write_bytes(cv2.imencode(".jpg", ids())[1].tobytes() if form == "JPEG" else b"")
+    if form != "JPEG":
+        assert cv2.imwrite(str(path), pixels, quality)
+    with pytest.raises(DataError, match=r"is a (lossy WebP|JPEG, whatever its name), which changes"):
+        read_raw_mask(path)
+    assert cv2.imwrite(str(path), pixels[..., :3], [cv2.IMWRITE_WEBP_QUALITY, 101])
+    assert (read_raw_mask(path).values == ids()).all()
+
+
+def test_images_of_an_ending_that_is_not_read_are_named_at_import(own: Path, tmp_path: Path) -> None:
+    for path in (own / "images").iterdir():
+        path.rename(path.with_suffix(".heic"))
+    (own / "classes.txt").write_text("dirt\ngrass\n")
+    with pytest.raises(DataError, match=r"images holds no images: put files there that end in \.bmp"):
+        import_dataset(own, tmp_path / "out")

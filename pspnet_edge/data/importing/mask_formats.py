@@ -181,6 +181,9 @@ def read_folder(root: Path, options: ReadOptions) -> Source:
     source = _of_classes("folder", classes, listing)
     source.ignored = {number for number, name in source.names.items() if is_ignore(name)}
     layout = layout_of(root)
+    if layout.image_folders and not layout.images:
+        places = " and ".join(map(str, layout.image_folders.values()))
+        raise DataError(f"{places} holds no images", f"put files there that end in {', '.join(IMAGE_SUFFIXES)}")
     if options.ignore_id == 0 and not source.colours and _highest_id(layout) == len(names):
         # The list names the ids from 1 on.
         source.names = dict(enumerate(names, 1))
