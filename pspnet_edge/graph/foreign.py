@@ -75,6 +75,7 @@ def read_foreign(
     for tensor in tensors_of(proto):
         array_of(tensor, name)
     original = copy_of(proto)
+    proto.ir_version = max(proto.ir_version, 4)  # before, constants had to be inputs too
     if proto.functions:
         try:
             from onnx.inliner import inline_local_functions  # onnx 1.14 has none

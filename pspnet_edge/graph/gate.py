@@ -140,6 +140,14 @@ _ELEMENTS = (
 )
 
 
+_OTHERS = (
+    (b"version https://git-lfs", "a Git LFS pointer", "fetch the model with `git lfs pull`"),
+    ((b"<!doctype", b"<html"), "a web page", "download the file behind it, e.g. the address with raw"),
+    (b"pk\x03\x04", "a PyTorch checkpoint or another zip archive", "export the network to ONNX, or unpack it"),
+)
+"""What people give as a model: its beginning in lower case, what it is, and what to do."""
+
+
 def parse_proto(content: bytes, name: str, *, foreign: bool = False) -> onnx.ModelProto:
     """Parse an ONNX file whose text is UTF-8, with one plain graph of bounded size and known operators.
 
@@ -154,6 +162,9 @@ def parse_proto(content: bytes, name: str, *, foreign: bool = False) -> onnx.Mod
     try:
         proto = onnx.load_model_from_string(content)
     except DecodeError as error:
+        for beginning, what, fix in _OTHERS:
+            if content[:200].lstrip().lower().startswith(beginning):
+                raise ModelError(f"{name} is {what}, not an ONNX file", fix) from error
         raise ModelError(f"{name} is not an ONNX file ({first_line(error)})", "give an .onnx file") from error
     graph = proto.graph
     if not graph.node:

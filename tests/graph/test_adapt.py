@@ -130,6 +130,30 @@ def test_group_normalization_is_taken_apart(tmp_path: Path, opset: int) -> None:
     assert adapted.agreement > 0.999
 
 
+def test_constants_that_are_inputs_too_are_constants(tmp_path: Path) -> None:
+    proto = onnx.load(foreign(tmp_path / "f.onnx", opset=9))
+    proto.ir_version = 3
+    proto.graph.input.insert(0, helper.make_tensor_value_info("w", TensorProto.FLOAT, WEIGHTS.shape))
+    onnx.save(proto, tmp_path / "f.onnx")
+    assert adapt(tmp_path / "f.onnx", tmp_path / "a.onnx", 4, preprocessing=IMAGENET, size_hw=SIZE).agreement == 1.0
+    assert (masks_of(tmp_path / "a.onnx", frame()) == scores_of(frame()).argmax(1)).mean() > 0.9999
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid", "is a Git LFS pointer.*git lfs pull"),
+        (b"\n<!DOCTYPE html><html>", "is a web page"),
+        (b"PK\x03\x04" + bytes(30), "is a PyTorch checkpoint or another zip archive"),
+    ],
+)
+def test_what_a_download_left_in_place_of_a_model_is_named(content: bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / "f.onnx").write_bytes(content)
+    for read in (read_model, lambda path: adapt(path, tmp_path / "a.onnx", 4)):
+        with pytest.raises(ModelError, match=said):
+            read(tmp_path / "f.onnx")
+
+
 def test_the_file_itself_is_compared_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def wrong(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
         weights = next(tensor for tensor in proto.graph.initializer if tensor.name == "w")
