@@ -1,6 +1,6 @@
 """The steps of the workflow: import, export, calibrate, build, open, evaluate, benchmark.
 
-A model is a bundled name, an ``.onnx`` or a ``.pt`` file; None is the default bundled model. Sizes are
+A model is a bundled name, an ``.onnx``, ``.pt`` or ``.pspnet`` file; None is the default bundled model. Sizes are
 ``(height, width)`` in pixels. Whatever goes wrong raises a ``PspnetEdgeError``.
 """
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from .. import bundled
 from ..artifact import ensure_writable, sha256_of
 from ..data.progress import Progress, silent
-from ..engine.backends import choose_runtime, read_info
+from ..engine.backends import choose_runtime, ensure_built_as, read_info
 from ..engine.backends import open_engine as open_engine_file
 from ..engine.build import build_cached_engine, choose_precision, default_engine_path
 from ..engine.build import build_engine as build_engine_file
@@ -62,10 +62,12 @@ def open_engine(
 
     Raises:
         EngineError: no such file, a sidecar that does not fit, or a runtime that refuses it.
+        OptionError: the engine file has another precision or runtime.
         ModelError, CalibrationError, BuildError: it cannot be built.
     """
     place = as_path_or_none(engine, "engine")
     if place is not None and not bundled.names_model(place):
+        ensure_built_as(read_info(place), precision, runtime)
         return open_engine_file(place)
     model, chosen = prepare_model(_text(engine, "engine")), choose_runtime(runtime)
     path, _ = build_cached_engine(model, choose_precision(precision, model, chosen), chosen)
@@ -284,7 +286,7 @@ def benchmark(
     models: Sequence[AnyPath] = (),
     output: AnyPath = "report",
     *,
-    precisions: Sequence[str] = ("fp32", "fp16", "int8"),
+    precisions: Sequence[str] = (),
     sizes_hw: Sequence[Size] = (),
     runtimes: Sequence[str] = ("auto",),
     dataset: str | None = None,
@@ -303,9 +305,9 @@ def benchmark(
     ('int8', True)
 
     Args:
-        models: bundled names, ``.onnx``, ``.pt`` or engine files; none means the default bundled model.
+        models: bundled names, ``.onnx``, ``.pt``, ``.pspnet`` or engine files; none means the default bundled model.
         output: folder of the report; where it holds one already, the new one goes into ``output-2``.
-        precisions: each model is built in each of them.
+        precisions: each model is built in each of them; none means FP32, FP16 and, with a calibration table, INT8.
         sizes_hw: input sizes; none means the model's own. Others need its checkpoint and torch.
         runtimes: each model is built for each of them.
         dataset: labelled set for mIoU; None is what ``root`` holds, or scenes without it. In a folder of images

@@ -27,7 +27,11 @@ def benchmark(
         typer.Argument(metavar="MODEL…", help="Bundled names, .onnx, .pt, .pspnet or engine files."),
     ] = None,
     precision: Annotated[
-        list[str] | None, typer.Option(metavar="fp32|fp16|int8", help="Repeatable, or comma-separated. Default: all.")
+        list[str] | None,
+        typer.Option(
+            metavar="fp32|fp16|int8",
+            help="Repeatable, or comma-separated. Default: all; int8 only if the model has a calibration table.",
+        ),
     ] = None,
     size: Annotated[
         list[str] | None,
@@ -127,7 +131,7 @@ def benchmark(
             pictures = folder / PICTURES
             wanted = Wanted(
                 models=models or [],
-                precisions=_listed(precision) or ["fp32", "fp16", "int8"],
+                precisions=_listed(precision),
                 sizes_hw=[parse_size(text) for text in _listed(size)],
                 runtimes=_listed(runtime) or ["auto"],
                 dataset=named,
@@ -161,6 +165,7 @@ def _estimate_only(
     from ..engine.build import check_precision
     from ..engine.model import prepare_model
     from ..graph.onnx_file import read_model
+    from ..graph.precision import PRECISIONS
     from ..report.document import estimates_of
 
     for name in precisions:
@@ -170,7 +175,7 @@ def _estimate_only(
         for size in sizes or [""]:
             model = prepare_model(name or None, parse_size(size) if size else None)
             found.append((model, read_model(model.path).shape_nhw[1:]))
-    estimates = estimates_of(found, precisions or ["fp32", "fp16", "int8"], boards)
+    estimates = estimates_of(found, precisions or PRECISIONS, boards)
     lines = [_estimate_line(entry) for entry in estimates]
     lines.append("In brackets: within a factor of 1.5, as 49 of 50 published figures are (docs/estimate.md).")
     lines.append("With -o DIR the same models are also measured on this machine.")

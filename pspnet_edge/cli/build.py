@@ -41,7 +41,8 @@ def register(app: typer.Typer) -> None:
 
 def build(
     model: Annotated[
-        str | None, typer.Argument(metavar="MODEL", help="Bundled name, .onnx or .pt file. Default: the bundled model.")
+        str | None,
+        typer.Argument(metavar="MODEL", help="Bundled name, .onnx, .pt or .pspnet file. Default: the bundled model."),
     ] = None,
     precision: PrecisionOption = "auto",
     runtime: RuntimeOption = "auto",

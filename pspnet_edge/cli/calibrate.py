@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..records import counted
-from .options import DatasetOption, RootOption, chosen_dataset
+from .options import RootOption, chosen_dataset
 from .output import JsonFlag, progress, result, say
 
 if TYPE_CHECKING:
@@ -25,9 +25,16 @@ def register(app: typer.Typer) -> None:
 
 def calibrate(
     model: Annotated[
-        str | None, typer.Argument(metavar="MODEL", help="Bundled name, .onnx or .pt file. Default: the bundled model.")
+        str | None,
+        typer.Argument(metavar="MODEL", help="Bundled name, .onnx, .pt or .pspnet file. Default: the bundled model."),
     ] = None,
-    dataset: DatasetOption = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="camvid|voc|cityscapes|folder|scenes",
+            help="Data set. Default: detected from --root. scenes (synthetic streets) fits CamVid's classes only.",
+        ),
+    ] = None,
     root: RootOption = None,
     split: Annotated[
         str, typer.Option(metavar="NAME", help="Split to calibrate on; not the one you measure mIoU on.")

@@ -18,8 +18,11 @@ def register(app: typer.Typer) -> None:
 
 def export(
     checkpoint: Annotated[
-        str, typer.Argument(metavar="MODEL", help="Bundled name, or a .pt file from `train` or `import`.")
-    ],
+        str | None,
+        typer.Argument(
+            metavar="MODEL", help="Bundled name, or a .pt file from `train` or `import`. Default: the bundled model."
+        ),
+    ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Default: MODEL.onnx.")] = None,
     size: Annotated[
         str | None,
@@ -45,6 +48,7 @@ def export(
     from ..lazy import require
 
     size_hw = parse_size(size) if size is not None else None
+    checkpoint = checkpoint or bundled.DEFAULT
     bundled_name = checkpoint in bundled.names()
     source = bundled.checkpoint_path(checkpoint) if bundled_name else Path(checkpoint)
     output = output or (Path(f"{checkpoint}.onnx") if bundled_name else source.with_suffix(".onnx"))

@@ -23,7 +23,8 @@ def register(app: typer.Typer) -> None:
 
 def pack(
     model: Annotated[
-        str | None, typer.Argument(metavar="MODEL", help="Bundled name, .onnx or .pt file. Default: the bundled model.")
+        str | None,
+        typer.Argument(metavar="MODEL", help="Bundled name, .onnx, .pt or .pspnet file. Default: the bundled model."),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Default: the model's name with .pspnet.")

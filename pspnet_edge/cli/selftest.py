@@ -45,7 +45,7 @@ def selftest(
     outcomes = run_checks(
         names,
         lambda check: say(f"{check.name}: {check.tries} …"),
-        lambda outcome: say(f"{outcome.state:<5} {outcome.name} ({outcome.seconds:.0f} s): {outcome.reason}"),
+        lambda outcome: say(f"{outcome.state:<5} {outcome.name} ({outcome.elapsed_s:.0f} s): {outcome.reason}"),
     )
     facts = report(outcomes)
     if output is not None:

@@ -44,7 +44,7 @@ def pack(
     True
 
     Args:
-        model: a bundled name, an ``.onnx`` or a ``.pt`` file; None is the default bundled model.
+        model: a bundled name, an ``.onnx``, ``.pt`` or ``.pspnet`` file; None is the default bundled model.
         output: the pack; None is the model's name with ``.pspnet``.
         name: of the model on the board; None is the model's.
         calibration: the table for INT8; None takes the one beside the model.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
+from ..bundled import names_model
 from .board import cache_folder
 from .system import System
 from .verdict import Verdict, Wanted, block, ok, skip, warn
@@ -25,6 +27,9 @@ def check_engines(system: System, wanted: Wanted) -> list[Verdict]:
     """The engine that is wanted, opened; or those of the cache, compared with what is here."""
     if wanted.engine is not None:
         problem = system.engine_problem(wanted.engine, load=True)
+        if problem is not None and names_model(wanted.engine):
+            build = f"pspnet-edge build {shlex.quote(str(wanted.engine))}"
+            return [block(f"{wanted.engine} is a model: build an engine of it, and check that", build)]
         return [ok(f"{wanted.engine} opens") if problem is None else block(str(problem), problem.command)]
     paths = [Path(path) for path in system.paths(f"{cache_folder(system)}/*.engine")]
     if not paths:

@@ -96,6 +96,17 @@ def open_engine(path: str | os.PathLike[str]) -> Engine:
     return Engine(info, backend_of(info.runtime).open(info.path, info))
 
 
+def ensure_built_as(info: EngineInfo, precision: str, runtime: str) -> None:
+    """Raise ``OptionError`` if another precision or runtime than an engine's own is asked for; ``auto`` is its own."""
+    for parameter, wanted, own in (("precision", precision, info.precision), ("runtime", runtime, info.runtime)):
+        if wanted not in ("auto", own):
+            raise OptionError(
+                f"{info.path} is built already, its {parameter} is {own}",
+                "leave it out, or give the model to build from",
+                parameter=parameter,
+            )
+
+
 def read_info(path: str | os.PathLike[str]) -> EngineInfo:
     """Read and check an engine's sidecar.
 

@@ -13,8 +13,9 @@ from .. import __version__, bundled
 from ..artifact import sha256_of, sidecar_path
 from ..engine.backends import read_info, runtime_version
 from ..engine.build import Model, build_engine, prepare_model, table_beside
-from ..errors import OptionError
+from ..errors import CalibrationError, OptionError
 from ..graph.onnx_file import read_model
+from ..graph.precision import PRECISIONS
 from ..graph.quantize import convolution_macs
 from ..lazy import require
 from .facts import Built
@@ -96,14 +97,23 @@ def subjects_of(
 ) -> list[Subject]:
     """Every model in every precision and runtime, then the engines that were built before.
 
+    Without ``precisions`` these are FP32, FP16 and, of a model with a calibration table, INT8.
+
     Raises:
         OptionError: two of them would be the same row.
+        CalibrationError: INT8 is asked for of a model without a calibration table.
         EngineError: an engine file that cannot be used.
     """
     subjects = []
     for model, size in models:
         for runtime in runtimes:
-            for precision in precisions:
+            for precision in precisions or (PRECISIONS if model.table_path else PRECISIONS[:2]):
+                if precision == "int8" and model.table_path is None:
+                    raise CalibrationError(
+                        f"{model.name} has no calibration table, which INT8 needs",
+                        "make one and give it with --calibration",
+                        "pspnet-edge calibrate MODEL --root DIR",
+                    )
                 subject = Subject(model.name, precision, size, runtime, Path(), model)
                 subjects.append(Subject(model.name, precision, size, runtime, folder / f"{subject.name}.engine", model))
     for path in engines:

@@ -15,6 +15,7 @@ from ..data.progress import Progress, silent
 from ..engine.backends import read_info
 from ..engine.build import Model, check_precision, choose_runtime
 from ..graph.onnx_file import read_model
+from ..graph.precision import PRECISIONS
 from ..measure.benchmark import Protocol, measure, seconds_of_work, write_demo_video
 from ..measure.environment import environment
 from ..measure.facts import Place
@@ -38,8 +39,9 @@ class Wanted:
     """What to measure, and how long."""
 
     models: Sequence[str] = ()
-    """Bundled names, ``.onnx``, ``.pt`` or engine files; none means the default bundled model."""
-    precisions: Sequence[str] = ("fp32", "fp16", "int8")
+    """Bundled names, ``.onnx``, ``.pt``, ``.pspnet`` or engine files; none means the default bundled model."""
+    precisions: Sequence[str] = ()
+    """None means FP32, FP16 and, of models with a calibration table, INT8."""
     sizes_hw: Sequence[tuple[int, int]] = ()
     runtimes: Sequence[str] = ("auto",)
     dataset: str | None = "scenes"
@@ -84,7 +86,9 @@ def measured_report(
     sizes = list(dict.fromkeys(wanted.sizes_hw))
     found, engines = models_at_sizes(list(wanted.models), sizes, wanted.calibration, work, store)
     subjects = subjects_of(found, engines, list(dict.fromkeys(wanted.precisions)), chosen, work)
-    estimates = estimates_of(found, wanted.precisions, wanted.boards)
+    estimates = estimates_of(found, wanted.precisions or PRECISIONS, wanted.boards)
+    for name in () if wanted.precisions else sorted({model.name for model, _ in found if model.table_path is None}):
+        say(f"{name} is measured without INT8, which needs a calibration table: `pspnet-edge calibrate` makes one")
     images = _place_of_images(wanted, found, engines, say)
     video = _ensure_video(wanted.video, work)
     protocol = Protocol(wanted.rounds, wanted.seconds, images, str(video))

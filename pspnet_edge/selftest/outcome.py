@@ -50,7 +50,7 @@ class Outcome(JsonRecord):
     state: State
     reason: str
     """What was seen, what is wrong, or why it was not tried: one sentence."""
-    seconds: float
+    elapsed_s: float
     figures: Figures = field(default_factory=dict)
 
 

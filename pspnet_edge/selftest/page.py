@@ -30,5 +30,5 @@ def _row(check: Mapping[str, Any]) -> str:
     figures = ", ".join(f"{name} {value}" for name, value in check["figures"].items())
     return (
         f"<tr><td>{escape(check['name'])}<td class={escape(check['state'])}>{escape(check['state'])}"
-        f"<td>{escape(check['reason'])}<br><small>{escape(figures)}</small><td>{check['seconds']:.1f}</tr>"
+        f"<td>{escape(check['reason'])}<br><small>{escape(figures)}</small><td>{check['elapsed_s']:.1f}</tr>"
     )

@@ -144,6 +144,18 @@ def test_an_engine_may_be_a_str_or_a_path_and_a_parameter_is_named(tmp_path: Pat
     assert bundled.DEFAULT in str(pspnet_edge.build_engine(precision="fp32").engine)
 
 
+def test_an_engine_in_another_precision_than_asked_is_refused(tmp_path: Path, command_line) -> None:
+    built = pspnet_edge.build_engine(output=tmp_path / "a.engine", precision="fp32", runtime="onnxruntime")
+    pspnet_edge.open_engine(built.engine, precision="fp32", runtime="onnxruntime").close()
+    with pytest.raises(
+        pspnet_edge.OptionError, match=r"precision: .*a\.engine is built already, its precision is fp32"
+    ):
+        pspnet_edge.open_engine(built.engine, precision="int8")
+    done = command_line("evaluate", built.engine, "--dataset", "scenes", "--runtime", "openvino", "--json")
+    assert done.returncode == 2
+    assert "its runtime is onnxruntime" in json.loads(done.stdout)["error"]["problem"]
+
+
 WRONG = {
     "a list for an engine": (lambda: pspnet_edge.evaluate(["a.engine"]), "engine: a list is not a path"),
     "a number for a root": (lambda: pspnet_edge.evaluate(root=5), "root: 5 is not a path: give one str or Path"),

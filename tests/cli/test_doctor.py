@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pspnet_edge import bundled
 from pspnet_edge.doctor.examine import CHECKS
 from pspnet_edge.engine.tensorrt.gpu import find_gpu
 
@@ -52,6 +53,14 @@ def test_a_cache_that_cannot_be_written_blocks(command_line, tmp_path: Path, mon
     done = command_line("doctor", "--json")
     assert done.returncode == 1
     assert checks(done.stdout)["cache"]["state"] == "block"
+
+
+def test_a_model_in_place_of_an_engine_gets_the_command_that_builds_it(command_line, tmp_path: Path) -> None:
+    for model, name in ((bundled.DEFAULT, bundled.DEFAULT), (tmp_path / "a b.onnx", f"'{tmp_path}/a b.onnx'")):
+        found = checks(command_line("doctor", model, "--json").stdout)["engine"]
+        assert found["state"] == "block"
+        assert "is a model: build an engine of it" in (found["reason"] or "")
+        assert found["command"] == f"pspnet-edge build {name}"
 
 
 @pytest.mark.parametrize("camera", ["front", "-1", "csi://", "rtsp://x", "/etc/passwd"])

@@ -202,6 +202,12 @@ def test_a_link_to_a_file_is_written_through(command_line, tmp_path: Path) -> No
     assert command_line("evaluate", link, "--dataset", "scenes", "--split", "val").returncode == 0
 
 
+def test_export_takes_the_default_model(command_line, tmp_path: Path) -> None:
+    done = command_line("export", "-o", tmp_path / "m.onnx", "--size", "96x96", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["input_hw"] == [96, 96]
+
+
 INPUTS: dict[str, Callable[[Path], tuple[object, ...]]] = {
     "build of a model": lambda at: ("build", at / "m.onnx", "-o", at / "m.onnx"),
     "build of a checkpoint": lambda at: ("build", at / "m.pt", "-o", at / "m.pt"),

@@ -9,7 +9,7 @@ import pytest
 
 from pspnet_edge import bundled
 from pspnet_edge.engine.build import build_engine, prepare_model
-from pspnet_edge.errors import OptionError
+from pspnet_edge.errors import CalibrationError, OptionError
 from pspnet_edge.measure.benchmark import exact_of
 from pspnet_edge.measure.store import Store
 from pspnet_edge.measure.subjects import Subject, distinct_names, models_at_sizes, subjects_of
@@ -75,3 +75,16 @@ def test_an_engine_beside_its_model_keeps_its_fp32(engine: Path, tmp_path: Path)
 def test_the_same_engine_twice_is_refused(engine: Path, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="in the benchmark more than once"):
         subjects_of([], [engine, engine], [], [], tmp_path)
+
+
+def test_without_precisions_int8_needs_a_table(tmp_path: Path) -> None:
+    shutil.copy(bundled.onnx_path(bundled.DEFAULT), tmp_path / "plain.onnx")
+    names = [bundled.DEFAULT, str(tmp_path / "plain.onnx")]
+    models, engines = models_at_sizes(names, [], None, tmp_path, Store(tmp_path / "done"))
+    found = subjects_of(models, engines, [], ["onnxruntime"], tmp_path)
+    assert [(subject.model, subject.precision) for subject in found] == [
+        *((bundled.DEFAULT, precision) for precision in ("fp32", "fp16", "int8")),
+        *(("plain", precision) for precision in ("fp32", "fp16")),
+    ]
+    with pytest.raises(CalibrationError, match="plain has no calibration table"):
+        subjects_of(models, engines, ["fp32", "int8"], ["onnxruntime"], tmp_path)

@@ -68,6 +68,7 @@ def test_the_keys_of_lite0_are_those_of_released_checkpoints() -> None:
     ("name", "content", "message"),
     [
         ("a.onnx", b"\x08\x0a\x12\x07pytorch" * 9, "is an ONNX model, not a checkpoint"),
+        ("a.pspnet", b"PK\x03\x04" * 9, "is a pack, not a checkpoint"),
         ("a.pt", b"\x80\x02pytorch" * 9, "damaged, or"),
         ("a.pt", b"version https://git-lfs.github.com/spec/v1", "is a Git LFS pointer"),
         ("a.pt", "module", "it holds Python objects beside or in place of weights: convert it with .*import"),

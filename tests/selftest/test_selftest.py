@@ -294,6 +294,7 @@ def test_the_command_lists_every_check_with_state_and_reason(command_line, tmp_p
     facts = json.loads(done.stdout)
     assert [check["name"] for check in facts["checks"]] == ["facts", "runner"]
     assert all(check["state"] in ("pass", "fail", "skip") and check["reason"] for check in facts["checks"])
+    assert all(check["elapsed_s"] >= 0 for check in facts["checks"])
     assert done.returncode == (1 if facts["fail"] else 0)
     assert json.loads((tmp_path / "selftest.json").read_text(encoding="utf-8")) == facts
     assert "facts" in done.stderr
