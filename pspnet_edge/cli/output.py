@@ -26,11 +26,14 @@ class Advance(Protocol):
     def __call__(self, done: int, note: str = "") -> None: ...
 
 
-def say(text: str) -> None:
-    """A line for people on stderr, without the credentials of any address in it."""
+def say(text: str, *, with_secrets: bool = False) -> None:
+    """A line for people on stderr, without the credentials of any address in it.
+
+    ``with_secrets`` shows them, for a token that was made up and that only this line tells. The log never has them.
+    """
     # Whoever read it has gone; that is no reason to end a run.
     with suppress(BrokenPipeError):
-        print(redacted(printable(text)), file=sys.stderr, flush=True)
+        print(printable(text) if with_secrets else redacted(printable(text)), file=sys.stderr, flush=True)
     _printed.info("%s", text)
 
 

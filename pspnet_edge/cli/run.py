@@ -288,7 +288,7 @@ def run(
                 opacity=opacity,
                 hide=hidden,
             )
-            outputs.add_web(served, tells_token=view != "web" and web_token is None)
+            outputs.add_web(served, tells_token=web_token is None)
             if view == "web" and _count_frames(sources, None) is not None:
                 slower = "" if realtime else ", --realtime at its own rate"
                 say(f"the page ends with its input; --loop plays it again{slower}")

@@ -67,9 +67,9 @@ class Outputs:
 
     def add_web(self, view: WebView, tells_token: bool) -> None:
         self.sinks.append(self._held.enter_context(view))
-        say(f"{'metrics' if view.metrics_only else 'watch'} at {view.url}")
-        if tells_token and view.token is not None:
-            say(f"they ask for Authorization: Bearer {view.token}")
+        say(f"{'metrics' if view.metrics_only else 'watch'} at {view.url}", with_secrets=tells_token)
+        if tells_token and view.metrics_only and view.token is not None:
+            say(f"they ask for Authorization: Bearer {view.token}", with_secrets=True)
 
     def add_stats(self, path: Path, loop: Loop) -> None:
         from ..camera.stats import StatsFile

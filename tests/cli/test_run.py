@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -104,6 +105,26 @@ def test_a_port_for_metrics_that_the_page_makes_needless_is_said(engine: Path, c
     assert done.returncode == 0
     assert "--metrics-port 9123 is not used" in done.stderr
     assert "(warm-up only)" not in done.stdout
+
+
+def test_a_token_that_was_made_up_is_told_once_and_one_that_was_given_never(
+    engine: Path, command_line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "edge.log"
+    monkeypatch.setenv("PSPNET_EDGE_LOG", str(log))
+    page = ("run", engine, "--input", "demo", "--frames", 2, "--web-host", "0.0.0.0", "--web-port", 0)
+    made_up = command_line(*page, "--view", "web").stderr
+    token = re.search(r"^watch at http://\S+/\?token=([\w-]{16,})$", made_up, re.MULTILINE)
+    assert token is not None, made_up
+    scraped = command_line(*page, "--view", "none", "--metrics-port", 0).stderr
+    bearer = re.search(r"^they ask for Authorization: Bearer ([\w-]{16,})$", scraped, re.MULTILINE)
+    assert bearer is not None, scraped
+    given = command_line(*page, "--view", "web", "--web-token", "my-own-secret-token")
+    assert "watch at http://" in given.stderr
+    assert "my-own-secret-token" not in given.stderr + given.stdout
+    logged = log.read_text()
+    assert "watch at http://" in logged
+    assert not [secret for secret in (token[1], bearer[1], "my-own-secret-token") if secret in logged]
 
 
 def test_files_play_again_or_at_their_own_rate(engine: Path, images: Path, tmp_path: Path, command_line) -> None:
