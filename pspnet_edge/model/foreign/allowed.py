@@ -66,6 +66,20 @@ class Inert:
         """Nothing is kept."""
 
 
+def plain_dict(*arguments: object) -> dict[Any, Any]:
+    """A defaultdict, such as the history of a training, is filled as a dict."""
+    return {}
+
+
+def plain_list(*arguments: object) -> list[Any]:
+    """A deque is filled as a list."""
+    return []
+
+
+CONTAINERS: dict[str, Any] = {"defaultdict": plain_dict, "deque": plain_list}
+"""Of the module collections: readers insist on plain containers where they put something in."""
+
+
 def named_inert(module: str, name: str) -> Any:
     """A separate class for each name, as PyTorch's reader tells them apart by it."""
     return type(f"{module}.{name}", (Inert,), {})
@@ -113,6 +127,7 @@ _ADMITTED: dict[tuple[str, str], Any] = {
     ("numpy", "dtype"): np.dtype,
     ("_codecs", "encode"): _latin1,
 }
+_ADMITTED |= {("collections", name): make for name, make in CONTAINERS.items()}
 for _package in ("numpy.core", "numpy._core"):
     _ADMITTED[f"{_package}.multiarray", "_reconstruct"] = RECONSTRUCT
     _ADMITTED[f"{_package}.multiarray", "scalar"] = SCALAR

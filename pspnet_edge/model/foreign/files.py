@@ -15,7 +15,6 @@ from torch import Tensor
 
 from ...errors import ModelError
 from ...lazy import require
-from ...records import first_line
 from .allowed import Refused
 from .arrays import read_in_child, refusal
 from .kinds import SAVE_PLAINLY, kind_of
@@ -79,7 +78,11 @@ def read_content(path: Path) -> Any:
     except Refused as error:
         raise refusal(path, str(error)) from error
     except Exception as error:  # torch raises many kinds here, from zipfile's to pickle's
-        raise ModelError(f"{path} is damaged or cut short ({first_line(error)}): copy it again") from error
+        # What torch says before that advises to load the file without the check.
+        reason = str(error).rpartition("WeightsUnpickler error:")[2].strip().partition("\n")[0]
+        if reason.startswith("Can only"):
+            raise ModelError(f"{path} holds objects beside the weights that are not read: {SAVE_PLAINLY}") from error
+        raise ModelError(f"{path} is damaged or cut short ({reason[:200]}): copy it again") from error
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

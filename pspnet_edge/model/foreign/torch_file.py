@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .allowed import RECONSTRUCT, SCALAR, Refused, is_harmless, named_inert
+from .allowed import CONTAINERS, RECONSTRUCT, SCALAR, Refused, is_harmless, named_inert
 
 _MOST_NAMES = 64
 
@@ -22,7 +22,7 @@ def load_torch(path: Path) -> Any:
         Refused: the file names something that is not harmless.
         Exception: of torch, for a damaged file.
     """
-    known: list[Any] = list(_NUMPY)
+    known: list[Any] = list(_KNOWN)
     names: set[str] = set()
     for _ in range(_MOST_NAMES):
         try:
@@ -41,7 +41,8 @@ def load_torch(path: Path) -> Any:
     raise Refused("more names than weights could need")
 
 
-_NUMPY: tuple[Any, ...] = (
+_KNOWN: tuple[Any, ...] = (
+    *((make, f"collections.{name}") for name, make in CONTAINERS.items()),
     *(
         (function, f"{package}.multiarray.{name}")
         for package in ("numpy.core", "numpy._core")

@@ -154,7 +154,8 @@ def test_harmless_objects_beside_weights_are_passed_over(new_format: bool, tmp_p
         "args": argparse.Namespace(lr=0.1, output=pathlib.Path("runs")),
         "when": datetime.datetime(2026, 1, 1),
         "counts": collections.Counter({3: 1}),
-        "defaults": collections.defaultdict(list),
+        "history": collections.defaultdict(list, {"loss": [0.5]}),
+        "last": collections.deque([0.5, 0.4], maxlen=3),
         "random": np.random.get_state(),
         "optimizer": optimizer.state_dict(),
         "state_dict": NETWORK,
@@ -164,6 +165,14 @@ def test_harmless_objects_beside_weights_are_passed_over(new_format: bool, tmp_p
     stored = read_stored(path)
     assert set(stored.tensors) == set(NETWORK)
     assert set(stored.beside) == set(content) - {"state_dict"}
+
+
+def test_a_file_of_other_objects_is_not_called_damaged(tmp_path: Path) -> None:
+    torch.save({"state_dict": NETWORK, "rows": np.array([None, {}], dtype=object)}, tmp_path / "a.pth")
+    with pytest.raises(ModelError, match="holds objects beside the weights that are not read") as caught:
+        read_stored(tmp_path / "a.pth")
+    assert "add_safe_globals" not in str(caught.value)
+    assert "weights_only" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
