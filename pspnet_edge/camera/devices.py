@@ -190,7 +190,7 @@ class OpenCvDevice:
         if self._grey is not None:
             # OpenCV would keep the upper eight of sixteen bits: black, from a camera that fills twelve.
             capture.set(cv2.CAP_PROP_CONVERT_RGB, 0)
-        self.format = f"{width}x{height}{' ' * bool(pixels)}{pixels} {self.fps:g} FPS"
+        self.format = f"{height}x{width}{' ' * bool(pixels)}{pixels} {self.fps:g} FPS"
 
     def read(self) -> NDArray[np.uint8] | None:
         """See ``Device``."""

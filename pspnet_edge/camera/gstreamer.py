@@ -254,7 +254,7 @@ class GstDevice:
         caps = sample.get_caps().get_structure(0)
         known, above, below = caps.get_fraction("framerate")
         self.fps = above / below if known and above else 30.0
-        size = f"{caps.get_value('width')}x{caps.get_value('height')}"
+        size = f"{caps.get_value('height')}x{caps.get_value('width')}"
         self.format = f"{size} {self.fps:g} FPS" + ("" if self._whole else ", scaled by the video engines")
 
     def read(self) -> NDArray[np.uint8] | None:

@@ -113,7 +113,7 @@ class FileSet:
 def size_problem(image: Path, mask: Path, image_hw: tuple[int, int], mask_hw: tuple[int, int]) -> str:
     """The sentence for a mask that does not have the size of its image, with the reason that fits."""
     (image_h, image_w), (mask_h, mask_w) = image_hw, mask_hw
-    sizes = f"{mask} is {mask_w}×{mask_h} and its image {image.name} is {image_w}×{image_h}"
+    sizes = f"{mask} is {mask_h}×{mask_w} and its image {image.name} is {image_h}×{image_w}"
     if (mask_h, mask_w) == (image_w, image_h):
         orientation = orientation_of(read_encoded(image))
         if orientation in SWAPS_SIDES:

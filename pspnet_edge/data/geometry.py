@@ -208,7 +208,7 @@ class Geometry(JsonRecord):
         region = Box(top, left, top + height, left + width)
         if region.bottom > frame_hw[0] or region.right > frame_hw[1]:
             raise OptionError(
-                f"{','.join(map(str, roi))} does not lie inside the frame of {frame_hw[1]}x{frame_hw[0]} pixels",
+                f"{','.join(map(str, roi))} does not lie inside the frame of {frame_hw[0]}x{frame_hw[1]} pixels",
                 f"give X,Y,WIDTH,HEIGHT with X + WIDTH at most {frame_hw[1]} and Y + HEIGHT at most {frame_hw[0]}",
                 parameter="roi",
             )

@@ -116,7 +116,7 @@ def _slow_pixels(system: System, device: str) -> Verdict | None:
         fast = rates.get(("MJPG", width, height), 0.0)
         if name == "YUYV" and width > 640 and rate <= 10 < fast:
             return warn(
-                f"{device} gives {width}x{height} at {rate:g} FPS as YUYV and at {fast:g} as MJPG",
+                f"{device} gives {height}x{width} at {rate:g} FPS as YUYV and at {fast:g} as MJPG",
                 f"pspnet-edge run --camera {device.removeprefix('/dev/video')} --pixels mjpg",
             )
     return None

@@ -57,7 +57,7 @@ def test_pixels_are_chosen_before_size_and_rate_and_all_is_read_back(camera: typ
     wanted = [cv2.CAP_PROP_FOURCC, cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FPS]
     assert keys[:4] == wanted
     assert camera.last.asked[0][1] == cv2.VideoWriter.fourcc(*"MJPG")
-    assert device.format == "640x480 YUYV 15 FPS", "what the driver granted, not what was asked for"
+    assert device.format == "480x640 YUYV 15 FPS", "what the driver granted, not what was asked for"
     assert device.fps == 15
 
 

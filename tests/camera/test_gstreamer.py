@@ -57,7 +57,7 @@ device.close()
 print(device.format, device.fps)
 """
     done = in_process(code)
-    assert done.stdout == "322x200 50 FPS 50.0\n", done.stderr
+    assert done.stdout == "200x322 50 FPS 50.0\n", done.stderr
 
 
 def test_a_pipeline_that_ends_or_fails_is_said(gst: None) -> None:

@@ -106,7 +106,7 @@ def held() -> tuple[int, int, int]:
 
 def test_frames_come_with_their_time(source: RemoteSource) -> None:
     assert "secret" not in source.name
-    assert source.format.startswith("160x120")
+    assert source.format.startswith("120x160")
     levels = []
     for _ in range(10):
         frame = source.read()

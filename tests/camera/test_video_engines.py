@@ -125,7 +125,7 @@ device.close()
 print(device.format)
 """
     done = debian.run(code, binding, **SOFTWARE)
-    assert done.stdout == "640x360 100 FPS\n", done.stderr
+    assert done.stdout == "360x640 100 FPS\n", done.stderr
 
 
 def test_the_string_with_a_named_sink_does_not_open_in_opencv(system: None) -> None:

@@ -78,7 +78,7 @@ BROKEN: list[tuple[Callable[[Voc], None], str, str]] = [
     (truncated_png, "v0.png", "is cut short after 150 bytes"),
     (missing_split_file, "val.txt", "cannot be read (No such file or directory)"),
     (id_out_of_range, "v0.png", "holds id 21, first at pixel x=3, y=3, and the label set has ids 0 to 20"),
-    (size_mismatch, "v0.png", "is 17×11 and its image v0.jpg is 17×12, off by a pixel or two"),
+    (size_mismatch, "v0.png", "is 11×17 and its image v0.jpg is 12×17, off by a pixel or two"),
     (empty_split, "val.txt", "is empty"),
     (unreadable_folder, "SegmentationClassAug", "cannot be read (Permission denied)"),
     (duplicate_name, "v0.jpg", "is in split val more than once"),

@@ -150,7 +150,7 @@ def test_a_part_must_have_pixels_and_lie_in_the_frame() -> None:
     assert roi_from_text(None) is None
     with pytest.raises(OptionError, match="not a part of a frame"):
         Geometry(roi=(0, 0, 0, 5))
-    with pytest.raises(OptionError, match="does not lie inside the frame of 640x480 pixels"):
+    with pytest.raises(OptionError, match="does not lie inside the frame of 480x640 pixels"):
         Geometry(roi=(600, 0, 41, 10)).layout((480, 640), (96, 128))
 
 

@@ -349,7 +349,7 @@ TROUBLES = {
         "camera",
         "warn",
         answers("v4l2-ctl -d /dev/video0 --list-formats-ext", FORMATS),
-        "1280x720 at 10 FPS as YUYV and at 30 as MJPG",
+        "720x1280 at 10 FPS as YUYV and at 30 as MJPG",
         "--camera 0 --pixels mjpg",
         USB,
     ),

@@ -264,7 +264,7 @@ def _fitting(item: Item, content: bytes, ids: NDArray[Any]) -> NDArray[Any]:
     if ids.shape[:2] == (width, height) and (width != height) and orientation in SWAPS_SIDES:
         ids = turned(ids, orientation)
     if ids.shape[:2] != (height, width):
-        raise DataError(f"its mask is {ids.shape[1]}×{ids.shape[0]} and the image {width}×{height}")
+        raise DataError(f"its mask is {ids.shape[0]}×{ids.shape[1]} and the image {height}×{width}")
     return ids
 
 

@@ -311,10 +311,10 @@ def empty_mask(height: object, width: object, what: str) -> NDArray[np.uint16]:
         DataError: the size is not two sensible numbers.
     """
     if not all(isinstance(side, (int, float)) and 1 <= side < 1 << 20 for side in (height, width)):
-        raise DataError(f"{what} says that its image has {width}×{height} pixels", "export it again")
+        raise DataError(f"{what} says that its image has {height}×{width} pixels", "export it again")
     shape = (int(height), int(width))  # type: ignore[call-overload]
     if shape[0] * shape[1] > MOST_PIXELS:
-        raise DataError(f"{what} says that its image has {width}×{height} pixels, which is too many", "export it again")
+        raise DataError(f"{what} says that its image has {height}×{width} pixels, which is too many", "export it again")
     return np.zeros(shape, np.uint16)
 
 
