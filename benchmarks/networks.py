@@ -100,6 +100,9 @@ CANDIDATES = {
         "pspnet_lite2", "lite2 trunk", {"output_stride": 32} | decoder((16, 8, 4), (96, 64, 48), (48, 32, 24))
     ),
     "lite2-wide": Candidate("pspnet_lite2", "lite2 trunk, wide decoder", {"output_stride": 32} | _WIDE),
+    "plain": Candidate(
+        "pspnet_plain", "ResNet-18 of 0.6 times the width, trunk at stride 32, logits at stride 8",
+    ),
 }  # fmt: skip
 
 
@@ -201,6 +204,7 @@ def short_run(
         "epochs": epochs,
         "scratch": scratch,
         "loss": round(losses[-1], 4),
+        "losses": [round(loss, 4) for loss in losses],
         "seconds": round(time.monotonic() - start, 1),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
     }
@@ -212,7 +216,7 @@ def make_network(name: str, scratch: bool) -> nn.Module:
     if name in PEERS:
         return PEERS[name]()
     network = CANDIDATES[name].network()
-    if not scratch:
+    if not scratch and not network.shape.scratch:
         network.backbone.load_imagenet()
     return network
 

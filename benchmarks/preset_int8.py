@@ -87,6 +87,7 @@ class Training:
 
 TRAININGS = (
     Training("pspnet_fast", 6),
+    Training("pspnet_plain", 6, start="none"),
     Training("pspnet_mobilenetv3", 12, start="none"),
     Training("pspnet_lite0", 5),
     Training("pspnet_balanced", 5),

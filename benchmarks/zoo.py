@@ -157,7 +157,7 @@ def with_section(text: str, name: str, content: str) -> str:
     """Replace what is between the two markers of a section."""
     pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
     if not pattern.search(text):
-        raise SystemExit(f"docs/results.md has no section between <!-- {name} --> and <!-- /{name} -->")
+        raise SystemExit(f"the page has no section between <!-- {name} --> and <!-- /{name} -->")
     return pattern.sub(lambda match: match[1] + content + "\n" + match[2], text)
 
 

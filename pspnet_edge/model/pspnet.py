@@ -73,9 +73,12 @@ class Preset:
     groups: int = 1
     group_width: int = 64
     first_dilation: int = 0
-    """These twelve are the ResNet's, see ``resnet.ResNet``."""
+    width: int = 64
+    """These thirteen are the ResNet's, see ``resnet.ResNet``."""
     in_channels: int = 3
     """Of the frames: 3, 1 (grey, thermal) or 4 (a fourth beside the colours)."""
+    scratch: bool = False
+    """Whether training starts from random weights, because there are no others of the backbone."""
     pyramid_relu: bool = True
     """Whether the branches of the pyramid end with a ReLU."""
     binary: bool = False
@@ -105,6 +108,21 @@ PRESETS = {
     "pspnet_fast": _embedded("lite0", (64, 48, 24), (32, 24, 12), pyramid=48, fuse=96),
     "pspnet_balanced": _embedded("lite2", (96, 64, 48), (48, 32, 24), pyramid=64, fuse=128),
     "pspnet_accurate": _embedded("lite2", (128, 96, 48), (64, 48, 24), pyramid=96, fuse=160),
+    "pspnet_plain": Preset(
+        "resnet18",
+        48,
+        96,
+        64,
+        output_stride=32,
+        fuse_kernel=1,
+        decoder_strides=(16, 8),
+        decoder_widths=(96, 96),
+        lateral_widths=(64, 64),
+        width=40,
+        stem_widths=(16, 16, 32),
+        average_shortcut=True,
+        scratch=True,
+    ),
     "pspnet_lite0": _light("lite0"),
     "pspnet_lite1": _light("lite1"),
     "pspnet_lite2": _light("lite2"),
@@ -383,6 +401,7 @@ def _backbone(shape: Preset) -> Backbone:
             groups=shape.groups,
             group_width=shape.group_width,
             first_dilation=shape.first_dilation,
+            width=shape.width,
         )
     if shape.backbone == "vgg16":
         return Vgg16(shape.in_channels)

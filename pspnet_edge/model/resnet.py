@@ -54,6 +54,7 @@ class ResNet(nn.Module):
         groups: of the 3×3 convolution of a bottleneck (ResNeXt).
         group_width: channels per group at a stage width of 64; 64 for a plain ResNet.
         first_dilation: of the first block of every stage; 0 for what the options above say.
+        width: channels of the first stage, before a bottleneck widens them; each later stage has twice as many.
 
     Raises:
         OptionError: values outside of these.
@@ -80,6 +81,7 @@ class ResNet(nn.Module):
         groups: int = 1,
         group_width: int = 64,
         first_dilation: int = 0,
+        width: int = 64,
     ) -> None:
         super().__init__()
         if variant not in DEPTHS or output_stride not in (8, 16, 32) or stages not in (2, 3, 4):
@@ -89,15 +91,15 @@ class ResNet(nn.Module):
             )
         self.timm_name = variant + _TIMM_SUFFIX.get((tuple(stem_widths), average_shortcut), " with this stem")
         bottleneck, counts = DEPTHS[variant]
-        self.stem = _stem(stem_widths, in_channels)
+        self.stem = _stem(stem_widths, in_channels, width)
         self.stages = stages
         self.channels: list[int] = []
-        inputs, stride = (stem_widths[-1] if stem_widths else 64), 4
+        inputs, stride = (stem_widths[-1] if stem_widths else width), 4
         steps, spreads = _steps(output_stride, strides, dilations)
         for stage, (step, dilation) in enumerate(zip(steps[:stages], spreads)):
             stride *= step
-            width = 64 << stage
-            outputs = 4 * width if bottleneck else width
+            wide = width << stage
+            outputs = 4 * wide if bottleneck else wide
             blocks: list[nn.Module] = []
             for index in range(counts[stage]):
                 first = index == 0
@@ -107,14 +109,14 @@ class ResNet(nn.Module):
                 project = first and (inputs != outputs or block_step > 1 or project_first)
                 shortcut = _Shortcut(inputs, outputs, block_step, average_shortcut) if project else None
                 if bottleneck:
-                    inner = width * group_width // 64 * groups
+                    inner = wide * group_width // 64 * groups
                     blocks.append(
                         _Bottleneck(inputs, inner, outputs, block_step, spread, shortcut, stride_first, groups)
                     )
                 else:
                     second = spread if first and first_dilation else dilation
                     spread_pair = (spread, second if dilate_second else 1)
-                    blocks.append(_BasicBlock(inputs, width, block_step, spread_pair, shortcut))
+                    blocks.append(_BasicBlock(inputs, wide, block_step, spread_pair, shortcut))
                 inputs = outputs
             self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
             self.channels.append(inputs)
@@ -218,10 +220,11 @@ class _Shortcut(nn.Sequential):
         return y
 
 
-def _stem(widths: Sequence[int], in_channels: int) -> nn.Sequential:
+def _stem(widths: Sequence[int], in_channels: int, width: int) -> nn.Sequential:
     """To stride 2: one 7×7 convolution, or three of 3×3."""
     if not widths:
-        return nn.Sequential(nn.Conv2d(in_channels, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True))
+        convolution = nn.Conv2d(in_channels, width, 7, 2, 3, bias=False)
+        return nn.Sequential(convolution, nn.BatchNorm2d(width), nn.ReLU(inplace=True))
     layers: list[nn.Module] = []
     for inputs, outputs, stride in zip((in_channels, *widths), widths, (2, 1, 1)):
         layers += [

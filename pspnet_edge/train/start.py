@@ -70,7 +70,8 @@ def starting_network(
         recipe: which network, and whether it is refined for INT8.
         label_set: the classes of the training data.
         init: a checkpoint: every weight that fits is taken; a classifier for other classes starts from random weights.
-        backbone_weights: without ``init``: ``imagenet``, ``none``, or a file of torchvision or timm.
+        backbone_weights: without ``init``: ``imagenet``, ``none``, or a file of torchvision or timm. A preset whose
+            backbone has no ImageNet weights starts from random ones instead.
 
     Raises:
         OptionError: nothing to refine, or a checkpoint of another network.
@@ -81,11 +82,15 @@ def starting_network(
     if recipe.qat:
         raise OptionError("--qat refines a trained network", "give --init CHECKPOINT or a bundled name")
     model = PSPNet(recipe.model, len(label_set), _changes(recipe))
+    if str(backbone_weights) == NONE or (str(backbone_weights) == IMAGENET and model.shape.scratch):
+        reason = f"{recipe.model} is made for that" if model.shape.scratch else "it takes far longer than from ImageNet"
+        note = f"starting from random weights: {reason}"
+        if recipe.backbone_factor < 1:
+            note += "; with --backbone-factor 1 the backbone learns as fast as the rest"
+        return Start(model, (note,))
     if str(backbone_weights) == IMAGENET:
         model.backbone.load_imagenet()
         return Start(model, ("starting from ImageNet weights in the backbone",))
-    if str(backbone_weights) == NONE:
-        return Start(model, ("starting from random weights: training takes far longer than from ImageNet",))
     load_backbone_file(model.backbone, Path(backbone_weights))
     return Start(model, (f"starting from {backbone_weights} in the backbone",))
 

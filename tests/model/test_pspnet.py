@@ -34,7 +34,7 @@ def test_forward_and_backward(preset: str) -> None:
     torch.manual_seed(0)
     model = PSPNet(preset, 5).train()
     logits, aux_logits = model.forward_with_aux(torch.randn(2, 3, 65, 96))
-    stride = 4 if model.shape.decoder_widths else 8
+    stride = model.shape.decoder_strides[-1] if model.shape.decoder_widths else 8
     assert logits.shape == (2, 5, -(-65 // stride), 96 // stride)
     masks = torch.randint(5, (2, 65, 96))
     loss = sum(
