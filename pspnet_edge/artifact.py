@@ -168,7 +168,7 @@ def make_folder(path: Path) -> None:
     Raises:
         OutputError: it cannot be made, or something that is not a folder is there.
     """
-    if path.name:
+    if path.name not in ("", ".."):
         _check_name(path)
     try:
         path.mkdir(parents=True, exist_ok=True)

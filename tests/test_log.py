@@ -95,6 +95,13 @@ def test_a_log_that_cannot_be_written_is_one_sentence(command_line, tmp_path: Pa
     assert "Traceback" not in done.stderr
 
 
+def test_the_log_may_lie_in_the_folder_above(command_line, tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    monkeypatch.setenv("PSPNET_EDGE_LOG", "../above.log")
+    assert command_line("models").returncode == 0
+
+
 def test_every_command_takes_v(command_line) -> None:
     for command in (("models",), ("data", "check"), ("run",), ("doctor",)):
         assert "--verbose" in command_line(*command, "--help").stdout

@@ -122,6 +122,9 @@ def import_(
         say(f"dropped {dropped.item}: {dropped.reason}")
     if len(imported.dropped) > 20:
         say(f"… and {len(imported.dropped) - 20} more, in {imported.report}")
+    if imported.only_background:
+        nothing = counted(imported.only_background, "image")
+        say(f"{nothing} of {imported.images} without any object: each mask is background alone")
     splits = ", ".join(f"{name} {count}" for name, count in imported.splits.items()) or "no splits"
     lines = [
         f"{output}: {counted(imported.images, 'image')} from {imported.format}, {len(imported.classes)} classes "

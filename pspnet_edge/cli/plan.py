@@ -64,13 +64,16 @@ def _camera_hw(text: str | None) -> tuple[int, int] | None:
 
 
 def _summary(planned: Plan) -> str:
+    from ..estimate.boards import BOARDS
+
     facts = planned.to_dict()
     each = f" for each of {planned.cameras} cameras" if planned.cameras > 1 else ""
     lines = [f"{facts['board_title']}, {planned.fps:g} FPS{each}", ""]
     lines.append(f"  {'engine':<44}{'FPS':>7}{'error bar':>14}{'GPU busy':>10}{'mIoU':>8}")
     every = sorted((planned.choice, *planned.alternatives), key=lambda one: -(one.miou or 0))
     lines += [f"{'→' if one is planned.choice else ' '} {_line(one)}" for one in every]
-    lines += ["", *planned.notes, "", "On the board:", *(f"  {command}" for command in planned.commands)]
+    where = "On the board:" if planned.board in BOARDS else "On this machine:"
+    lines += ["", *planned.notes, "", where, *(f"  {command}" for command in planned.commands)]
     return "\n".join(lines)
 
 

@@ -67,7 +67,7 @@ def split_folder(
     Raises:
         DataError: no images, fewer than the splits need, or no list could be made.
         OptionError: shares or a grouping that make no sense.
-        OutputError: there are lists already.
+        OutputError: there are lists already, or one of a split that is not asked for would stay.
     """
     if not (0 < val < 1 and 0 <= test < 1 and val + test < 1):
         raise OptionError(
@@ -96,6 +96,11 @@ def split_folder(
         lists[root / f"{split}.txt"] = "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
     if not overwrite:
         _ensure_no_other_lists(root, lists)
+    elif not test and (left := list_of(root, "test")) is not None:
+        raise OutputError(
+            f"{left} would stay, and its images would be in train or val too",
+            "give --test SHARE to replace it as well, or remove it",
+        )
     for path in lists:
         ensure_writable(path)
     for path, content in lists.items():

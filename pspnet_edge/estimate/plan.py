@@ -253,8 +253,9 @@ def commands_of(choice: Candidate, board: str, fps: float, cameras: int, camera_
     """What to type on the board: build, run, measure, and plan again with what was measured."""
     size = f"{choice.size_hw[0]}x{choice.size_hw[1]}"
     engine = shlex.quote(f"{choice.name}.engine")
-    own = choice.model in bundled.names() and _own_size(choice.model) == choice.size_hw
-    resized = "" if own else f" --size {size}"
+    shipped = choice.model in bundled.names()
+    model = choice.model if shipped else f"{choice.model}.onnx"  # a report names the file by its stem
+    resized = f" --size {size}" if shipped and _own_size(choice.model) != choice.size_hw else ""
     sources = "".join(f" --camera {index}" for index in range(cameras))
     camera = f" --size {camera_hw[0]}x{camera_hw[1]}" if camera_hw else ""
     again = (
@@ -263,7 +264,7 @@ def commands_of(choice: Candidate, board: str, fps: float, cameras: int, camera_
         + (f" --cameras {cameras}" if cameras > 1 else "")
     )
     return (
-        f"pspnet-edge build {shlex.quote(choice.model)}{resized} --precision {choice.precision} -o {engine}",
+        f"pspnet-edge build {shlex.quote(model)}{resized} --precision {choice.precision} -o {engine}",
         f"pspnet-edge run {engine}{sources}{camera}",
         f"pspnet-edge benchmark {engine} -o report",
         f"pspnet-edge plan {again} --report report/report.json",
@@ -371,9 +372,10 @@ def _notes(
     if faster is not None and choice.miou is not None and faster.miou is not None:
         cost = f"{100 * (faster.miou - choice.miou):+.2f} pp mIoU"
         notes.append(f"More room: {faster.name} at {faster.fps:.0f} FPS, {cost}.")
-    if choice.miou is not None:
+    shipped = choice.model in bundled.names()
+    if choice.miou is not None and shipped:
         notes.append(f"mIoU was measured on {data}; on your data it differs, and so may the order.")
-    if choice.model in bundled.names() and _own_size(choice.model) != choice.size_hw:
+    if shipped and _own_size(choice.model) != choice.size_hw:
         size = f"{choice.size_hw[0]}x{choice.size_hw[1]}"
         notes.append(
             f"{size} is not the size that the model ships at, so `build` needs torch; without it run "

@@ -7,6 +7,7 @@ a machine that slows down for a minute slows all of them down alike.
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from .power import PowerMeter
 from .store import Key, Store
 from .subjects import Subject, build
 from .worker import images_of, run_task
+
+_log = logging.getLogger(__name__)
 
 VIDEO_FRAMES = 120
 _SAMPLES = 3
@@ -211,6 +214,10 @@ def _score(
     if is_labelled(images) and images.label_set.classes == classes:
         entry.score = _kept(store, {"score": key}, lambda: run({"kind": "score", **task}, steps.part))
     else:
+        if is_labelled(images):
+            _log.warning(
+                "%s has other classes than %s, so its mIoU is not measured", entry.subject.name, images.label_set.name
+            )
         exact = exact_of(entry.subject, [other.subject for other in measured])
         if exact is not None:
             against = next(_identity(other) for other in measured if other.subject is exact)

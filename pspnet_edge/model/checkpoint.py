@@ -88,13 +88,18 @@ def save_checkpoint(
     _log.info("saved the checkpoint %s", path)
 
 
+def check_checkpoint_file(path: Path) -> None:
+    """Raise ``ModelError`` unless there is an ordinary file that may be a checkpoint."""
+    check_file(path, "checkpoint", ModelError, "give one that `train` left, or a bundled name", "pspnet-edge models")
+
+
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint and build its model, in evaluation mode on the CPU.
 
     Raises:
         ModelError: missing, damaged, not one of ours, or weights that do not fit the network it names.
     """
-    check_file(path, "checkpoint", ModelError, "give one that `train` left, or a bundled name", "pspnet-edge models")
+    check_checkpoint_file(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds here, from zipfile's to pickle's

@@ -56,9 +56,10 @@ def summary_lines(report: Report) -> list[str]:
     classes = f" {len(labels['classes'])} classes: {', '.join(labels['classes'][:30])}" if labels else ""
     more = "…" if labels and len(labels["classes"]) > 30 else "."
     engines = counted(len(report["rows"]), "engine")
+    measured = "mIoU on " if any(row["miou"] is not None for row in report["rows"]) else ""
     return [
         f"{'Model' if len(models) == 1 else 'Models'}: {', '.join(models)}.{classes}{more if classes else ''}",
-        f"{engines} on {where}; mIoU on {name}{many}; latency in {options['rounds']} interleaved "
+        f"{engines} on {where}; {measured}{name}{many}; latency in {options['rounds']} interleaved "
         f"rounds of {options['seconds']:g} s, each in a fresh process. pspnet-edge {machine['pspnet_edge']}, "
         f"{report['made_at'][:10]}.",
         *([busy_sentence(machine)] if busy else []),

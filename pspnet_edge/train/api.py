@@ -24,7 +24,7 @@ from .loggers import ensure_known
 from .opening import TrainingData, open_training_data, shape_note
 from .recipe import Recipe
 from .recipe_file import NAME as RECIPE
-from .run_folder import claimed_folder, ensure_run_writable
+from .run_folder import claimed_folder, ensure_run_writable, holds_run
 from .training import TrainingResult, run_training
 
 StrPath = str | os.PathLike[str]
@@ -96,6 +96,9 @@ def train(
     listener = listener or Listener()
     recipe.check()
     ensure_known(as_several(loggers, "loggers"))
+    if resume and not holds_run(as_path(output, "output")):
+        fix = "leave resume out, or name the folder of a run"
+        raise OptionError(f"there is no run to resume in {output}", fix, parameter="resume")
     if isinstance(dataset, str) or dataset is None:
         place = as_path_or_none(root, "root")
         data = open_training_data(dataset, place, split, PixelFormat(recipe.channels))

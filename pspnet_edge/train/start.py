@@ -34,9 +34,13 @@ def resumable_checkpoint(path: Path, recipe: Recipe, teacher_sha256: str | None,
     """Load ``last.pt`` of a run with this recipe.
 
     Raises:
-        ModelError: no such file, or not one to resume from.
-        OptionError: it was made with another recipe, teacher or list of classes.
+        ModelError: not one to resume from.
+        OptionError: there is none, or it was made with another recipe, teacher or list of classes.
     """
+    if not path.exists():
+        raise OptionError(
+            f"the run in {path.parent} has saved no epoch yet", "start it again without resume", parameter="resume"
+        )
     saved = load_checkpoint(path)
     if saved.training is None:
         raise ModelError(f"{path} holds no training state", "resume from the last.pt of a run")

@@ -17,7 +17,7 @@ from ..data.datasets import Dataset
 from ..data.held_out import HeldOut
 from ..errors import DataError, OptionError, PspnetEdgeError
 from ..metrics import ConfusionMatrix
-from ..model.checkpoint import Checkpoint
+from ..model.checkpoint import Checkpoint, check_checkpoint_file
 from ..model.pspnet import PSPNet
 from ..records import JsonRecord, counted
 from .checkpoints import LAST, RunFiles
@@ -109,6 +109,8 @@ def run_training(
     listener = listener or Listener()
     torch.manual_seed(recipe.seed)
     label_set = training_set.label_set
+    if teacher:
+        check_checkpoint_file(teacher)
     teacher_sha256 = sha256_of(teacher) if teacher else None
     saved = resumable_checkpoint(folder / LAST, recipe, teacher_sha256, label_set) if resume else None
     if saved is None:

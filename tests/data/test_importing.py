@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from pspnet_edge.cli.main import app
 from pspnet_edge.data.check import check_dataset
 from pspnet_edge.data.datasets import open_dataset
-from pspnet_edge.data.importing import import_dataset, shapes
+from pspnet_edge.data.importing import convert, import_dataset, shapes
 from pspnet_edge.data.importing.yolo import yaml_names
 from pspnet_edge.data.mask_file import read_raw_mask
 from pspnet_edge.data.recognize import recognized
@@ -158,7 +158,6 @@ def test_what_cannot_be_read_is_dropped_with_its_reason(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_import_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pspnet_edge.data.importing import convert
 
     exports.coco(tmp_path / "export")
     drawn, real = [], convert.indexed_png
@@ -487,6 +486,24 @@ def test_masks_find_only_the_image_of_their_own_folder(tmp_path: Path) -> None:
     reasons = {Path(entry.item).parent.name + "/" + Path(entry.item).name: entry.reason for entry in done.dropped}
     assert reasons["a/1.jpg"] == "nothing labels it"
     assert reasons["b/1.png"].startswith("its image is not there")
+
+
+def test_images_without_any_object_are_counted_also_by_an_import_that_is_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export = tmp_path / "export"
+    for number in range(3):
+        write(export / f"{number}.jpg", scene(number)[0])
+    images = [{"id": number, "file_name": f"{number}.jpg", "height": 96, "width": 128} for number in range(3)]
+    shape = {"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[0, 0, 10, 0, 10, 10, 0, 10]]}
+    content = {"images": images, "annotations": [shape], "categories": [{"id": 1, "name": "cat"}]}
+    (export / "coco.json").write_text(json.dumps(content))
+    assert import_dataset(export, tmp_path / "whole").only_background == 2
+    with monkeypatch.context() as cut:
+        cut.setattr(convert, "_finish", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            import_dataset(export, tmp_path / "own")
+    assert import_dataset(export, tmp_path / "own").to_dict()["only_background"] == 2
 
 
 def test_coco_files_of_several_splits_keep_their_own_numbers_and_images(tmp_path: Path) -> None:

@@ -46,6 +46,16 @@ def test_lists_that_are_there_are_kept(own: Path) -> None:
     assert not (own / "train.txt").exists()
 
 
+def test_a_list_of_a_split_that_is_not_asked_for_does_not_stay_beside_new_ones(own: Path) -> None:
+    split_folder(own, val=0.2, test=0.1)
+    before = (own / "train.txt").read_bytes()
+    with pytest.raises(OutputError, match=r"test.txt would stay, and its images would be in train .* --test SHARE"):
+        split_folder(own, val=0.3, overwrite=True)
+    assert (own / "train.txt").read_bytes() == before
+    (own / "test.txt").unlink()
+    assert split_folder(own, val=0.3, overwrite=True).test == 0
+
+
 def test_a_split_that_was_killed_between_two_lists_is_done_again(own: Path) -> None:
     split_folder(own, val=0.2, test=0.1)
     whole = {name: (own / f"{name}.txt").read_bytes() for name in ("train", "val", "test")}

@@ -20,6 +20,7 @@ from ...inputs import check_file, check_folder, is_file, is_there
 from ...labels import LabelSet
 from ..exif import SWAPS_SIDES, orientation_of, turned
 from ..image_file import decode, read_encoded
+from ..mask_file import read_raw_mask
 from ..png import indexed_png
 from ..progress import Progress, silent
 from ..recognize import DOCUMENT_SUFFIXES, ensure_data_folder
@@ -90,6 +91,8 @@ class Imported:
     report: Path
     class_list: str | None = None
     """The list beside the data that the classes were read from."""
+    only_background: int = 0
+    """How many images have nothing drawn in them."""
 
     def to_dict(self) -> dict[str, object]:
         """As JSON values."""
@@ -102,6 +105,7 @@ class Imported:
             "dropped": [asdict(entry) for entry in self.dropped],
             "report": str(self.report),
             "class_list": self.class_list,
+            "only_background": self.only_background,
         }
 
 
@@ -244,9 +248,11 @@ def _write_pairs(source: Source, mapped: ClassMap, output: Path, progress: Progr
                     continue
                 write_bytes(image, content)
                 write_bytes(mask, indexed_png(pixels, palette, level=6))
-                something = something or bool((pixels != pixels.flat[0]).any()) or pixels.flat[0] != first
             else:
-                something = True  # of an import that was interrupted
+                pixels = read_raw_mask(mask).values  # of an import that was interrupted
+            empty = first is not None and bool((pixels == first).all())
+            source.only_background += empty
+            something = something or not empty
             written.append(item)
             advance(done, f"{len(source.dropped)} dropped" if source.dropped else "")
     if written and source.dropped and first is not None and not something:
@@ -290,8 +296,9 @@ def _finish(
     sizes = {split: len(entries) for split, entries in splits.items()}
     dropped = tuple(source.dropped)
     imported = Imported(
-        output, format, len(written), label_set.classes, sizes, dropped, output / REPORT, class_list=listing
-    )
+        output, format, len(written), label_set.classes, sizes, dropped, output / REPORT, class_list=listing,
+        only_background=source.only_background,
+    )  # fmt: skip
     write_json(output / REPORT, imported.to_dict())
     (output / STATE).unlink(missing_ok=True)
     return imported

@@ -79,6 +79,8 @@ class Source:
     ignored: set[int] = field(default_factory=set)
     listing: Path | None = None
     """The list beside the data that the classes were read from."""
+    only_background: int = 0
+    """How many of the images that were written have nothing drawn in them."""
     images: ImageIndex | None = None
     """The images that the annotations were looked up in."""
     roots: tuple[Path | None, ...] = ()
