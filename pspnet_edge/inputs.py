@@ -1,20 +1,24 @@
-"""Files and folders that a user names: checked before anything reads them.
+"""What a user names or gives: checked before anything reads it or computes with it.
 
 A device, FIFO or socket where a file is meant would be read without end, so it is refused here, once for every reader.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 from collections.abc import Iterable
+from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .errors import DataError, OptionError, PspnetEdgeError
 from .records import printable
 
 LONGEST_TEXT_BYTES = 16 << 20
+
+Kind = TypeVar("Kind")
 
 
 def check_file(
@@ -84,8 +88,70 @@ def as_several(given: Any, parameter: str) -> list[Any]:
     return list(given)
 
 
+def as_text(given: Any, parameter: str) -> str:
+    """The name that a caller of the Python API gave.
+
+    Raises:
+        OptionError: it is not a text.
+    """
+    if not isinstance(given, str):
+        raise OptionError(f"{_kind_of(given)} is not a name", "give a text", parameter=parameter)
+    return given
+
+
+def as_number(given: Any, parameter: str, least: float = -math.inf, most: float = math.inf) -> float:
+    """The finite number that a caller of the Python API gave.
+
+    Raises:
+        OptionError: it is not one, or outside its limits.
+    """
+    return float(_in_range(given, parameter, Real, "a number", least, most))
+
+
+def as_whole(given: Any, parameter: str, least: float = -math.inf, most: float = math.inf) -> int:
+    """The same for a whole number."""
+    return int(_in_range(given, parameter, Integral, "a whole number", least, most))
+
+
+def _in_range(given: Any, parameter: str, kind: type, what: str, least: float, most: float) -> Any:
+    fix = f"give {what}"
+    if least > -math.inf:
+        fix += f" of at least {least:g}" if most == math.inf else f" from {least:g} to {most:.9g}"
+    if not isinstance(given, kind) or isinstance(given, bool) or not abs(given) < math.inf:  # type: ignore[arg-type]
+        raise OptionError(f"{_kind_of(given)} is not {what}", fix, parameter=parameter)
+    if not least <= given <= most:  # type: ignore[operator]
+        raise OptionError(f"{given} is out of range", fix, parameter=parameter)
+    return given
+
+
+def as_size(given: Any, parameter: str) -> tuple[int, int]:
+    """The height and width that a caller of the Python API gave.
+
+    Raises:
+        OptionError: they are not two whole numbers from 1 on.
+    """
+    fix = "give (height, width) in pixels, such as (384, 480)"
+    if not isinstance(given, (tuple, list)) or len(given) != 2:
+        raise OptionError(f"{_kind_of(given)} is not a size", fix, parameter=parameter)
+    height, width = (as_whole(side, parameter, least=1) for side in given)
+    return height, width
+
+
+def as_instance(given: Any, kind: type[Kind], parameter: str, example: str) -> Kind:
+    """The object of a class of this package that a caller of the Python API gave.
+
+    Raises:
+        OptionError: it is another; ``example`` is one.
+    """
+    if not isinstance(given, kind):
+        fix = f"give one, such as {example}"
+        raise OptionError(f"{_kind_of(given)} is not a {kind.__name__}", fix, parameter=parameter)
+    return given
+
+
 def _kind_of(given: object) -> str:
-    return "None" if given is None else f"{given!r}" if isinstance(given, (int, str)) else f"a {type(given).__name__}"
+    shown = given is None or isinstance(given, (int, float, str))
+    return f"{given!r:.60}" if shown else f"a {type(given).__name__}"
 
 
 def is_file(path: Path) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 from ..engine.build import build_cached_engine, choose_runtime
 from ..engine.model import prepare_model
@@ -13,6 +12,7 @@ from ..engine.search import latency_ms
 from ..errors import OptionError, PspnetEdgeError
 from ..estimate.figures import Size
 from ..estimate.plan import Candidate, Plan, choose, estimated_candidates, find_board, front, with_measured
+from ..inputs import as_number, as_path, as_size, as_whole
 from ..measure.environment import environment
 from ..report.planned import candidates_of_report, ensure_board
 
@@ -59,13 +59,15 @@ def plan(
         )
     if report is not None and measure:
         raise OptionError("a report is a measurement already", "leave out measure or report", parameter="measure")
+    fps, cameras = as_number(fps, "fps"), as_whole(cameras, "cameras", least=1)
+    camera_hw = None if camera_hw is None else as_size(camera_hw, "camera_hw")
     if board is not None:
         find_board(board)
     if measure and board is not None:
         ensure_board(board, environment({}), "this would be measured on")
     estimated = estimated_candidates(board or _PROXY, camera_hw)
     if report is not None:
-        measured = candidates_of_report(Path(report), board)
+        measured = candidates_of_report(as_path(report, "report"), board)
         candidates = with_measured(estimated, measured)
         if board is None:
             candidates = [candidate for candidate in candidates if candidate.measured]

@@ -21,7 +21,7 @@ from ..engine.build import build_engine as build_engine_file
 from ..engine.engine import Engine
 from ..engine.model import prepare_model
 from ..errors import OptionError
-from ..inputs import as_path, as_path_or_none, as_several
+from ..inputs import as_number, as_path, as_path_or_none, as_several, as_size, as_whole
 from ..lazy import require
 from .results import (
     BenchmarkReport,
@@ -148,7 +148,9 @@ def export(
     """
     source = bundled.checkpoint_at(as_path(checkpoint, "checkpoint"))
     path = as_path_or_none(output, "output") or Path(f"{source.stem}.onnx")
-    size_hw = None if size_hw is None else _size(size_hw, "size_hw")
+    size_hw, batch = None if size_hw is None else as_size(size_hw, "size_hw"), as_whole(batch, "batch", least=1)
+    min_confidence = None if min_confidence is None else as_number(min_confidence, "min_confidence")
+    threshold = None if threshold is None else as_number(threshold, "threshold")
     ensure_writable(path, sidecar=True, inputs=[source])
     require("torch", "export a checkpoint")
     from ..graph.export import export_checkpoint
@@ -202,6 +204,7 @@ def calibrate(
     from ..graph.calibration_table import write_table
     from ..graph.onnx_file import read_model
 
+    images = _DEFAULT_IMAGES if images is None else as_whole(images, "images", least=1)
     source = prepare_model(_text(model, "model"))
     path = as_path_or_none(output, "output") or Path(f"{source.name}.calib.json")
     ensure_writable(path, inputs=[source.source, source.path])
@@ -212,7 +215,7 @@ def calibrate(
     dataset = dataset_or_scenes(dataset, folder)
     network = read_model(source.path)
     pictures = images_of_split(dataset, folder, split, network.facts, network.pixels)
-    chosen = evenly_spaced(pictures, images or _DEFAULT_IMAGES)
+    chosen = evenly_spaced(pictures, images)
     state = path.with_name(f"{path.name}.partial")
     with progress("calibrate", len(chosen)) as advance:
         table, skipped = table_from_dataset(
@@ -327,11 +330,10 @@ def benchmark(
     from ..report.place import opened_report_folder
     from ..report.render import PICTURES, write_report
 
-    if rounds < 2 or not seconds > 0:
-        raise OptionError("a benchmark needs at least two rounds of some time", "raise rounds and seconds")
+    rounds, seconds = as_whole(rounds, "rounds", least=2), as_number(seconds, "seconds", least=0.05)
     names = [str(as_path(model, "models")) for model in as_several(models, "models")]
     precisions, runtimes = as_several(precisions, "precisions"), as_several(runtimes, "runtimes")
-    sizes_hw = [_size(size, "sizes_hw") for size in as_several(sizes_hw, "sizes_hw")]
+    sizes_hw = [as_size(size, "sizes_hw") for size in as_several(sizes_hw, "sizes_hw")]
     place = as_path_or_none(root, "root")
     dataset = "scenes" if dataset is None and root is None else labelled_name(dataset, place)
     wanted = Wanted(
@@ -418,14 +420,6 @@ def import_checkpoint(
 def _text(given: AnyPath | None, parameter: str) -> str | None:
     path = as_path_or_none(given, parameter)
     return None if path is None else str(path)
-
-
-def _size(given: object, parameter: str) -> Size:
-    if not (isinstance(given, (tuple, list)) and len(given) == 2 and all(isinstance(side, int) for side in given)):
-        raise OptionError(
-            f"{given!r} is not a size", "give (height, width) in pixels, such as (384, 480)", parameter=parameter
-        )
-    return given[0], given[1]
 
 
 def _row(row: Row) -> BenchmarkRow:

@@ -23,6 +23,9 @@ _CONVERSIONS = {
     1: "cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR)",
     4: "cv2.cvtColor(frame, cv2.COLOR_BGRA2BGR)",
 }
+_EMPTY = "an empty picture has no pixels to segment"
+_PATH = "or give the path of the image"
+_SCALE = "scale it to 0 to 255, such as (frame / frame.max() * 255).astype(numpy.uint8)"
 
 
 def as_frame(given: Any, channels: int = 3) -> Frame:
@@ -41,7 +44,7 @@ def as_frame(given: Any, channels: int = 3) -> Frame:
             "the frame is None", "check the path it was read from: cv2.imread returns None for what it cannot read"
         )
     if type(given).__module__.startswith("PIL."):
-        return np.ascontiguousarray(np.asarray(given.convert("RGB"), np.uint8)[..., ::-1])
+        return _from_pillow(given)
     if not isinstance(given, np.ndarray):
         raise OptionError(
             f"a frame is an array BGR uint8 [H, W, 3] or the path of an image, not {_kind_of(given)}",
@@ -66,6 +69,14 @@ def as_mask(given: Any) -> NDArray[np.uint8]:
         fix = "convert it with astype(numpy.uint8)" if given.ndim == 2 and given.size else "give one mask of class ids"
         raise OptionError(f"a mask is uint8 [H, W], got {given.dtype} {list(given.shape)}", fix)
     return given
+
+
+def _from_pillow(given: Any) -> Frame:
+    if 0 in given.size:
+        raise OptionError(f"the picture has a size of {given.size[1]}x{given.size[0]}", _EMPTY)
+    if given.mode[0] in "IF":  # 16 or 32 bits a pixel, all of which above 255 `convert` makes white
+        raise OptionError(f"a picture of Pillow's mode {given.mode} has more than 8 bits", f"{_SCALE}, {_PATH}")
+    return np.ascontiguousarray(np.asarray(given.convert("RGB"), np.uint8)[..., ::-1])
 
 
 def _read(given: str | PathLike[str]) -> Frame:
@@ -108,9 +119,11 @@ def _other_frame(given: NDArray[Any], channels: int) -> Frame:
 
 def _conversion(given: NDArray[Any]) -> str:
     if 0 in given.shape:
-        return "an empty picture has no pixels to segment"
+        return _EMPTY
     if given.dtype != np.uint8:
-        return "convert it with (255 * frame).astype(numpy.uint8) if it holds 0 to 1, else with astype(numpy.uint8)"
+        if given.dtype.kind in "bf":
+            return "convert it with (255 * frame).astype(numpy.uint8) if it holds 0 to 1"
+        return f"{_SCALE}, {_PATH}"
     channels = given.shape[2] if given.ndim == 3 else 1
     if given.ndim == 3 and given.shape[0] == 3:
         return "put the channels last with frame.transpose(1, 2, 0)"

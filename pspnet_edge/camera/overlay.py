@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..data.geometry import mask_at
 from ..errors import OptionError
+from ..inputs import as_number
 from ..labels import LabelSet
 from ..lettering import FONT, drawable
 
@@ -44,8 +45,7 @@ class Overlay:
         hide: Collection[int] = (),
         show: Show = "overlay",
     ) -> None:
-        if not 0 <= opacity <= 1:
-            raise OptionError(f"{opacity} is out of range", "choose a number from 0 to 1", parameter="opacity")
+        opacity = as_number(opacity, "opacity", least=0, most=1)
         clear = {*label_set.background_ids, *hide}
         self._shown = [index for index in range(len(label_set)) if index not in clear]
         self._label_set = label_set
@@ -140,7 +140,7 @@ class Overlay:
         return rows
 
 
-def class_ids(label_set: LabelSet, names: Collection[str]) -> frozenset[int]:
+def class_ids(label_set: LabelSet, names: Collection[str | int]) -> frozenset[int]:
     """Ids of classes that are given by name, in any case, or by number: one by one, or several with commas between.
 
     Raises:
@@ -148,7 +148,7 @@ def class_ids(label_set: LabelSet, names: Collection[str]) -> frozenset[int]:
     """
     by_name = {name.lower(): index for index, name in enumerate(label_set.classes)}
     found = set()
-    given = [names] if isinstance(names, str) else names
+    given = [names] if isinstance(names, str) else map(str, names)
     # A class may have a comma in its name.
     words = [part.strip() for word in given for part in ([word] if word.lower() in by_name else word.split(","))]
     for name in words:

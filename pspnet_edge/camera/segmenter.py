@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 
 from .. import bundled
 from ..data.geometry import STRETCHED, Geometry, frame_at, mask_at
-from ..engine.backends import choose_runtime, open_engine
+from ..engine.backends import choose_runtime, ensure_built_as, open_engine, read_info
 from ..engine.build import build_cached_engine, choose_precision
 from ..engine.engine import Engine
 from ..engine.model import prepare_model
 from ..engine.segment import segment_frame, view_of
 from ..errors import EngineError, OptionError, one_of
-from ..inputs import as_several
+from ..inputs import as_instance, as_several, as_whole
 from .frames import Frame, FrameLike, FrameSource, as_frame, as_mask
 from .loop import Loop
 from .overlay import SHOWS, Overlay, Show, class_ids
@@ -69,7 +69,7 @@ class Segmenter:
     Raises:
         EngineError: there is no such engine or it does not fit this machine.
         ModelError, CalibrationError, BuildError: the engine cannot be built.
-        OptionError: ``engine`` is none of these, or a precision or runtime was given for an engine that is built.
+        OptionError: ``engine`` is none of these, or an engine that is built has another precision or runtime.
     """
 
     def __init__(
@@ -80,11 +80,7 @@ class Segmenter:
         runtime: str = "auto",
         geometry: Geometry = STRETCHED,
     ) -> None:
-        if not isinstance(geometry, Geometry):
-            raise OptionError(
-                f"{geometry!r} is not a Geometry", 'give one, such as Geometry("letterbox")', parameter="geometry"
-            )
-        self._geometry = geometry
+        self._geometry = as_instance(geometry, Geometry, "geometry", 'Geometry("letterbox")')
         self._lock = threading.RLock()
         self._streams: weakref.WeakKeyDictionary[Stream, list[Loop]] = weakref.WeakKeyDictionary()
         self._closed = False
@@ -92,8 +88,7 @@ class Segmenter:
         self._scoring: Engine | None = None
         self._built_from = (engine, precision, runtime)
         if isinstance(engine, Engine):
-            if (precision, runtime) != ("auto", "auto"):
-                raise OptionError("an opened engine has its precision and runtime", "leave them out")
+            ensure_built_as(engine.info, precision, runtime)
             self.engine = engine.share()
         else:
             self._opened = _open(engine, precision, runtime)
@@ -187,7 +182,7 @@ class Segmenter:
         *,
         opacity: float = 0.5,
         legend: bool = True,
-        hide: Sequence[str] = (),
+        hide: Sequence[str | int] = (),
         show: Show = "overlay",
     ) -> Frame:
         """Draw the classes over a frame.
@@ -197,7 +192,7 @@ class Segmenter:
             mask: ``uint8`` class ids of any size; it is stretched over the frame.
             opacity: of the class colours, 0–1.
             legend: whether to name the classes in a strip at the top.
-            hide: names of classes to leave undrawn; a background class always is.
+            hide: names or ids of classes to leave undrawn; a background class always is.
             show: ``overlay``, ``mask`` or ``side-by-side``.
 
         Returns:
@@ -228,7 +223,7 @@ class Segmenter:
         Raises:
             OptionError: it is not a mask, or the scores are not of its size.
         """
-        mask = as_mask(mask)
+        mask, smallest = as_mask(mask), as_whole(smallest, "smallest", least=0)
         if scores is not None and (not isinstance(scores, np.ndarray) or scores.shape != mask.shape):
             raise OptionError("the scores are not of the mask's size", "give those that came with it")
         return regions_of(mask, self.classes, scores=scores, split=split, smallest=smallest)
@@ -341,10 +336,7 @@ def _open(engine: object, precision: str, runtime: str, *, scores: bool = False)
             "leave it out for the default model",
         )
     if engine is not None and not _is_model(engine):
-        if (precision, runtime) != ("auto", "auto"):
-            raise OptionError(
-                f"{engine} has its precision and runtime", "leave them out, or give a model to build from"
-            )
+        ensure_built_as(read_info(engine), precision, runtime)
         return open_engine(engine)
     model, chosen = prepare_model(None if engine is None else str(engine)), choose_runtime(runtime)
     precision = choose_precision(precision, model, chosen)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, OptionError
+from ..inputs import as_text
 from ..labels import CAMVID, LabelSet
 from ..pixels import PixelFormat
 from ..records import counted
@@ -153,7 +154,7 @@ def split_or_next(name: str, root: Path | None, wanted: str) -> str:
 
 def ensure_on_disk(name: str, root: Path | None) -> Path:
     """The root; ``OptionError`` if no data set of files has that name, ``DataError`` if the root is not a folder."""
-    if name not in _ON_DISK:
+    if as_text(name, "dataset") not in _ON_DISK:
         raise OptionError(f"unknown data set {name!r}", f"choose one of {', '.join(NAMES)}")
     if root is None:
         raise OptionError(
@@ -176,7 +177,7 @@ class SceneSet:
     _FRAMES_APART = 73
 
     def __init__(self, split: str, pixels: PixelFormat = DEFAULT_PIXELS) -> None:
-        if split not in self._STREETS:
+        if as_text(split, "split") not in self._STREETS:
             raise OptionError(f"scenes has no split {split!r}", "choose train, val or test")
         if pixels.channels == 4:
             raise DataError("scenes has 3 channels", "give --dataset a set of images with four")

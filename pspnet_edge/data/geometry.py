@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import OptionError, one_of
+from ..inputs import as_whole
 from ..records import JsonRecord
 
 FITS = ("stretch", "letterbox", "crop")
@@ -173,12 +174,22 @@ class Geometry(JsonRecord):
 
     def __post_init__(self) -> None:
         one_of(self.fit, FITS, "fit", "fit")
-        if self.roi is not None and (min(self.roi[:2]) < 0 or min(self.roi[2:]) < 1):
-            raise OptionError(
-                f"{','.join(map(str, self.roi))} is not a part of a frame", "give X,Y,WIDTH,HEIGHT", parameter="roi"
-            )
+        if self.roi is not None:
+            object.__setattr__(self, "roi", self._checked_roi(self.roi))
+        if not isinstance(self.tiles, bool):
+            raise OptionError(f"{self.tiles!r:.60} is not a choice", "give True or False", parameter="tiles")
         if self.tiles and self.fit != "stretch":
             raise OptionError("tiles and fit exclude each other", "leave one out", parameter="tiles")
+
+    @staticmethod
+    def _checked_roi(roi: object) -> tuple[int, ...]:
+        fix = "give X,Y,WIDTH,HEIGHT"
+        if not isinstance(roi, (tuple, list)):
+            raise OptionError(f"{roi!r:.60} is not a part of a frame", fix, parameter="roi")
+        whole = [as_whole(side, "roi") for side in roi]
+        if len(whole) != 4 or min(whole[:2]) < 0 or min(whole[2:]) < 1:
+            raise OptionError(f"{','.join(map(str, whole))} is not a part of a frame", fix, parameter="roi")
+        return tuple(whole)
 
     @property
     def is_plain(self) -> bool:

@@ -21,6 +21,7 @@ from ..engine.engine import Engine
 from ..engine.model import Model
 from ..errors import DeployError, EngineError, MissingPackage, OptionError, PackError
 from ..graph.onnx_file import read_model
+from ..inputs import as_number, as_whole
 from ..measure.facts import Percentiles
 from ..measure.latency import engine_slice, percentiles
 from ..measure.power import power_meter
@@ -59,6 +60,12 @@ class Demands:
     """Whether the classes may be others than the active version's."""
     allow_older: bool = False
     """Whether the pack's release may be lower than the active version's."""
+
+    def __post_init__(self) -> None:
+        as_number(self.min_fps, "min_fps", least=0)
+        as_number(self.measure_s, "measure_s", least=0.1, most=600)
+        as_number(self.watch_s, "watch_s", least=0, most=3600)
+        as_whole(self.keep, "keep", least=2, most=1000)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from ..engine.model import Model
 from ..errors import CalibrationError, OptionError, PackError
 from ..graph.calibration_table import CalibrationTable, read_table
 from ..graph.onnx_file import ModelFile, read_model
-from ..inputs import read_text
+from ..inputs import as_number, as_whole, read_text
 from ..measure.evaluate import evaluate_engine
 from ..pack_file import (
     LICENCE,
@@ -85,6 +85,14 @@ class Contents:
     run: Mapping[str, Any] = field(default_factory=dict)
     """``fit``, ``roi``, ``tiles``, ``flip`` as ``run`` takes them."""
 
+    def __post_init__(self) -> None:
+        as_whole(self.golden, "golden", least=1, most=32)
+        as_whole(self.release, "release", least=0, most=MOST_RELEASE)
+        as_number(self.margin, "margin", least=0, most=1)
+        as_number(self.least_agreement, "least_agreement", least=0, most=1)
+        if self.miou is not None:
+            as_number(self.miou, "miou", least=0, most=1)
+
 
 @dataclass(frozen=True)
 class Packed(JsonRecord):
@@ -133,12 +141,6 @@ def make_pack(
     if path.suffix.lower() != ".pspnet":
         raise OptionError(f"{path} does not end in .pspnet", "give a name that does", parameter="output")
     ensure_writable(path, inputs=model.files)
-    if not 1 <= contents.golden <= 32:
-        raise OptionError(f"{contents.golden} is out of range", "give 1 to 32 golden frames", parameter="golden")
-    if not 0 <= contents.release <= MOST_RELEASE:
-        raise OptionError(
-            f"release {contents.release} is out of range", f"give 1 to {MOST_RELEASE}", parameter="release"
-        )
     name = _checked_name(contents.name) if contents.name else plain_name(model.name)
     source = read_model(model.path)
     table_path = contents.calibration or model.table_path

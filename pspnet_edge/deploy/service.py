@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from ..errors import DeployError, OptionError
+from ..inputs import as_text
 
 _TIMEOUT_S = 1900.0
 """The unit may take 30 minutes to start."""
@@ -45,7 +46,7 @@ class SystemdService:
     """
 
     def __init__(self, unit: str, health: str | None = None) -> None:
-        if not _UNIT.fullmatch(unit) or unit.startswith("-"):
+        if not _UNIT.fullmatch(as_text(unit, "service")) or unit.startswith("-"):
             raise OptionError(
                 f"{unit!r} is not the name of a unit", "give one such as pspnet-edge", parameter="service"
             )

@@ -13,6 +13,7 @@ from .. import bundled
 from ..engine.backend import Precision
 from ..errors import OptionError
 from ..graph.onnx_file import read_model
+from ..inputs import as_text
 from .boards import AMPERE, BLACKWELL, BOARDS, Board
 from .figures import Quality, Size, bundled_qualities
 from .kernels import Kernel, fused_kernels, read_graph, scaled_kernels
@@ -107,7 +108,7 @@ def find_board(name: str) -> Board:
     Raises:
         OptionError: an unknown one; the nearest is named.
     """
-    if name in BOARDS:
+    if as_text(name, "board") in BOARDS:
         return BOARDS[name]
     spelled = name.lower().replace("_", "-").replace(" ", "-").removeprefix("jetson-")
     inside = sorted((key for key in BOARDS if spelled and spelled in key), key=len)

@@ -15,6 +15,7 @@ from onnx import helper
 
 from ..artifact import ensure_writable, sha256_of
 from ..errors import ModelError, OptionError
+from ..inputs import as_instance, as_number, as_path, as_path_or_none, as_several, as_size, as_text
 from ..labels import LabelSet, bright_palette
 from ..lazy import available
 from ..sidecar import write_sidecar
@@ -103,10 +104,15 @@ def adapt(
         ModelError: the file is not such a network.
         OptionError: the arguments do not fit the network.
     """
-    if not 0 < threshold < 1:
+    if not 0 < as_number(threshold, "threshold") < 1:
         raise OptionError(f"{threshold} is not a probability", "give one between 0 and 1", parameter="threshold")
-    model = Path(model)
-    output = model.with_suffix(".adapted.onnx") if output is None else Path(output)
+    model = as_path(model, "model")
+    output = as_path_or_none(output, "output") or model.with_suffix(".adapted.onnx")
+    size_hw = None if size_hw is None else as_size(size_hw, "size_hw")
+    if preprocessing is not None:
+        as_instance(preprocessing, Preprocessing, "preprocessing", "Preprocessing(scale=1.0)")
+    if classes is not None and not isinstance(classes, (int, LabelSet)):
+        classes = [as_text(name, "classes") for name in as_several(classes, "classes")]
     ensure_writable(output, sidecar=True, inputs=[model])
     source = read_foreign(model, size_hw=size_hw, output=output_name, layout=layout)
     classes, remarks = _classes_of(classes, source.described)

@@ -6,13 +6,13 @@ import ast
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import onnx
 
 from ..document import parse_json
-from ..errors import PspnetEdgeError
-from ..inputs import is_file, read_text
+from ..errors import OptionError, PspnetEdgeError, one_of
+from ..inputs import as_number, as_several, is_file, read_text
 from ..labels import LONGEST_CLASS_NAME
 from ..records import JsonRecord
 
@@ -33,6 +33,16 @@ class Preprocessing(JsonRecord):
     """None is 1 where mean or std are grey levels (above 5), else 1/255."""
     colour: Colour = "rgb"
     """Order of the network's channels."""
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "std"):
+            values = tuple(as_number(value, name) for value in as_several(getattr(self, name), name))
+            if not values:
+                raise OptionError("no value is given", "give one, or one for each channel", parameter=name)
+            object.__setattr__(self, name, values)
+        if self.scale is not None:
+            as_number(self.scale, "scale")
+        one_of(self.colour, get_args(Colour), "order of colours", "colour")
 
     @property
     def factor(self) -> float:

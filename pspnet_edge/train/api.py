@@ -13,7 +13,7 @@ from ..artifact import write_json
 from ..data.check import quick_check
 from ..data.datasets import Dataset, is_labelled, open_dataset
 from ..errors import DataError, OptionError
-from ..inputs import as_path, as_path_or_none, as_several
+from ..inputs import as_instance, as_path, as_path_or_none, as_several, as_whole
 from ..labels import CAMVID, LabelSet
 from ..model.checkpoint import load_checkpoint
 from ..pixels import PixelFormat
@@ -92,9 +92,15 @@ def train(
         ModelError: a checkpoint that cannot be read, or a loss that is not finite.
         OutputError: a folder that cannot be written.
     """
-    recipe = recipe or Recipe()
-    listener = listener or Listener()
+    recipe = Recipe() if recipe is None else as_instance(recipe, Recipe, "recipe", "Recipe(epochs=1)")
+    listener = Listener() if listener is None else as_instance(listener, Listener, "listener", "Listener()")
     recipe.check()
+    accumulate, validate_every = as_whole(accumulate, "accumulate", 1), as_whole(validate_every, "validate_every", 1)
+    workers = None if workers is None else as_whole(workers, "workers", least=0)
+    samples = as_whole(samples, "samples", least=0)
+    as_path(backbone_weights, "backbone_weights")
+    for name, given in (("init", init), ("distil", distil)):
+        as_path_or_none(given, name)
     ensure_known(as_several(loggers, "loggers"))
     if resume and not holds_run(as_path(output, "output")):
         fix = "leave resume out, or name the folder of a run"
@@ -102,11 +108,9 @@ def train(
     if isinstance(dataset, str) or dataset is None:
         place = as_path_or_none(root, "root")
         data = open_training_data(dataset, place, split, PixelFormat(recipe.channels))
-    elif not is_labelled(dataset):
-        fix = "give a name, or an object with label_set, __len__ and __getitem__"
-        raise OptionError(f"{dataset!r} is not a data set", fix, parameter="dataset")
     else:
-        data = TrainingData("", dataset, validation)
+        checked = None if validation is None else _labelled(validation, "validation")
+        data = TrainingData("", _labelled(dataset, "dataset"), checked)
     label_set = data.training_set.label_set
     if recipe.scenes_share and (label_set != CAMVID or data.name == "scenes"):
         recipe = replace(recipe, scenes_share=0.0)
@@ -179,6 +183,13 @@ def bundled_start(model: str, label_set: LabelSet) -> str:
             "give --init CHECKPOINT",
         )
     return bundled.DEFAULT
+
+
+def _labelled(given: Dataset, parameter: str) -> Dataset:
+    if not is_labelled(given):
+        fix = f"give {'a name, or ' if parameter == 'dataset' else ''}an object with label_set, __len__ and __getitem__"
+        raise OptionError(f"{given!r:.60} is not a data set", fix, parameter=parameter)
+    return given
 
 
 def checkpoint_named(name: StrPath | None) -> Path | None:

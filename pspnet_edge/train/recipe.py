@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args
@@ -16,6 +17,9 @@ Panel = Literal["Data", "Optimizer", "Loss", "Distillation", "Compute", "Output"
 
 _CHANNELS = (1, 3, 4)
 """As in ``pixels``, which loads OpenCV; the command line reads this file without it."""
+
+_LARGEST = 1e15
+"""Above it a float does not hold every whole number."""
 
 CHANGEABLE_ON_RESUME = ("epochs", "patience", "autocast")
 """Fields that decide when a run ends, not what its next step computes."""
@@ -126,9 +130,20 @@ class Recipe(JsonRecord):
         "`export` then also writes its calibration table.",
     )
 
-    def check(self) -> None:
-        """Raise ``OptionError`` for values outside their limits."""
+    def __post_init__(self) -> None:
         for one in fields(self):
+            if isinstance(value := getattr(self, one.name), list):
+                object.__setattr__(self, one.name, tuple(value))
+
+    def check(self) -> None:
+        """Raise ``OptionError`` for values of another type than their field's, or outside their limits."""
+        for one in fields(self):
+            if not fits(getattr(self, one.name), one.default):
+                raise OptionError(
+                    f"{getattr(self, one.name)!r:.60} does not fit",
+                    f"give {expected_like(one.default)}",
+                    parameter=one.name,
+                )
             _ensure_within_limits(one.name, getattr(self, one.name), one.metadata["option"])
         _ensure_one_of("optimizer", self.optimizer, get_args(Optimizer))
         _ensure_one_of("autocast", self.autocast, get_args(Autocast))
@@ -177,6 +192,26 @@ def qat_defaults(recipe: Recipe) -> Recipe:
     """The recipe with the defaults of quantization-aware training: short and careful, so that little is forgotten."""
     changes = {one.name: one.metadata["option"].qat for one in fields(recipe) if one.metadata["option"].qat is not None}
     return replace(recipe, qat=True, **changes)
+
+
+def fits(value: Any, default: Any) -> bool:
+    """Whether a value has the type of a field's default: a whole number fits a float, a tuple has as many entries."""
+    if isinstance(default, tuple):
+        like = default[0] if default else ""
+        right = isinstance(value, tuple) and (not default or len(value) == len(default))
+        return right and all(fits(entry, like) for entry in value)
+    if isinstance(default, (int, float)) and not isinstance(default, bool):
+        kinds = (int, float) if isinstance(default, float) else int
+        return isinstance(value, kinds) and not isinstance(value, bool) and abs(value) <= _LARGEST
+    return isinstance(value, type(default))
+
+
+def expected_like(default: Any) -> str:
+    """``"a whole number such as 45"``: what fits the default of a field."""
+    if isinstance(default, tuple):
+        return f"a list such as {json.dumps(list(default) or ['batchnorm'])}"
+    kinds = {bool: "true or false,", int: "a whole number", float: "a number", str: "a text"}
+    return f"{kinds[type(default)]} such as {json.dumps(default)}"
 
 
 def _ensure_within_limits(name: str, value: Any, option: RecipeOption) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import fields
 from importlib import import_module
@@ -13,10 +12,9 @@ from ..data.reading import is_whole_number
 from ..document import parse_json
 from ..errors import OptionError
 from ..inputs import read_text
-from .recipe import Recipe, RecipeOption
+from .recipe import Recipe, RecipeOption, expected_like, fits
 
 NAME = "recipe.json"
-_LARGEST = 1e15
 
 
 def read_recipe_file(path: Path) -> dict[str, Any]:
@@ -69,9 +67,9 @@ def _field_names() -> dict[str, str]:
     return names
 
 
-def _value(path: Path, name: str, value: Any) -> Any:
-    """``value`` as the field has it, or ``OptionError``."""
-    default = getattr(Recipe(), name)
+def _value(path: Path, name: str, given: Any) -> Any:
+    """The value as the field has it, or ``OptionError``."""
+    default, value = getattr(Recipe(), name), given
     if name == "crop_hw" and isinstance(value, str):
         sides = value.lower().split("x")
         value = (
@@ -79,27 +77,10 @@ def _value(path: Path, name: str, value: Any) -> Any:
         )
     if name == "freeze" and isinstance(value, str):
         value = [part.strip() for part in value.split(",") if part.strip()]
-    if isinstance(default, tuple):
-        kind = type(default[0]) if default else str
-        fits = isinstance(value, list) and (not default or len(value) == len(default))
-        if fits and all(_is(entry, kind) for entry in value):
-            return tuple(kind(entry) for entry in value)
-    elif _is(value, type(default)):
-        return type(default)(value)
-    expected = (
-        f"{_kind_name(type(default))} such as {json.dumps(default)}"
-        if not isinstance(default, tuple)
-        else (f"a list such as {json.dumps(list(default) or ['batchnorm'])}")
-    )
-    raise OptionError(f"{name} in the recipe {path} is {_shown(value)}", f"give {expected}")
-
-
-def _is(value: Any, kind: type) -> bool:
-    if kind in (int, float):
-        kinds = (int, float) if kind is float else int
-        # Not infinite, not NaN, and no integer that a float cannot hold.
-        return isinstance(value, kinds) and not isinstance(value, bool) and abs(value) <= _LARGEST
-    return isinstance(value, kind)
+    value = tuple(value) if isinstance(value, list) else value
+    if not fits(value, default):
+        raise OptionError(f"{name} in the recipe {path} is {_shown(given)}", f"give {expected_like(default)}")
+    return tuple(map(float, value)) if name == "scales" else type(default)(value)
 
 
 def _shown(value: Any) -> str:
@@ -107,7 +88,3 @@ def _shown(value: Any) -> str:
         return f"{value!r:.60}"
     except (ValueError, RecursionError):  # a number of thousands of digits, or lists in lists
         return "too long to show"
-
-
-def _kind_name(kind: type) -> str:
-    return {bool: "true or false,", int: "a whole number", float: "a number", str: "a text"}[kind]

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -17,6 +18,7 @@ import pytest
 import pspnet_edge
 from pspnet_edge import bundled
 from pspnet_edge.api import results
+from pspnet_edge.data.datasets import SceneSet
 from pspnet_edge.labels import CAMVID
 
 PACKAGE = Path(pspnet_edge.__file__).parent
@@ -156,6 +158,12 @@ def test_an_engine_in_another_precision_than_asked_is_refused(tmp_path: Path, co
     assert "its runtime is onnxruntime" in json.loads(done.stdout)["error"]["problem"]
 
 
+train = partial(pspnet_edge.train, "scenes")
+calibrate = partial(pspnet_edge.calibrate, dataset="scenes")
+deploy = partial(pspnet_edge.deploy, "a.pspnet")
+plan = partial(pspnet_edge.plan, "orin-nano")
+Geometry = pspnet_edge.Geometry
+
 WRONG = {
     "a list for an engine": (lambda: pspnet_edge.evaluate(["a.engine"]), "engine: a list is not a path"),
     "a number for a root": (lambda: pspnet_edge.evaluate(root=5), "root: 5 is not a path: give one str or Path"),
@@ -174,6 +182,64 @@ WRONG = {
     "no pack": (lambda: pspnet_edge.deploy(None), "pack: None is not a path"),
     "a pack's one precision": (lambda: pspnet_edge.pack(precisions="int8"), "precisions: 'int8' is not a list"),
     "a number to train on": (lambda: pspnet_edge.train(5), "dataset: 5 is not a data set"),
+    "a number to validate on": (
+        lambda: pspnet_edge.train(SceneSet("val"), validation=5),
+        "validation: 5 is not a data set: give an object",
+    ),
+    "no accumulation": (
+        lambda: train(accumulate=0),
+        "accumulate: 0 is out of range: give a whole number of at least 1",
+    ),
+    "no validation": (lambda: train(validate_every=0), "validate_every: 0 is out of range"),
+    "a text for epochs between": (lambda: train(validate_every="a"), "validate_every: 'a' is not a whole number"),
+    "fewer than no workers": (lambda: train(workers=-3), "workers: -3 is out of range: give a whole number of at leas"),
+    "fewer than no samples": (lambda: train(samples=-1), "samples: -1 is out of range"),
+    "a table for a recipe": (
+        lambda: train(recipe={"epochs": 1}),
+        r"recipe: a dict is not a Recipe: give one, such",
+    ),
+    "a number for a listener": (lambda: train(listener=5), "listener: 5 is not a Listener"),
+    "a number for a start": (lambda: train(init=5), "init: 5 is not a path"),
+    "no backbone": (lambda: train(backbone_weights=None), "backbone_weights: None is not a path"),
+    "splits": (lambda: train(split=["train"]), "split: a list is not a name: give a text"),
+    "a batch of none": (lambda: pspnet_edge.export(bundled.DEFAULT, batch=0), "batch: 0 is out of range"),
+    "half a batch": (lambda: pspnet_edge.export(bundled.DEFAULT, batch=1.5), "batch: 1.5 is not a whole number"),
+    "a threshold as a text": (
+        lambda: pspnet_edge.export(bundled.DEFAULT, threshold="a"),
+        "threshold: 'a' is not a",
+    ),
+    "no size": (lambda: pspnet_edge.export(bundled.DEFAULT, size_hw=(0, 96)), "size_hw: 0 is out of range"),
+    "calibration on none": (lambda: calibrate(images=0), "images: 0 is out of range: give a whole number of at least"),
+    "calibration on a text": (lambda: calibrate(images="a"), "images: 'a' is not a whole number"),
+    "one round": (lambda: pspnet_edge.benchmark(rounds=1), "rounds: 1 is out of range: give a whole number of at le"),
+    "rounds as a text": (lambda: pspnet_edge.benchmark(rounds="a"), "rounds: 'a' is not a whole number"),
+    "no seconds": (lambda: pspnet_edge.benchmark(seconds=0), "seconds: 0 is out of range"),
+    "no versions kept": (lambda: deploy(keep=0), "keep: 0 is out of range: give a whole number from 2 to 1000"),
+    "a text for a rate": (lambda: deploy(min_fps="a"), "min_fps: 'a' is not a number"),
+    "an endless watch": (lambda: deploy(watch_s=float("inf")), "watch_s: inf is not a number: give a number from 0 to"),
+    "a unit that is a number": (lambda: deploy(service=5), "service: 5 is not a name"),
+    "no golden frames": (
+        lambda: pspnet_edge.pack(golden=0),
+        "golden: 0 is out of range: give a whole number from 1",
+    ),
+    "a quality above 1": (lambda: pspnet_edge.pack(miou=67.2), "miou: 67.2 is out of range: give a number from 0 to 1"),
+    "a data set's kinds": (lambda: pspnet_edge.evaluate(dataset=["camvid"]), "dataset: a list is not a name"),
+    "a wanted rate as a text": (lambda: plan(fps="a"), "fps: 'a' is not a number"),
+    "half a camera": (lambda: plan(cameras=0.5), "cameras: 0.5 is not a whole number"),
+    "one side": (lambda: plan(camera_hw=5), r"camera_hw: 5 is not a size: give \(height, width\)"),
+    "a number for a board": (lambda: pspnet_edge.plan(5), "board: 5 is not a name"),
+    "a number for a report": (lambda: plan(report=5), "report: 5 is not a path"),
+    "a network to adapt": (lambda: pspnet_edge.adapt(None), "model: None is not a path"),
+    "one class to adapt": (lambda: pspnet_edge.adapt("a.onnx", classes="road"), "classes: 'road' is not a list"),
+    "a table to adapt": (lambda: pspnet_edge.adapt("a.onnx", preprocessing={}), "preprocessing: a dict is not a Prepr"),
+    "a threshold to adapt": (lambda: pspnet_edge.adapt("a.onnx", threshold="a"), "threshold: 'a' is not a number"),
+    "a mean of texts": (lambda: pspnet_edge.Preprocessing(mean=("a",)), "mean: 'a' is not a number"),
+    "a mean of nothing": (lambda: pspnet_edge.Preprocessing(mean=()), "mean: no value is given: give one"),
+    "another order": (lambda: pspnet_edge.Preprocessing(colour="hsv"), "colour: unknown order of colours 'hsv'"),
+    "three numbers for a part": (lambda: Geometry(roi=(1, 2, 3)), "roi: 1,2,3 is not a part of a frame: give X,Y,W"),
+    "half a pixel": (lambda: Geometry(roi=(1.5, 2, 30, 30)), "roi: 1.5 is not a whole number"),
+    "a text for a part": (lambda: Geometry(roi="1,2,3,4"), "roi: '1,2,3,4' is not a part of a frame"),
+    "a text for tiles": (lambda: Geometry(tiles="yes"), "tiles: 'yes' is not a choice: give True or False"),
     "a root in a list": (lambda: pspnet_edge.train(root=["a"]), "root: a list is not a path"),
 }
 
@@ -185,6 +251,12 @@ def test_a_value_of_a_wrong_kind_is_a_sentence(name: str, tmp_path: Path, monkey
     with pytest.raises(pspnet_edge.OptionError, match=sentence):
         call()
     assert not list(tmp_path.iterdir()), "nothing is left behind"
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    planned = plan(np.float32(30), cameras=np.int64(1), camera_hw=(np.int64(720), np.int64(1280)))
+    assert planned == plan(30, cameras=1, camera_hw=(720, 1280))
+    assert pspnet_edge.Geometry(roi=list(np.arange(1, 5))) == pspnet_edge.Geometry(roi=(1, 2, 3, 4))
 
 
 @pytest.fixture

@@ -111,5 +111,5 @@ def test_a_banner_crosses_the_picture_and_a_long_one_breaks() -> None:
 
 @pytest.mark.parametrize("opacity", [-0.1, 3.0, float("nan")])
 def test_an_opacity_outside_0_to_1_is_refused(opacity: float) -> None:
-    with pytest.raises(OptionError, match="choose a number from 0 to 1"):
+    with pytest.raises(OptionError, match=r"opacity: .*: give a number from 0 to 1"):
         Overlay(CAMVID, opacity)

@@ -11,6 +11,7 @@ import pytest
 
 import pspnet_edge
 from pspnet_edge import bundled
+from pspnet_edge.camera.frames import as_frame
 from pspnet_edge.camera.regions import regions_of
 from pspnet_edge.camera.segmenter import Segmenter
 from pspnet_edge.data.scenes import Drive
@@ -68,6 +69,46 @@ def test_lists_arrays_paths_and_pil_images_are_segmented_alike(engine_path: Path
         np.testing.assert_array_equal(segmenter(str(tmp_path / "a.png")), wanted[0])
         pil = pytest.importorskip("PIL.Image", reason="Pillow comes with the training extra")
         np.testing.assert_array_equal(segmenter(pil.fromarray(first[..., ::-1])), wanted[0])
+
+
+@pytest.mark.parametrize(
+    ("mode", "size", "sentence"),
+    [
+        ("RGB", (0, 10), "the picture has a size of 10x0: an empty picture has no pixels"),
+        ("I;16", (80, 60), "mode I;16 has more than 8 bits: scale it to 0 to 255, .*, or give the path of the image"),
+        ("F", (80, 60), "mode F has more than 8 bits"),
+    ],
+)
+def test_a_picture_of_pillow_that_is_empty_or_deep_is_refused(mode: str, size: tuple[int, int], sentence: str) -> None:
+    pil = pytest.importorskip("PIL.Image", reason="Pillow comes with the training extra")
+    with pytest.raises(OptionError, match=sentence):
+        as_frame(pil.new(mode, size))
+
+
+def test_the_advice_for_sixteen_bits_keeps_what_is_dark_dark() -> None:
+    frame = np.linspace(0, 4095, 300).astype(np.uint16).reshape(10, 10, 3)
+    with pytest.raises(OptionError, match="scale it") as caught:
+        as_frame(frame)
+    advice = (caught.value.fix or "").partition("such as ")[2].partition(", or give")[0]
+    scaled = eval(advice, {"frame": frame, "numpy": np})
+    assert (scaled.dtype, int(scaled.min()), int(scaled.max())) == (np.uint8, 0, 255)
+    assert (np.diff(scaled.ravel().astype(int)) >= 0).all()
+
+
+def test_an_engines_own_precision_and_runtime_may_be_named(engine_path: Path) -> None:
+    with Segmenter(engine_path, precision="fp32", runtime="openvino") as segmenter:
+        Segmenter(segmenter.engine, precision="fp32").close()
+
+
+def test_classes_are_hidden_by_name_or_by_id(engine_path: Path) -> None:
+    frame = np.zeros((96, 120, 3), np.uint8)
+    mask = np.full((96, 120), 2, np.uint8)
+    with Segmenter(engine_path) as segmenter:
+        by_id = segmenter.overlay(frame, mask, hide=[2], legend=False)
+        by_name = segmenter.overlay(frame, mask, hide=[segmenter.classes[2]], legend=False)
+        shown = segmenter.overlay(frame, mask, legend=False)
+    np.testing.assert_array_equal(by_id, by_name)
+    assert (by_id != shown).any()
 
 
 def test_threads_and_streams_take_turns_and_each_gets_its_own_masks(engine_path: Path) -> None:

@@ -60,6 +60,10 @@ WRONG = {
     "grey": ("s(np.zeros((60, 80), np.uint8))", "COLOR_GRAY2BGR"),
     "four channels": ("s(np.zeros((60, 80, 4), np.uint8))", "COLOR_BGRA2BGR"),
     "channels first": ("s(np.zeros((3, 60, 80), np.uint8))", "transpose(1, 2, 0)"),
+    "sixteen bits": (
+        "s(np.zeros((60, 80, 3), np.uint16))",
+        "scale it to 0 to 255, such as (frame / frame.max() * 255)",
+    ),
     "no pixels": ("s(np.zeros((0, 80, 3), np.uint8))", "has no pixels"),
     "a list with None": ("s([frame, None])", "the frame is None"),
     "a number": ("s(3)", "not int"),
@@ -73,7 +77,14 @@ WRONG = {
     "no such file": ("next(s.stream('typo.mp4'))", "typo.mp4"),
     "no such engine": ("Segmenter('typo.engine')", "typo.engine"),
     "not an engine": ("Segmenter(3)", "not int"),
-    "a precision for an engine": ("Segmenter(engine, precision='int8')", "leave them out"),
+    "another precision for an engine": (
+        "Segmenter(engine, precision='fp16')",
+        "is built already, its precision is int8",
+    ),
+    "another precision for an open one": (
+        "Segmenter(s.engine, precision='fp16')",
+        "is built already, its precision is",
+    ),
     "a geometry by its name": ("Segmenter(engine, geometry='letterbox')", "give one, such as Geometry("),
     "other settings": ("next(s.stream('demo', 5))", "settings: 5 is not a Settings"),
     "an overlay of no mask": ("s.overlay(frame, None)", "a mask is an array uint8 [H, W], not NoneType"),
@@ -94,6 +105,9 @@ WRONG = {
         "resize the frame to the engine's size",
     ),
     "a folder for an engine": ("Segmenter('.')", "is a folder, not an engine: give the file of an engine"),
+    "an opacity as a text": ("s.overlay(frame, s(frame), opacity='x')", "opacity: 'x' is not a number"),
+    "no such id": ("s.overlay(frame, s(frame), hide=[99])", "unknown class '99'"),
+    "a text for the smallest": ("s.regions(s(frame), smallest='a')", "smallest: 'a' is not a whole number"),
     "no such class": ("s.overlay(frame, s(frame), hide=['skye'])", "unknown class 'skye'"),
 }
 

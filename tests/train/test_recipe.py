@@ -94,12 +94,30 @@ def test_a_recipe_that_is_a_fifo_is_refused_and_not_waited_for(tmp_path: Path) -
         ({"batch": 0}, "batch: 0 is too small: give at least 1"),
         ({"distil_scale": 0.0}, "distil_scale: 0 is too small: give a value above 0"),
         ({"crop_hw": (0, 64)}, "crop_hw: 0x64 is not a size: give at least 1x1"),
+        ({"crop_hw": (7,)}, "crop_hw: (7,) does not fit: give a list such as [288, 384]"),
+        ({"crop_hw": "96x128"}, "crop_hw: '96x128' does not fit: give a list such as [288, 384]"),
+        ({"crop_hw": 5}, "crop_hw: 5 does not fit: give a list such as [288, 384]"),
+        ({"crop_hw": (96.5, 128)}, "crop_hw: (96.5, 128) does not fit: give a list such as [288, 384]"),
+        ({"size_hw": None}, "size_hw: None does not fit: give a list such as [384, 480]"),
+        ({"scales": 1}, "scales: 1 does not fit: give a list such as [0.7, 2.0]"),
+        ({"freeze": "batchnorm"}, "freeze: 'batchnorm' does not fit: give a list such as [\"batchnorm\"]"),
+        ({"epochs": "3"}, "epochs: '3' does not fit: give a whole number such as 45"),
+        ({"epochs": True}, "epochs: True does not fit: give a whole number such as 45"),
+        ({"learning_rate": float("nan")}, "learning_rate: nan does not fit: give a number such as 0.001"),
+        ({"ohem": "no"}, "ohem: 'no' does not fit: give true or false, such as false"),
+        ({"model": 5}, 'model: 5 does not fit: give a text such as "pspnet_lite0"'),
     ],
 )
 def test_values_outside_their_limits_name_their_parameter(change, sentence: str) -> None:
     with pytest.raises(OptionError) as caught:
         replace(Recipe(), **change).check()
     assert str(caught.value) == sentence
+
+
+def test_a_list_is_as_good_as_a_tuple() -> None:
+    recipe = Recipe(crop_hw=[96, 128], freeze=["batchnorm"], scales=[1, 2])  # type: ignore[arg-type]
+    recipe.check()
+    assert recipe == Recipe(crop_hw=(96, 128), freeze=("batchnorm",), scales=(1, 2))
 
 
 def test_quantization_aware_training_is_short_and_careful() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...errors import OptionError
+from ...inputs import as_text
 from ...labels import CAMVID, CITYSCAPES, VOC, LabelSet, bright_palette
 
 LABEL_SETS = {label_set.name: label_set for label_set in (CAMVID, CITYSCAPES, VOC)}
@@ -19,7 +20,7 @@ def find_label_set(name: str) -> LabelSet:
     Raises:
         OptionError: there is none of this name.
     """
-    if name not in LABEL_SETS:
+    if as_text(name, "label_set") not in LABEL_SETS:
         raise OptionError(f"there is no label set {name!r}: choose one of {', '.join(LABEL_SETS)}")
     return LABEL_SETS[name]
 
