@@ -122,7 +122,7 @@ def test_resuming_with_fewer_images_is_said(tmp_path: Path) -> None:
 
 
 def test_resuming_from_nothing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"there is no checkpoint .*last\.pt"):
+    with pytest.raises(OptionError, match=r"has saved no epoch yet: start it again without resume"):
         run(tmp_path, resume=True)
 
 
