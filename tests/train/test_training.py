@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch", reason="the train extra is not installed")
 from pspnet_edge import bundled  # noqa: E402
 from pspnet_edge.data.datasets import SceneSet  # noqa: E402
 from pspnet_edge.data.subset import evenly_spaced  # noqa: E402
-from pspnet_edge.errors import ModelError, OptionError, PspnetEdgeError  # noqa: E402
+from pspnet_edge.errors import OptionError, PspnetEdgeError  # noqa: E402
 from pspnet_edge.labels import LabelSet  # noqa: E402
 from pspnet_edge.metrics import ConfusionMatrix  # noqa: E402
 from pspnet_edge.model.checkpoint import load_checkpoint  # noqa: E402
