@@ -31,7 +31,6 @@ _CHUNK_BYTES = 1 << 20
 _MOST_LINKS = 40
 _WAIT_S = 600.0
 _OTHER_PLACE = "choose another path or free this one"
-_OTHER_PATH = "choose another path"
 
 _held: dict[Path, int] = {}
 _held_guard = threading.Lock()
@@ -89,7 +88,8 @@ def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
             if durable:
                 _flush(temporary)
             _replace(temporary, target, path)
-            _log.debug("wrote %s", path)
+            if durable:  # the others are pictures, one per frame
+                _log.debug("wrote %s", path)
         except OSError as error:
             raise _not_writable(path, error) from error
         finally:
@@ -194,12 +194,12 @@ def ensure_writable(
         OutputError: it cannot be written.
     """
     _check_name(path, LONGEST_NAME_BYTES)
-    target = find_target(path)
-    if sidecar:
-        find_target(sidecar_path(path))
-    for place in (path, sidecar_path(path)) if sidecar else (path,):
+    places = [path, sidecar_path(path)] if sidecar else [path]
+    target, *_ = (find_target(place) for place in places)
+    for place in places:
         if any(given is not None and _is_same_file(place, given) for given in inputs):
-            raise OptionError(f"{place} is an input too, and would be replaced", _OTHER_PATH, parameter=parameter)
+            fix = "choose another path"
+            raise OptionError(f"{place} is an input too, and would be replaced", fix, parameter=parameter)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=target.parent):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from .. import bundled
 from ..artifact import ensure_writable, sha256_of
 from ..data.progress import Progress, silent
-from ..engine.backends import choose_runtime, ensure_built_as, read_info
+from ..engine.backends import choose_runtime, read_info
 from ..engine.backends import open_engine as open_engine_file
 from ..engine.build import build_cached_engine, choose_precision, default_engine_path
 from ..engine.build import build_engine as build_engine_file
@@ -67,8 +67,7 @@ def open_engine(
     """
     place = as_path_or_none(engine, "engine")
     if place is not None and not bundled.names_model(place):
-        ensure_built_as(read_info(place), precision, runtime)
-        return open_engine_file(place)
+        return open_engine_file(place, precision, runtime)
     model, chosen = prepare_model(_text(engine, "engine")), choose_runtime(runtime)
     path, _ = build_cached_engine(model, choose_precision(precision, model, chosen), chosen)
     return open_engine_file(path)

@@ -122,7 +122,8 @@ def _conversion(given: NDArray[Any]) -> str:
         return _EMPTY
     if given.dtype != np.uint8:
         if given.dtype.kind in "bf":
-            return "convert it with (255 * frame).astype(numpy.uint8) if it holds 0 to 1"
+            fix = "convert it with (255 * frame).astype(numpy.uint8) if it holds 0 to 1"
+            return f"{fix}, with frame.astype(numpy.uint8) if it holds 0 to 255"
         return f"{_SCALE}, {_PATH}"
     channels = given.shape[2] if given.ndim == 3 else 1
     if given.ndim == 3 and given.shape[0] == 3:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from .. import bundled
 from ..data.geometry import STRETCHED, Geometry, frame_at, mask_at
-from ..engine.backends import choose_runtime, ensure_built_as, open_engine, read_info
+from ..engine.backends import choose_runtime, ensure_built_as, open_engine
 from ..engine.build import build_cached_engine, choose_precision
 from ..engine.engine import Engine
 from ..engine.model import prepare_model
@@ -336,8 +336,7 @@ def _open(engine: object, precision: str, runtime: str, *, scores: bool = False)
             "leave it out for the default model",
         )
     if engine is not None and not _is_model(engine):
-        ensure_built_as(read_info(engine), precision, runtime)
-        return open_engine(engine)
+        return open_engine(engine, precision, runtime)
     model, chosen = prepare_model(None if engine is None else str(engine)), choose_runtime(runtime)
     precision = choose_precision(precision, model, chosen)
     path, was_built = build_cached_engine(model, precision, chosen, scores=scores)

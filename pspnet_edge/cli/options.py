@@ -146,12 +146,11 @@ def engine_or_default(engine: str | os.PathLike[str] | None, model: str | None, 
         precision: of an engine that is built, ``auto`` included.
         runtime: of an engine that is built, ``auto`` included.
     """
-    from ..engine.backends import ensure_built_as, open_engine, read_info
+    from ..engine.backends import open_engine
     from ..engine.build import build_cached_engine, choose_precision, choose_runtime, prepare_model
 
     if engine is not None and not names_model(engine):
-        ensure_built_as(read_info(engine), precision, runtime)
-        return open_engine(engine)
+        return open_engine(engine, precision, runtime)
     source, chosen = prepare_model(engine if engine is not None else model), choose_runtime(runtime)
     chosen_precision = choose_precision(precision, source, chosen)
     path, was_built = build_cached_engine(source, chosen_precision, chosen)

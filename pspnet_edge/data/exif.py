@@ -8,6 +8,7 @@ https://developers.google.com/speed/webp/docs/riff_container.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 UPRIGHT = 1
 SWAPS_SIDES = (5, 6, 7, 8)
 _PNG = b"\x89PNG\r\n\x1a\n"
-_TAG, _CHANNELS_TAG = 0x0112, 277
+_TAG, _CHANNELS_TAG = 0x0112, 0x0115
 _SUBFILE_TAG, _SMALLER_COPY, _TRANSPARENCY = 254, 1, 4
 _MOST_PAGES = 10_000
 
@@ -28,12 +29,10 @@ def orientation_of(encoded: bytes) -> int:
             block = _of_jpeg(encoded)
         elif encoded.startswith(_PNG):
             block = _chunk(encoded, len(_PNG), ">", b"eXIf", before=4, after=4)
-        elif encoded[:4] == b"RIFF" and encoded[8:12] == b"WEBP":
-            block = _webp(encoded)
         elif is_tiff(encoded):
             block = encoded
         else:
-            return UPRIGHT
+            block = _webp(encoded)
         orientation = _in_tiff(block, _TAG) if block else UPRIGHT
         return orientation if 1 <= orientation <= 8 else UPRIGHT
     except (struct.error, IndexError):
@@ -98,13 +97,17 @@ def _chunk(encoded: bytes, place: int, order: str, wanted: bytes, *, before: int
 
 
 def _webp(encoded: bytes) -> bytes | None:
-    place = 12
+    content = next((content for kind, content in webp_chunks(encoded) if kind == b"EXIF"), None)
+    return None if content is None else bytes(content).removeprefix(b"Exif\0\0")
+
+
+def webp_chunks(encoded: bytes) -> Iterator[tuple[bytes, memoryview]]:
+    """The kind and the content of each chunk of a WebP file; none where it is another file."""
+    place = 12 if encoded[:4] == b"RIFF" and encoded[8:12] == b"WEBP" else len(encoded)
     while place + 8 <= len(encoded):
         (length,) = struct.unpack_from("<I", encoded, place + 4)
-        if encoded[place : place + 4] == b"EXIF":
-            return encoded[place + 8 : place + 8 + length].removeprefix(b"Exif\0\0")
+        yield encoded[place : place + 4], memoryview(encoded)[place + 8 : place + 8 + length]
         place += 8 + length + length % 2
-    return None
 
 
 def channels_of_tiff(encoded: bytes) -> int:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..labels import IGNORE
+from .exif import webp_chunks
 from .image_file import decode_with, read_encoded
 from .png import SIGNATURE, grey_values, has_palette, indexed_image
 
@@ -112,13 +113,8 @@ def _lossy(path: Path, encoded: bytes) -> str:
     """What a mask is whose compression changes ids; empty for others, and for JPEGs that are called so."""
     if encoded.startswith(b"\xff\xd8"):
         return "" if path.suffix.lower() in (".jpg", ".jpeg") else "JPEG, whatever its name"
-    if encoded[:4] != b"RIFF" or encoded[8:12] != b"WEBP":
-        return ""
-    place = 12
-    while place + 8 <= len(encoded) and encoded[place : place + 4] not in (b"VP8 ", b"VP8L"):
-        size = int.from_bytes(encoded[place + 4 : place + 8], "little")
-        place += 8 + size + size % 2
-    return "lossy WebP" if encoded[place : place + 4] == b"VP8 " else ""
+    pixels = next((kind for kind, _ in webp_chunks(encoded) if kind in (b"VP8 ", b"VP8L")), b"")
+    return "lossy WebP" if pixels == b"VP8 " else ""
 
 
 def read_mask(path: Path, classes: int, void_id: int | None = None, palette: Colours | None = None) -> Mask:

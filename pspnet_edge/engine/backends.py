@@ -84,14 +84,16 @@ def runtime_version(runtime: str) -> str:
     return backend_of(runtime).version()
 
 
-def open_engine(path: str | os.PathLike[str]) -> Engine:
+def open_engine(path: str | os.PathLike[str], precision: str = "auto", runtime: str = "auto") -> Engine:
     """Open an engine file with the runtime that its sidecar names.
 
     Raises:
         EngineError: there is no such file, its sidecar does not fit, or the runtime refuses it.
+        OptionError: it has another precision or runtime than asked for.
         MissingPackage: the runtime is not installed.
     """
     info = read_info(path)
+    ensure_built_as(info, precision, runtime)
     _log.info("opening %s: %s, %s, frames %s", path, info.precision, info.runtime, info.shape_nhw)
     return Engine(info, backend_of(info.runtime).open(info.path, info))
 

@@ -87,8 +87,9 @@ def measured_report(
     found, engines = models_at_sizes(list(wanted.models), sizes, wanted.calibration, work, store)
     subjects = subjects_of(found, engines, list(dict.fromkeys(wanted.precisions)), chosen, work)
     estimates = estimates_of(found, wanted.precisions or PRECISIONS, wanted.boards)
-    for name in () if wanted.precisions else sorted({model.name for model, _ in found if model.table_path is None}):
-        say(f"{name} is measured without INT8, which needs a calibration table: `pspnet-edge calibrate` makes one")
+    if not wanted.precisions:
+        for name in sorted({model.name for model, _ in found if model.table_path is None}):
+            say(f"{name} is measured without INT8, which needs a calibration table: `pspnet-edge calibrate` makes one")
     images = _place_of_images(wanted, found, engines, say)
     video = _ensure_video(wanted.video, work)
     protocol = Protocol(wanted.rounds, wanted.seconds, images, str(video))

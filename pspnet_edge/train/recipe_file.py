@@ -80,7 +80,7 @@ def _value(path: Path, name: str, given: Any) -> Any:
     value = tuple(value) if isinstance(value, list) else value
     if not fits(value, default):
         raise OptionError(f"{name} in the recipe {path} is {_shown(given)}", f"give {expected_like(default)}")
-    return tuple(map(float, value)) if name == "scales" else type(default)(value)
+    return tuple(map(type(default[0]), value)) if isinstance(default, tuple) and default else type(default)(value)
 
 
 def _shown(value: Any) -> str:

@@ -22,7 +22,7 @@ HEIGHT, WIDTH = 12, 17
 WriteIndexed = Callable[..., None]
 
 
-def _chunk(kind: bytes, content: bytes) -> bytes:
+def png_chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
@@ -34,7 +34,7 @@ def indexed_png(
     rows = b"".join(b"\0" + np.packbits(row).tobytes() for row in bits)
     header = struct.pack(">IIBBBBB", ids.shape[1], ids.shape[0], depth, 3, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"PLTE", bytes(np.ravel(palette).tolist())), (b"IDAT", zlib.compress(rows)))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(*chunk) for chunk in (*chunks, (b"IEND", b"")))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in (*chunks, (b"IEND", b"")))
 
 
 def some_ids(seed: int, classes: int) -> NDArray[np.uint8]:

@@ -7,6 +7,7 @@ import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -499,8 +500,12 @@ def test_images_without_any_object_are_counted_also_by_an_import_that_is_resumed
     content = {"images": images, "annotations": [shape], "categories": [{"id": 1, "name": "cat"}]}
     (export / "coco.json").write_text(json.dumps(content))
     assert import_dataset(export, tmp_path / "whole").only_background == 2
+
+    def dies(*arguments: object) -> NoReturn:
+        raise KeyboardInterrupt
+
     with monkeypatch.context() as cut:
-        cut.setattr(convert, "_finish", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
+        cut.setattr(convert, "_finish", dies)
         with pytest.raises(KeyboardInterrupt):
             import_dataset(export, tmp_path / "own")
     assert import_dataset(export, tmp_path / "own").to_dict()["only_background"] == 2

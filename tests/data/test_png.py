@@ -11,7 +11,7 @@ from pspnet_edge.data.image_file import is_cut_short
 from pspnet_edge.data.png import decoded, has_palette, indexed_image
 from pspnet_edge.labels import voc_palette
 
-from .conftest import indexed_png, some_ids
+from .conftest import indexed_png, png_chunk, some_ids
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4, 8])
@@ -79,7 +79,3 @@ def test_a_chunk_that_claims_more_than_the_file_holds_is_refused_before_opencv_a
     ):
         with pytest.raises(ValueError, match=words):
             decoded(encoded)
-
-
-def png_chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))

@@ -229,7 +229,6 @@ def _write_pairs(source: Source, mapped: ClassMap, output: Path, progress: Progr
     written: list[Item] = []
     background = next((number for number, name in source.names.items() if name == BACKGROUND), None)
     first = None if background is None else mapped.table.get(background)
-    something = False
     taken: dict[str, Item] = {}
     with progress(f"Importing {source.format}", len(source.items)) as advance:
         for done, item in enumerate(source.items, 1):
@@ -250,12 +249,10 @@ def _write_pairs(source: Source, mapped: ClassMap, output: Path, progress: Progr
                 write_bytes(mask, indexed_png(pixels, palette, level=6))
             else:
                 pixels = read_raw_mask(mask).values  # of an import that was interrupted
-            empty = first is not None and bool((pixels == first).all())
-            source.only_background += empty
-            something = something or not empty
+            source.only_background += first is not None and bool((pixels == first).all())
             written.append(item)
             advance(done, f"{len(source.dropped)} dropped" if source.dropped else "")
-    if written and source.dropped and first is not None and not something:
+    if written and source.dropped and source.only_background == len(written):
         for folder in (output / "images", output / "masks"):
             shutil.rmtree(folder, ignore_errors=True)
         raise DataError(f"no object could be drawn, so every pixel would be {BACKGROUND}" + _first(source.dropped))

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -144,11 +145,12 @@ def read_pairs(root: Path, options: ReadOptions) -> Source:
     files = [path for path in files_below(root) if path.suffix.lower() in MASK_SUFFIXES]
     masks = masks_side_by_side(files) or masks_in_folders(files, root)
     _ensure_first_id(source, masks, options)
-    variants = {variant_of(path, root) for path in masks}
+    variants: dict[str, list[Path]] = {}
+    for path in masks:
+        variants.setdefault(variant_of(path, root), []).append(path)
     if len(variants) > 1:
-        variant = _variant(root, sorted(variants), source, options)
-        others = [path for path in masks if variant_of(path, root) != variant]
-        return paired(source, root, [path for path in masks if path not in set(others)], options, others=others)
+        masks = variants.pop(_variant(root, sorted(variants), source, options))
+        return paired(source, root, masks, options, others=list(chain.from_iterable(variants.values())))
     return paired(source, root, masks, options)
 
 
