@@ -55,7 +55,7 @@ class SourceSummary:
     dropped: int
     """Frames captured and not segmented."""
     lost: int
-    """Frames of a damaged file that could not be decoded."""
+    """Frames of a damaged file that could not be decoded, or images of a folder that could not be read."""
     reopened: int
     format: str | None
     """What a live source really gives."""
@@ -188,7 +188,9 @@ class Feed:
         if now - self._back_since > _GOOD_S:
             self._pause_s = _FIRST_PAUSE_S
         self.frames += 1
-        return self._lanes.put(self.camera, Captured(self.camera, self.frames - 1, frame, captured, prepared))
+        # Images that were left out have a place too, or those behind them would be saved under their names.
+        index = getattr(self.source, "position", self.frames) - 1
+        return self._lanes.put(self.camera, Captured(self.camera, index, frame, captured, prepared))
 
     def _prepared(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
         if self._scaled is not None and self._scaled.prepared is not None:

@@ -59,7 +59,7 @@ class RunSummary:
     dropped: int
     """Frames captured and not segmented."""
     lost: int
-    """Frames of damaged files that could not be decoded."""
+    """Frames of damaged files that could not be decoded, and images that could not be read."""
     fps: float
     """Since the start."""
     fps_recent: float

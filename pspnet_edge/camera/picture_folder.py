@@ -8,7 +8,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -25,13 +24,6 @@ from .sources import Source
 
 _JPEG_QUALITY = 92
 _MOST_FOLDERS = 1000
-
-
-@runtime_checkable
-class NamedFrames(Protocol):
-    """A source whose frames are files: their paths, in the order in which they are read."""
-
-    paths: Sequence[Path]
 
 
 class PictureFolder:
@@ -178,12 +170,11 @@ def stems_of(source: Source) -> list[str]:
 
     Files that differ only in their suffix or folder keep the suffix, then a number: ``a-jpg``, ``a-png``, ``a-png-2``.
     """
-    if not isinstance(source, NamedFrames):
-        return []
-    often = Counter(path.stem for path in source.paths)
+    paths: Sequence[Path] = getattr(source, "paths", ())
+    often = Counter(path.stem for path in paths)
     stems: list[str] = []
     used: set[str] = set()
-    for path in source.paths:
+    for path in paths:
         stem = path.stem if often[path.stem] == 1 else f"{path.stem}-{path.suffix[1:]}"
         name, number = stem, 2
         while name in used:

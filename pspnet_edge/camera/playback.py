@@ -29,6 +29,8 @@ class Playback:
         self.live = realtime
         self._source, self._reopen = source, reopen
         self._loop = loop
+        self._before = self._read = self._lost = 0
+        self._damage = ""
         self._due = 0.0
         self._closed = threading.Event()
         paths = getattr(source, "paths", None)
@@ -39,22 +41,30 @@ class Playback:
             self.length = length
 
     @property
+    def position(self) -> int:
+        """How many frames were read in all turns; of images, those that were left out included."""
+        return self._before + int(getattr(self._source, "position", self._read))
+
+    @property
     def lost(self) -> int:
-        """Frames of a damaged file that could not be decoded, in the present turn."""
-        return int(getattr(self._source, "lost", 0))
+        """Frames that could not be read or decoded in the present turn, or else in the one before."""
+        return int(getattr(self._source, "lost", 0)) or self._lost
 
     @property
     def damage(self) -> str:
         """What is damaged in the file; empty when nothing is."""
-        return str(getattr(self._source, "damage", ""))
+        return str(getattr(self._source, "damage", "")) or self._damage
 
     def read(self) -> NDArray[np.uint8] | None:
         """See ``Source``."""
         frame = self._source.read()
         if frame is None and self._loop and not self._closed.is_set():
+            self._before, self._read = self.position, 0
+            self._lost, self._damage = self.lost, self.damage
             self._source.close()
             self._source = self._reopen()
             frame = self._source.read()
+        self._read += frame is not None
         if frame is not None and self.live:
             self._wait()
         return frame

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -22,11 +23,14 @@ from ..data.scenes import FRAMES_PER_SECOND, Drive
 from ..errors import DataError, OptionError, SourceError, one_of
 from ..inputs import check_file, is_file, is_folder, is_there
 from ..pixels import PixelFormat
+from ..records import counted
 from .devices import Wanted
 from .remote_source import RemoteSource
 from .video_file import VideoSource
 
 Frame = NDArray[np.uint8]
+
+_log = logging.getLogger(__name__)
 
 _STREAMS = ("rtsp", "rtsps", "rtmp", "http", "https", "udp", "tcp")
 _NUMBER = re.compile(r"%(?:0\d+)?d")
@@ -113,6 +117,8 @@ class Settings:
     """Of files: give each frame when it is due, and drop those that come too fast."""
     flip: str = "none"
     """How every frame is turned, see ``data.geometry.FLIPS``."""
+    past_unreadable: bool = False
+    """Of image files: continue behind those that cannot be read, which are counted, instead of failing."""
     frames: KnownPixels = field(default_factory=KnownPixels)
     """Of image files: the range of deep ones, as the network was trained with it."""
 
@@ -292,7 +298,10 @@ class Turned:
 
 
 class ImageSource:
-    """One image, the images of a folder or glob in the order of their names, or those of a list in its order."""
+    """One image, the images of a folder or glob in the order of their names, or those of a list in its order.
+
+    Images that cannot be read are left out where the settings say so: ``lost`` counts them, ``damage`` names the first.
+    """
 
     live = False
     fps = 5.0
@@ -317,25 +326,42 @@ class ImageSource:
                 "convert it to a GIF with ImageMagick" if webp else "convert it to a video",
                 f"magick {shown.name} {shown.stem}.gif" if webp else f"ffmpeg -i {shown.name} out.mp4",
             )
-        self._known = settings.frames if settings else KnownPixels()
+        settings = settings or Settings()
+        self._known, self._past_unreadable = settings.frames, settings.past_unreadable
         self._pixels: PixelFormat | None = None
+        self._first: DataError | None = None
         self.name = place.name if isinstance(place, Path) else f"{count} images" if count > 1 else place[0].name
         self.length = count
-        self._position = 0
+        self.position = 0
+        """How many files were read, those that were left out included."""
+        self.lost = 0
+        self.damage = ""
 
     def read(self) -> Frame | None:
-        """See ``Source``."""
-        if self._position == len(self.paths):
-            return None
-        self._position += 1
-        try:
-            if self._pixels is None:
-                # What shows frames needs BGR, from which the engine makes grey; only a fourth channel must be read.
-                wanted = PixelFormat(max(3, self._known.pixels.channels), self._known.pixels.pixel_range)
-                self._pixels = pixels_of_files(self.paths, wanted)
-            return read_image(self.paths[self._position - 1], self._pixels)
-        except DataError as error:
-            raise SourceError(str(error)) from error
+        """See ``Source``.
+
+        Raises:
+            SourceError: an image cannot be read, or none of those of which some may be left out.
+        """
+        if self._pixels is None:
+            # What shows frames needs BGR, from which the engine makes grey; only a fourth channel must be read.
+            wanted = PixelFormat(max(3, self._known.pixels.channels), self._known.pixels.pixel_range)
+            self._pixels = pixels_of_files(self.paths, wanted)
+        while self.position < self.length:
+            self.position += 1
+            try:
+                return read_image(self.paths[self.position - 1], self._pixels)
+            except DataError as error:
+                self._leave_out(error)
+        return None
+
+    def _leave_out(self, error: DataError) -> None:
+        self._first = self._first or error
+        self.lost += 1
+        _log.debug("%s", error)
+        if self.lost == self.length or not self._past_unreadable:
+            raise SourceError(str(self._first)) from self._first
+        self.damage = f"{counted(self.lost, 'image')} of {self.length} could not be read, first {self._first}"
 
     def close(self) -> None:
         """See ``Source``."""

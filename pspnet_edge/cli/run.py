@@ -249,7 +249,8 @@ def run(
         if view != "web":
             _refuse(context, ("opacity", "hide"), "needs a window, --view web, --record, --save-overlays or --rtp")
     geometry = Geometry(fit, roi_from_text(roi), tiles)
-    asked = Settings(parse_camera_size(size), fps, pixels, stall, wait, loop, realtime, flip)
+    camera_size = parse_camera_size(size)
+    asked = Settings(camera_size, fps, pixels, stall, wait, loop, realtime, flip, past_unreadable=True)
     with contextlib.ExitStack() as held:
         sources = open_sources(camera or [], places, asked)
         for source in sources:

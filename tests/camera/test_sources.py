@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pspnet_edge.camera.sources import LiveSource, Settings, open_source, open_sources
+from pspnet_edge.camera.sources import ImageSource, LiveSource, Settings, open_source, open_sources
 from pspnet_edge.errors import OptionError, SourceError
 
 
@@ -122,6 +122,24 @@ def test_a_glob_gives_what_it_matches_in_order(tmp_path: Path) -> None:
     assert [int(frame[0, 0, 0]) for frame in frames_of(tmp_path / "a*.png")] == [10, 30]
     with pytest.raises(SourceError, match="no image is at"):
         open_source(None, str(tmp_path / "c*.png"))
+
+
+def test_images_of_which_none_can_be_read_are_one_error(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(b"no image")
+    source = open_source(None, str(tmp_path), Settings(past_unreadable=True))
+    with pytest.raises(SourceError, match=r"a\.png"):
+        source.read()
+
+
+def test_only_who_asks_for_it_gets_past_an_image_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"no image")
+    cv2.imwrite(str(tmp_path / "b.png"), np.full((8, 8, 3), 70, np.uint8))
+    with pytest.raises(SourceError, match=r"a\.png"):
+        ImageSource(tmp_path).read()
+    source = ImageSource(tmp_path, Settings(past_unreadable=True))
+    assert source.read() is not None
+    assert (source.position, source.lost) == (2, 1)
 
 
 @pytest.mark.parametrize("place", ["file://{}", "FILE://localhost{}", "file://{quoted}"])

@@ -290,6 +290,27 @@ def test_a_damaged_video_is_segmented_to_its_end_and_the_exit_status_says_so(
     assert "is cut short" in done.stderr
 
 
+@pytest.mark.parametrize("options", [(), ("--flip", "180"), ("--loop", "--frames", "6")])
+def test_an_image_that_cannot_be_read_is_left_out_and_the_others_keep_their_names(
+    engine: Path, tmp_path: Path, command_line, options: tuple[str, ...]
+) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number in range(5):
+        frame = np.random.default_rng(number).integers(0, 256, (60, 80, 3)).astype(np.uint8)
+        cv2.imwrite(str(folder / f"{number}.png"), frame)
+    (folder / "2.png").write_bytes((folder / "2.png").read_bytes()[:900])
+    done = command_line(
+        "run", engine, folder, "--view", "none", "--save-overlays", tmp_path / "seen", "--json", *options
+    )
+    assert done.returncode == 1, done.stderr
+    facts = json.loads(done.stdout)
+    turns = ["0", "1", "3", "4", "0-2", "1-2"]
+    assert sorted(path.stem for path in (tmp_path / "seen").iterdir()) == sorted(turns[: facts["frames"]])
+    assert facts["lost"] == 1
+    assert f"1 image of 5 could not be read, first {folder / '2.png'} is cut short" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("options", "known"),
     [
