@@ -30,6 +30,10 @@ class BuiltEngine(JsonRecord):
     int8_mac_fraction: float
     """Share of the multiply-accumulates that are computed in INT8."""
     calibration_sha256: str | None
+    drop: float | None
+    """What INT8 loses, as measured for ``max_drop``; None without it."""
+    left_in_float: tuple[str, ...]
+    """Layers that ``max_drop`` left unquantized, costliest first."""
 
 
 @dataclass(frozen=True)

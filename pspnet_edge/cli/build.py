@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,13 +21,10 @@ from .options import (
     TailOption,
     VersionCompatibleFlag,
     WorkspaceOption,
-    images_to_measure,
-    labelled_name,
 )
 from .output import JsonFlag, progress, result, say
 
 if TYPE_CHECKING:
-    from ..data.datasets import ImageSet
     from ..graph.calibration_table import Accuracy
 
 _int8 = partial(typer.Option, rich_help_panel="INT8")
@@ -120,7 +116,14 @@ def build(
     from ..doctor.system import RealSystem
     from ..doctor.verdict import Wanted
     from ..engine.backends import backend_of, choose_runtime
-    from ..engine.build import Gate, build_engine, check_precision, choose_precision, default_engine_path
+    from ..engine.build import (
+        Gate,
+        build_engine,
+        check_precision,
+        choose_precision,
+        default_engine_path,
+        images_of_gate,
+    )
     from ..engine.model import prepare_model
     from ..engine.search import build_fastest
     from ..engine.tensorrt.builder import BuildOptions, target_sentence
@@ -159,8 +162,7 @@ def build(
     with progress("build", None) as advance:
         gate = None
         if max_drop is not None:
-            images, images_name = gate_images(read_model(source.path).facts, dataset, root, split)
-            gate = Gate(max_drop, images, images_name, advance)
+            gate = Gate(max_drop, *images_of_gate(read_model(source.path), dataset, root, split, say), on_step=advance)
         own = options if backend_of(chosen).on_gpu else None
         if search:
             facts = build_fastest(source, chosen, path, calibration=calibration, gate=gate, options=own, report=advance)
@@ -193,20 +195,6 @@ def build(
     if ending := facts.get("tail"):
         del ending["kernels"]
     result({"engine": str(path), "engine_bytes": path.stat().st_size, **facts, "classes": classes}, as_json, summary)
-
-
-def gate_images(facts: Mapping[str, Any], dataset: str | None, root: Path | None, split: str) -> tuple[ImageSet, str]:
-    """What ``--max-drop`` is measured on, and what to call it: labels where a data set is named, else bare images."""
-    from ..data.images import ImageFiles
-    from ..errors import OptionError
-
-    name = labelled_name(dataset, root)
-    if name is not None:
-        measured_on, part = images_to_measure(name, root, split, facts)
-        return measured_on, f"{name} {part}"
-    if root is None:
-        raise OptionError("--max-drop needs images to measure on: give --dataset scenes, or --dataset NAME --root DIR")
-    return ImageFiles(root), f"images in {root.name}"
 
 
 def accuracy_sentence(accuracy: Accuracy) -> str:

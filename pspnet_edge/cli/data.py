@@ -125,6 +125,11 @@ def import_(
     if imported.only_background:
         nothing = counted(imported.only_background, "image")
         say(f"{nothing} of {imported.images} without any object: each mask is background alone")
+    if imported.sequences_cut:
+        again = shlex.join(["pspnet-edge", "data", "split", str(output), "--group", "name", "--overwrite"])
+        say(f"{_cut_sentence(imported.sequences_cut)} (`{again}` keeps each)")
+    if val is not None:
+        _say_other_share(imported.splits.get("val", 0), imported.images, val)
     splits = ", ".join(f"{name} {count}" for name, count in imported.splits.items()) or "no splits"
     lines = [
         f"{output}: {counted(imported.images, 'image')} from {imported.format}, {len(imported.classes)} classes "
@@ -171,15 +176,23 @@ def split(
     done = split_folder(place, val=val, test=test, seed=seed, group=group, overwrite=overwrite)
     counts = f"train {done.train}, val {done.val}" + (f", test {done.test}" if done.test else "")
     kept = "" if done.grouped_by == "none" else f"; {done.groups} groups by {done.grouped_by} kept together"
-    share = done.val / (done.train + done.val + done.test)
-    if abs(share - val) > max(0.1, val / 2):
-        say(f"val has {share:.0%} of the images in place of {val:.0%}, because a group goes whole into one split")
+    _say_other_share(done.val, done.train + done.val + done.test, val)
     if done.sequences_cut and group == "auto":
-        say(
-            f"by their names the images are of few sequences, and of {counted(done.sequences_cut, 'sequence')} there "
-            "are images in train and in val: if they are videos, mIoU on val is too good (--group name keeps each)"
-        )
+        say(f"{_cut_sentence(done.sequences_cut)} (--group name keeps each)")
     result({"root": str(place)} | done.to_dict(), as_json, f"{place}: {counts}{kept}")
+
+
+def _cut_sentence(sequences: int) -> str:
+    return (
+        f"by their names the images are of few sequences, and of {counted(sequences, 'sequence')} there are images in "
+        "train and in val: if they are videos, mIoU on val is too good"
+    )
+
+
+def _say_other_share(validating: int, images: int, wanted: float) -> None:
+    share = validating / images
+    if validating > 1 and abs(share - wanted) > max(0.1, wanted / 2):
+        say(f"val has {share:.0%} of the images in place of {wanted:.0%}, because a group goes whole into one split")
 
 
 def check(

@@ -19,7 +19,13 @@ _asked: float | None = None
 
 
 class Ended(SystemExit):
-    """The command was told to end; ``words`` say how, and ``status`` is what it exits with."""
+    """The command was told to end; ``words`` say how, and ``status`` is what it exits with.
+
+    A command that can be continued says with ``fix`` and ``command`` how, as in ``PspnetEdgeError``.
+    """
+
+    fix: str | None = None
+    command: str | None = None
 
     def __init__(self, number: int) -> None:
         self.status = 128 + number

@@ -20,7 +20,7 @@ from .options import (
     engine_or_default,
     images_to_measure,
 )
-from .output import Advance, JsonFlag, progress, result
+from .output import Advance, JsonFlag, progress, result, say
 
 if TYPE_CHECKING:
     from ..data.datasets import Dataset
@@ -108,6 +108,8 @@ def _evaluated(
 
         def chosen() -> tuple[Dataset, str]:
             if split is not None:
+                if split in ("all", "train"):
+                    say("on images that the network was trained on it does better than on new ones")
                 return open_dataset(name, root, split, info.pixels), split
             return images_to_measure(name, root, "test", info.facts, info.pixels)
 

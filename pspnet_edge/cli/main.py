@@ -176,7 +176,7 @@ def _run(tree: Any, arguments: list[str]) -> None:
         _discard(sys.stdout)
         sys.exit(1)
     except Ended as end:
-        _fail(PspnetEdgeError(end.words), end.status, asked_for_json(tree, arguments))
+        _fail(PspnetEdgeError(end.words, end.fix, end.command), end.status, asked_for_json(tree, arguments))
     except (KeyboardInterrupt, typer.Abort):
         _fail(PspnetEdgeError("interrupted"), 130, asked_for_json(tree, arguments))
     except (OSError, MemoryError) as error:

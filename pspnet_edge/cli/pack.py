@@ -208,11 +208,9 @@ def _pictures(
 def _gate(
     model: ModelFile, max_drop: float, dataset: str | None, root: Path | None, split: str, images: Path | None
 ) -> Gate:
-    from ..engine.build import Gate
-    from .build import gate_images
+    from ..engine.build import Gate, images_of_gate
 
-    measured_on, name = gate_images(model.facts, dataset, images if dataset is None else root, split)
-    return Gate(max_drop, measured_on, name)
+    return Gate(max_drop, *images_of_gate(model, dataset, images if dataset is None else root, split, say))
 
 
 def _run_options(fit: str | None, roi: str | None, tiles: bool, flip: str | None) -> dict[str, object]:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..records import counted
 from ..train.recipe import Recipe
+from .ending import Ended
 from .output import JsonFlag, result, say
 from .recipe_options import build_recipe, with_recipe_options
+
+if TYPE_CHECKING:
+    from .training_progress import TrainingProgress
 
 _data, _compute, _output = (partial(typer.Option, rich_help_panel=panel) for panel in ("Data", "Compute", "Output"))
 
@@ -146,7 +152,7 @@ def train(
     from ..train.api import train as run_training
     from .training_progress import TrainingProgress, is_first_process
 
-    with TrainingProgress() as shown:
+    with TrainingProgress() as shown, _resumable(shown):
         done = run_training(
             dataset or saved.get("dataset"),
             root or saved.get("root"),
@@ -175,6 +181,18 @@ def train(
             f"next: {shlex.join(['pspnet-edge', 'export', str(done.checkpoint), '-o', f'{done.folder.name}.onnx'])}"
         )
         result(done.to_dict(), as_json, summary)
+
+
+@contextmanager
+def _resumable(shown: TrainingProgress) -> Iterator[None]:
+    """Say with the end of a run that was told to end how it is continued."""
+    try:
+        yield
+    except Ended as end:
+        if shown.folder is not None:
+            end.fix = "continue it"
+            end.command = shlex.join(["pspnet-edge", "train", "--resume", "-o", str(shown.folder)])
+        raise
 
 
 def _saved_run(folder: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import math
 import os
 import time
 from contextlib import ExitStack
+from pathlib import Path
 
 from ..records import counted
 from ..train.history import EpochResult
@@ -23,6 +24,8 @@ class TrainingProgress(ExitStack, Listener):
         super().__init__()
         self._bar: tuple[str, Advance] | None = None
         self._header: RunHeader | None = None
+        self.folder: Path | None = None
+        """Of a run that has an epoch to resume from."""
         self._first_step: tuple[int, float] | None = None
         self._estimated = False
 
@@ -37,6 +40,7 @@ class TrainingProgress(ExitStack, Listener):
 
     def start(self, header: RunHeader) -> None:
         self._header = header
+        self.folder = header.folder if header.epochs_done else None
         for line in header_lines(header):
             self._say(line)
 
@@ -49,6 +53,7 @@ class TrainingProgress(ExitStack, Listener):
 
     def epoch(self, result: EpochResult, best: bool) -> None:
         assert self._header is not None
+        self.folder = self._header.folder
         self._say(epoch_line(result, self._header.epochs, best))
         if result.iou:
             self._say(class_line(self._header.classes, result.iou))

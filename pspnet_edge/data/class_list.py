@@ -10,6 +10,7 @@ from typing import Any
 
 from ..document import parse_json
 from ..errors import DataError
+from ..inputs import check_file
 from ..labels import IGNORE, LONGEST_CLASS_NAME, LabelSet, bright_palette
 from .mask_file import Colour
 from .reading import read_text
@@ -96,6 +97,7 @@ def read_class_list(path: Path, *, any_numbers: bool = False) -> ClassList:
     Raises:
         DataError: unreadable, no class, a class twice, colours that are not RGB or given to some classes only.
     """
+    check_file(path, "list of classes", DataError, "give a text file with one class name per line")
     text = read_text(path, _LIMIT_BYTES)
     try:
         read = {".json": _from_json, ".yaml": _from_yaml}.get(path.suffix.lower(), _from_text)

@@ -32,7 +32,7 @@ class SplitResult:
     grouped_by: str
     lists: tuple[Path, ...]
     sequences_cut: int = 0
-    """How many sequences, by their names, have images in more than one split; 0 where all images are one."""
+    """See ``sequences_cut``."""
 
     def to_dict(self) -> dict[str, object]:
         """As JSON values."""
@@ -106,10 +106,15 @@ def split_folder(
     for path, content in lists.items():
         write_bytes(path, content)
     sizes = {split: len(keys) for split, keys in chosen.items()}
-    place_of = {key: split for split, keys in chosen.items() for key in keys}
-    sequences = _by(names, _sequence_of)
-    cut = sum(len({place_of[name] for name in sequence}) > 1 for sequence in sequences) if len(sequences) > 1 else 0
+    cut = sequences_cut(chosen)
     return SplitResult(sizes["train"], sizes["val"], sizes.get("test", 0), len(groups), grouped_by, tuple(lists), cut)
+
+
+def sequences_cut(splits: Mapping[str, Sequence[str]]) -> int:
+    """How many sequences, by the names of their images, are in more than one split; 0 where all images are one."""
+    place_of = {name: split for split, names in splits.items() for name in names}
+    sequences = _by(list(place_of), _sequence_of)
+    return sum(len({place_of[name] for name in sequence}) > 1 for sequence in sequences) if len(sequences) > 1 else 0
 
 
 def group_names(names: Sequence[str], group: str) -> tuple[list[list[str]], str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -11,7 +12,10 @@ from typing import cast
 from .. import __version__, bundled
 from ..artifact import atomic_path, ensure_writable, sha256_of
 from ..data.datasets import ImageSet
+from ..data.held_out import other_images_sentence, unseen_images
+from ..data.images import ImageFiles
 from ..data.progress import Advance
+from ..data.recognize import labelled_name
 from ..errors import CalibrationError, EngineError, OptionError, OutputError, one_of
 from ..graph.calibration_table import CalibrationTable, read_table, write_table
 from ..graph.confidence import with_min_confidence
@@ -41,6 +45,7 @@ __all__ = [
     "choose_precision",
     "choose_runtime",
     "default_engine_path",
+    "images_of_gate",
     "prepare_model",
     "table_beside",
 ]
@@ -58,6 +63,39 @@ class Gate:
     """With labels, or bare images, whose masks are compared with FP32's."""
     images_name: str
     on_step: Advance = lambda done, note: None
+
+
+def images_of_gate(
+    model: ModelFile,
+    dataset: str | None,
+    root: Path | None,
+    split: str,
+    say: Callable[[str], None] = lambda words: None,
+) -> tuple[ImageSet, str]:
+    """The images that INT8 is compared with FP32 on, and what to call them.
+
+    Args:
+        model: read with its channels, and without the images that it was trained on.
+        dataset: the kind of data set; None is what ``root`` holds.
+        root: its folder, or one of images without labels.
+        split: of the data set.
+        say: told when another split is measured on.
+
+    Raises:
+        OptionError: neither a data set nor a folder is given.
+        DataError: it cannot be opened.
+    """
+    name = labelled_name(dataset, root)
+    if name is not None:
+        images, part = unseen_images(name, root, split, model.facts, model.pixels)
+        if other := other_images_sentence(root, split, part, len(images)):
+            say(other)
+        return images, f"{name} {part}"
+    if root is None:
+        raise OptionError(
+            "it needs images to measure on", "name a data set, such as scenes, or a folder", parameter="max_drop"
+        )
+    return ImageFiles(root, model.pixels), f"images in {root.name}"
 
 
 def check_precision(precision: str) -> None:

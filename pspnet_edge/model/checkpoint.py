@@ -84,7 +84,11 @@ def save_checkpoint(
         content["training"] = training
     # By its name, PyTorch would refuse a file without a suffix, and store the temporary name in it.
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
-        torch.save(content, stream)
+        try:
+            torch.save(content, stream)
+        except RuntimeError as error:
+            # Of a write that failed or was interrupted torch says only that its archive is incomplete.
+            raise error.__context__ or error from None
     _log.info("saved the checkpoint %s", path)
 
 

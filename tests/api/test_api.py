@@ -158,6 +158,25 @@ def test_an_engine_in_another_precision_than_asked_is_refused(tmp_path: Path, co
     assert "its runtime is onnxruntime" in json.loads(done.stdout)["error"]["problem"]
 
 
+def test_what_int8_may_lose_is_measured_and_held(tmp_path: Path) -> None:
+    images = SceneSet("val")
+    for index in range(3):
+        cv2.imwrite(str(tmp_path / f"{index}.png"), images.image(index))
+    build = partial(pspnet_edge.build_engine, output=tmp_path / "a.engine", root=tmp_path)
+    built = build(max_drop=0.5)
+    assert built.drop is not None
+    assert built.drop < 0.1
+    assert built.left_in_float == ()
+    assert build().drop is None
+    for wrong, sentence in (
+        ({"max_drop": 0.1, "root": None}, "max_drop: it needs images to measure on: name a data set"),
+        ({"max_drop": 0.1, "precision": "fp32"}, "max_drop: it limits what INT8 loses"),
+        ({"max_drop": "a"}, "max_drop: 'a' is not a number"),
+    ):
+        with pytest.raises(pspnet_edge.OptionError, match=sentence):
+            build(**wrong)
+
+
 train = partial(pspnet_edge.train, "scenes")
 calibrate = partial(pspnet_edge.calibrate, dataset="scenes")
 deploy = partial(pspnet_edge.deploy, "a.pspnet")

@@ -19,7 +19,9 @@ from typer.testing import CliRunner  # noqa: E402
 
 from pspnet_edge import bundled, processor  # noqa: E402
 from pspnet_edge.artifact import sha256_of  # noqa: E402
-from pspnet_edge.cli.main import app  # noqa: E402
+from pspnet_edge.cli.ending import Ended  # noqa: E402
+from pspnet_edge.cli.main import app, main  # noqa: E402
+from pspnet_edge.cli.training_progress import TrainingProgress  # noqa: E402
 from pspnet_edge.data.scenes import Drive  # noqa: E402
 from pspnet_edge.graph.calibration_table import read_table  # noqa: E402
 from pspnet_edge.labels import CAMVID, LabelSet  # noqa: E402
@@ -221,6 +223,24 @@ def test_old_spellings_still_work_and_name_the_new_ones(asked, small: Path, capf
     wanted = asked("--root", small, "--freeze-batchnorm", "--tensorboard")
     assert wanted["recipe"].freeze == ("batchnorm",)
     assert wanted["loggers"] == ["tensorboard"]
+
+
+def test_a_run_that_is_interrupted_says_how_it_is_continued(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def ended_in_second_epoch(self: TrainingProgress, step: int, steps: int, loss: float) -> None:
+        if step > steps // 2:
+            raise Ended(signal.SIGINT)
+
+    monkeypatch.setattr(TrainingProgress, "step", ended_in_second_epoch)
+    options = ("--root", str(small), "--epochs", "2", "--crop", "64x64", "--batch", "4", "--backbone-weights", "none")
+    arguments = ("train", *options, "--scenes-share", "0", "--workers", "0", "-o", str(tmp_path / "my run"))
+    monkeypatch.setattr(sys, "argv", ["pspnet-edge", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130
+    again = f"pspnet-edge train --resume -o '{tmp_path / 'my run'}'"
+    assert f"pspnet-edge: interrupted: continue it with `{again}`" in capfd.readouterr().err
 
 
 @pytest.mark.slow

@@ -317,7 +317,7 @@ def test_nothing_among_the_files_is_waited_for(own: Path) -> None:
         open_dataset("folder", own, "all").image(3)
     (own / "classes.txt").unlink()
     os.mkfifo(own / "classes.txt")
-    with pytest.raises(DataError, match="is a named pipe, not a file"):
+    with pytest.raises(DataError, match="is a device, FIFO or socket, not a list of classes"):
         open_dataset("folder", own, "all")
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+import cv2
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -280,6 +283,33 @@ def test_the_command_reports_as_json_and_says_the_next_step(tmp_path: Path) -> N
     assert facts["splits"] == {"train": 2, "val": 1}
     for_people = CliRunner().invoke(app, [*arguments, "-o", str(tmp_path / "two")])
     assert "next: pspnet-edge data check" in for_people.stdout
+
+
+@pytest.mark.parametrize(("sequences", "sizes"), [(2, "train 19, val 1"), (6, "train 50, val 10")])
+def test_sequences_that_are_cut_or_change_the_share_are_said(tmp_path: Path, sequences: int, sizes: str) -> None:
+    for folder in ("images", "masks"):
+        (tmp_path / "export" / folder).mkdir(parents=True)
+        for sequence in "abcdef"[:sequences]:
+            for frame in range(10):
+                picture = np.full((8, 8, 3) if folder == "images" else (8, 8), frame % 2, np.uint8)
+                cv2.imwrite(str(tmp_path / "export" / folder / f"{sequence}_{frame:03d}.png"), picture)
+    (tmp_path / "export" / "classes.txt").write_text("a\nb\n")
+    arguments = ["data", "import", str(tmp_path / "export"), "--format", "pairs", "--val", "0.05"]
+    done = CliRunner().invoke(app, [*arguments, "-o", str(tmp_path / "own")])
+    assert sizes in done.stdout, done.stderr
+    cut = "there are images in train and in val" in done.stderr
+    assert cut == (sequences == 2)
+    assert ("val has 17% of the images in place of 5%" in done.stderr) == (sequences == 6)
+    if cut:
+        again = re.search(r"`pspnet-edge (.*)` keeps each", done.stderr)
+        assert again
+        assert CliRunner().invoke(app, shlex.split(again[1])).exit_code == 0
+
+
+def test_a_class_list_that_is_not_there_is_called_so(tmp_path: Path) -> None:
+    exports.cvat(tmp_path / "export")
+    with pytest.raises(DataError, match="there is no list of classes car,road: give a text file with one class name"):
+        import_dataset(tmp_path / "export", tmp_path / "own", classes=Path("car,road"))
 
 
 def test_the_former_share_to_train_on_is_taken_as_one_for_validation(tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import io
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 torch = pytest.importorskip("torch", reason="the train extra is not installed")
 
-from pspnet_edge.errors import ModelError, OptionError  # noqa: E402
+from pspnet_edge.errors import ModelError, OptionError, OutputError  # noqa: E402
 from pspnet_edge.labels import LabelSet  # noqa: E402
 from pspnet_edge.model.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
 from pspnet_edge.model.pspnet import PSPNet  # noqa: E402
@@ -31,6 +33,29 @@ def test_a_name_without_a_suffix_is_a_name_and_the_file_does_not_depend_on_it(tm
         save_checkpoint(tmp_path / name, model, LABELS, {})
     assert (tmp_path / "weights").read_bytes() == (tmp_path / "again.pt").read_bytes()
     assert load_checkpoint(tmp_path / "weights").label_set == LABELS
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, OSError(28, "No space left on device")])
+def test_what_ends_the_writing_of_a_checkpoint_is_what_is_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: BaseException
+) -> None:
+    """Of a stream that fails torch says only that its archive is incomplete."""
+
+    class Failing(io.FileIO):
+        def write(self, content: Any) -> int:
+            if self.tell() + len(content) > 1_000_000:
+                raise failure
+            return super().write(content)
+
+    real = Path.open
+
+    def opened(self: Path, *arguments: Any, **named: Any) -> Any:
+        return Failing(self, "w") if arguments == ("wb",) else real(self, *arguments, **named)
+
+    monkeypatch.setattr(Path, "open", opened)
+    with pytest.raises(KeyboardInterrupt if failure is KeyboardInterrupt else OutputError, match=r"No space|^$"):
+        save_checkpoint(tmp_path / "a.pt", PSPNet("pspnet_lite0", 2), LABELS, {})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_changed_preset_comes_back_as_it_was(tmp_path: Path) -> None:

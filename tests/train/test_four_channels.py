@@ -48,7 +48,7 @@ def test_four_channels_reach_the_engine(command_line: Callable, tmp_path: Path) 
         ("export", tmp_path / "run" / "last.pt", "--size", size, "-o", model),
         ("calibrate", model, "--root", root, "--images", "8", "-o", tmp_path / "a.calib.json"),
         ("build", model, "--precision", "int8", "--calibration", tmp_path / "a.calib.json", "--runtime", "onnxruntime",
-         "-o", engine),
+         "--max-drop", "0.9", "--root", root, "-o", engine),
         ("run", engine, "--input", root / "images", "--view", "none", "--save-masks", tmp_path / "masks",
          "--save-overlays", tmp_path / "overlays", "--record", tmp_path / "run.mp4"),
     ):  # fmt: skip

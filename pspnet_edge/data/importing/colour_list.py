@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from ...errors import DataError
+from ...inputs import is_file
 from ...labels import voc_palette
 from ..class_list import ClassList, read_class_list
 from ..mask_file import Colour
@@ -71,7 +72,7 @@ def read_any_list(path: Path) -> ClassList:
     try:
         return read_class_list(path, any_numbers=True)
     except DataError:
-        if path.suffix.lower() in (".json", ".yaml") or path.name == "classes.txt":
+        if path.suffix.lower() in (".json", ".yaml") or path.name == "classes.txt" or not is_file(path):
             raise
     try:
         entries = read_colour_list(path)

@@ -24,7 +24,7 @@ from ..mask_file import read_raw_mask
 from ..png import indexed_png
 from ..progress import Progress, silent
 from ..recognize import DOCUMENT_SUFFIXES, ensure_data_folder
-from ..split import assign, group_names
+from ..split import assign, group_names, sequences_cut
 from ..unread import ensure_readable
 from .class_map import ClassMap, class_map, parse_map
 from .coco import read_coco
@@ -93,6 +93,8 @@ class Imported:
     """The list beside the data that the classes were read from."""
     only_background: int = 0
     """How many images have nothing drawn in them."""
+    sequences_cut: int = 0
+    """How many sequences have images in train and in val, where ``val`` was given; see ``split.sequences_cut``."""
 
     def to_dict(self) -> dict[str, object]:
         """As JSON values."""
@@ -106,6 +108,7 @@ class Imported:
             "report": str(self.report),
             "class_list": self.class_list,
             "only_background": self.only_background,
+            "sequences_cut": self.sequences_cut,
         }
 
 
@@ -294,7 +297,7 @@ def _finish(
     dropped = tuple(source.dropped)
     imported = Imported(
         output, format, len(written), label_set.classes, sizes, dropped, output / REPORT, class_list=listing,
-        only_background=source.only_background,
+        only_background=source.only_background, sequences_cut=0 if val is None else sequences_cut(splits),
     )  # fmt: skip
     write_json(output / REPORT, imported.to_dict())
     (output / STATE).unlink(missing_ok=True)
