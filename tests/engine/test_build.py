@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +41,24 @@ def test_an_engine_checks_its_first_batch(tmp_path: Path) -> None:
         with pytest.raises(EngineError, match=r"takes uint8 frames of shape \(1, 384, 480, 3\), got float64 \(2, 2\)"):
             engine.infer(np.zeros((2, 2)))  # type: ignore[arg-type]
         engine.infer(np.zeros((1, 384, 480, 3), np.uint8))
+
+
+@pytest.mark.parametrize("runtime", CPU_RUNTIMES)
+def test_signals_are_handled_after_engines_were_closed_in_the_order_of_their_opening(
+    tmp_path: Path, runtime: str
+) -> None:
+    """OpenVINO's plugin left the main thread with an unmapped stack for signal handlers."""
+    build_engine(prepare_model(None), "fp32", runtime, tmp_path / "e.engine")
+    script = (
+        "import signal, sys\n"
+        "from pspnet_edge import open_engine\n"
+        "engines = [open_engine(sys.argv[1]) for _ in range(2)]\n"
+        "for engine in engines: engine.close()\n"
+        "signal.signal(signal.SIGTERM, lambda *arguments: print('handled'))\n"
+        "signal.raise_signal(signal.SIGTERM)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, tmp_path / "e.engine"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
 
 
 def test_the_cache_is_built_once_and_again_when_damaged() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,17 @@ from ...errors import EngineError
 from ...lazy import require
 from ..backend import REBUILD, Port, as_computed_here
 from ..session import IN_FLIGHT
+
+
+@cache
+def _core() -> Any:
+    """One for the whole process, which is never freed.
+
+    OpenVINO's CPU plugin gives the thread that loads it a stack for signal handlers, and at its end restores the one
+    before. Of two plugins that end in the order in which they were loaded, the second restores the stack of the first,
+    which is unmapped by then, and the next signal (Ctrl-C, a child that ended) is a segmentation fault.
+    """
+    return require("openvino", "run an OpenVINO engine").Core()
 
 
 class OpenVinoSession:
@@ -32,13 +44,12 @@ class OpenVinoSession:
     output_is_reused = True
 
     def __init__(self, content: bytes, precision: str, name: str) -> None:
-        openvino = require("openvino", "run an OpenVINO engine")
         options = {"PERFORMANCE_HINT": "LATENCY"}
         if precision == "fp32":
             # Left to itself OpenVINO computes in bfloat16 where the processor can; an FP32 engine must not.
             options["INFERENCE_PRECISION_HINT"] = "f32"
         try:
-            core = openvino.Core()
+            core = _core()
             model = core.read_model(as_computed_here(content, precision))
             compiled = core.compile_model(model, "CPU", options)
         # Its binding cannot decode a message that quotes bytes of a damaged engine: UnicodeDecodeError.
@@ -46,7 +57,7 @@ class OpenVinoSession:
             reason = str(error).strip().split("\n")[-1]
             raise EngineError(f"OpenVINO cannot load {name} ({reason})", "rebuild it", REBUILD) from error
         self._request = compiled.create_infer_request()
-        self._core, self._model, self._options = core, model, options
+        self._model, self._options = model, options
         self._idle: deque[Any] = deque()
         self._running: deque[Any] = deque()
 
@@ -81,7 +92,7 @@ class OpenVinoSession:
         """
         if not self._idle and not self._running:
             options = self._options | {"PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": str(IN_FLIGHT)}
-            compiled = self._core.compile_model(self._model, "CPU", options)
+            compiled = _core().compile_model(self._model, "CPU", options)
             self._idle.extend(compiled.create_infer_request() for _ in range(IN_FLIGHT))
         if not self._idle:
             raise EngineError(f"{IN_FLIGHT} batches are in flight: take a mask before the next frame")
@@ -109,4 +120,4 @@ class OpenVinoSession:
             request.wait()
         self._running.clear()
         self._idle.clear()
-        del self._request, self._model, self._core
+        del self._request, self._model
