@@ -62,7 +62,7 @@ class PictureFolder:
         self.folder = self._claimed_folder(folder)
         """Where the files are written."""
         if self.folder != folder:
-            warn(f"{folder} holds {what} of an earlier run: these go to {self.folder}")
+            warn(f"{folder} holds files that {what} would replace: these go to {self.folder}")
         ensure_folder_writable(self.folder)
         self.written = 0
         """How many files."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +17,8 @@ from .output import JsonFlag, progress, result, say
 
 if TYPE_CHECKING:
     from ..data.check import Findings
+    from ..data.importing import Imported
+    from ..data.importing.source import Dropped
     from ..labels import LabelSet
 
 Root = Annotated[Path, typer.Option("--root", metavar="DIR", help="Data set folder.")]
@@ -41,6 +45,7 @@ def register(app: typer.Typer) -> None:
 
 _MOST_ALIKE = 5
 """How many findings of one kind and split are said one by one."""
+_SHOWN_REASONS = 10
 
 
 def import_(
@@ -118,10 +123,11 @@ def import_(
     )
     if imported.class_list:
         say(f"classes and any colours are read from {imported.class_list}")
-    for dropped in imported.dropped[:20]:
-        say(f"dropped {dropped.item}: {dropped.reason}")
-    if len(imported.dropped) > 20:
-        say(f"… and {len(imported.dropped) - 20} more, in {imported.report}")
+    for line in _dropped_lines(imported):
+        say(line)
+    for alike in _alike(imported.classes):
+        joined = shlex.quote(",".join(f"{other}={alike[0]}" for other in alike[1:]))
+        say(f"{', '.join(alike)} differ only in capitals, and are {len(alike)} classes: import with --map {joined}")
     if imported.only_background:
         nothing = counted(imported.only_background, "image")
         say(f"{nothing} of {imported.images} without any object: each mask is background alone")
@@ -176,10 +182,32 @@ def split(
     done = split_folder(place, val=val, test=test, seed=seed, group=group, overwrite=overwrite)
     counts = f"train {done.train}, val {done.val}" + (f", test {done.test}" if done.test else "")
     kept = "" if done.grouped_by == "none" else f"; {done.groups} groups by {done.grouped_by} kept together"
+    if done.without_mask:
+        say(f"{counted(done.without_mask, 'image')} without a mask: in none of the lists")
     _say_other_share(done.val, done.train + done.val + done.test, val)
     if done.sequences_cut and group == "auto":
         say(f"{_cut_sentence(done.sequences_cut)} (--group name keeps each)")
     result({"root": str(place)} | done.to_dict(), as_json, f"{place}: {counts}{kept}")
+
+
+def _dropped_lines(imported: Imported) -> Iterator[str]:
+    """A line per reason, for the first few; what a reason says in brackets at its end is of one item."""
+    alike: dict[str, list[Dropped]] = {}
+    for dropped in imported.dropped:
+        alike.setdefault(dropped.reason.rpartition(" (")[0] or dropped.reason, []).append(dropped)
+    for first, *others in islice(alike.values(), _SHOWN_REASONS):
+        more = f" and {len(others)} more, all in {imported.report}" if others else ""
+        yield f"dropped {first.item}{more}: {first.reason}"
+    if len(alike) > _SHOWN_REASONS:
+        yield f"… for {counted(len(alike) - _SHOWN_REASONS, 'more reason')}, in {imported.report}"
+
+
+def _alike(names: Sequence[str]) -> list[list[str]]:
+    """Names that differ only in capitals."""
+    spellings: dict[str, list[str]] = {}
+    for name in names:
+        spellings.setdefault(name.casefold(), []).append(name)
+    return [alike for alike in spellings.values() if len(alike) > 1]
 
 
 def _cut_sentence(sequences: int) -> str:

@@ -59,14 +59,14 @@ def read_encoded(path: Path) -> bytes:
     """
     encoded = read_file(path)
     if not encoded or is_cut_short(encoded):
-        raise DataError(f"{path} is cut short after {len(encoded)} bytes", "restore it from the data set's archive")
+        raise DataError(f"{path} is cut short after {len(encoded)} bytes", "copy or download it again")
     if is_tiff(encoded) and (pages := pages_of_tiff(encoded)) > 1:
         raise DataError(f"{path} has {pages} pages, and an image is one", "save the pages as separate images")
     if encoded.startswith(SIGNATURE):
         try:
             ensure_checksums(encoded)
         except ValueError as error:
-            raise DataError(f"{path} is a damaged PNG ({error})", "restore it from the data set's archive") from error
+            raise DataError(f"{path} is a damaged PNG ({error})", "copy or download it again") from error
     return encoded
 
 
@@ -146,4 +146,4 @@ def _what_it_is(encoded: bytes) -> str:
         return ", because it is a JPEG of 12 bits: convert it to a 16-bit PNG"
     if is_tiff(encoded) and (channels := channels_of_tiff(encoded)) > 4:
         return f", because it has {channels} channels: save one, three or four of them"
-    return ": restore it from the data set's archive, or convert it to PNG"
+    return ": copy or download it again, or convert it to PNG"

@@ -25,6 +25,8 @@ from .png import SIGNATURE, grey_values, has_palette, indexed_image
 Mask = NDArray[np.uint8]
 Colour = tuple[int, int, int]
 Colours = Sequence[Colour]
+_JPEG = (".jpg", ".jpeg")
+_LOSSY = "a JPEG changes the values along edges, so export the masks again as PNG"
 _NUMPY = b"\x93NUMPY"
 VOC_OUTLINE: Colour = (224, 224, 192)
 """The colour that tools with VOC's colour map give to pixels without a label."""
@@ -94,7 +96,7 @@ def read_raw_mask(path: Path) -> RawMask:
         if encoded.startswith(SIGNATURE) and len(encoded) > 24 and encoded[24] < 8:
             return RawMask(grey_values(encoded))
     except (ValueError, cv2.error) as error:
-        raise DataError(f"{path} is a damaged PNG ({error})", "restore it from the data set's archive") from error
+        raise DataError(f"{path} is a damaged PNG ({error})", "copy or download it again") from error
     decoded = decode_with(path, encoded, cv2.IMREAD_UNCHANGED)
     if decoded.ndim == 3:
         decoded = _without_alpha(path, decoded)
@@ -112,7 +114,7 @@ def read_raw_mask(path: Path) -> RawMask:
 def _lossy(path: Path, encoded: bytes) -> str:
     """What a mask is whose compression changes ids; empty for others, and for JPEGs that are called so."""
     if encoded.startswith(b"\xff\xd8"):
-        return "" if path.suffix.lower() in (".jpg", ".jpeg") else "JPEG, whatever its name"
+        return "" if path.suffix.lower() in _JPEG else "JPEG, whatever its name"
     pixels = next((kind for kind, _ in webp_chunks(encoded) if kind in (b"VP8 ", b"VP8L")), b"")
     return "lossy WebP" if pixels == b"VP8 " else ""
 
@@ -167,7 +169,7 @@ def ids_by_colour(path: Path, rgb: NDArray[np.uint8], palette: Colours) -> Mask:
         raise DataError(
             f"{path} has colour {_triple(rgb[y, x])} at pixel x={x}, y={y}, which no class has ({count} "
             f"{'pixel' if count == 1 else 'pixels'} with such colours)",
-            "correct the mask or the colours of the classes",
+            _LOSSY if path.suffix.lower() in _JPEG else "correct the mask or the colours of the classes",
         )
     return np.asarray(ids[places], np.uint8)
 
@@ -224,8 +226,8 @@ def _known_ids(path: Path, values: NDArray[Any], classes: int, void_id: int | No
             "correct the mask or the list of classes; `pspnet-edge data import` takes other ids: --map 50=thing, or "
             "--ignore-id 0 where ids begin at 1"
         )
-        if path.suffix.lower() in (".jpg", ".jpeg"):
-            fix = "a JPEG changes the values along edges, so export the masks again as PNG"
+        if path.suffix.lower() in _JPEG:
+            fix = _LOSSY
         raise DataError(
             f"{path} holds {'id' if unknown.size == 1 else 'ids'} {ids}, first at pixel x={x}, y={y}, and the label "
             f"set has ids 0 to {classes - 1}, and 255 for ignore",

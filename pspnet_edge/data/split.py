@@ -18,6 +18,7 @@ from .recognize import ensure_data_folder
 GROUPINGS = ("auto", "name", "folder", "none")
 _BLOCKS = 20
 """One long sequence is cut into about so many runs of consecutive pictures."""
+_NEARLY_ALL = 0.9
 _FRAME = re.compile(r"\d+(?=\D*$)")
 
 
@@ -33,12 +34,15 @@ class SplitResult:
     lists: tuple[Path, ...]
     sequences_cut: int = 0
     """See ``sequences_cut``."""
+    without_mask: int = 0
+    """How many images have no mask, and are in none of the lists."""
 
     def to_dict(self) -> dict[str, object]:
         """As JSON values."""
         counts = {"train": self.train, "val": self.val} | ({"test": self.test} if self.test else {})
         return counts | {
             "groups": self.groups, "grouped_by": self.grouped_by, "sequences_cut": self.sequences_cut,
+            "without_mask": self.without_mask,
             "lists": [str(path) for path in self.lists],
         }  # fmt: skip
 
@@ -106,15 +110,19 @@ def split_folder(
     for path, content in lists.items():
         write_bytes(path, content)
     sizes = {split: len(keys) for split, keys in chosen.items()}
-    cut = sequences_cut(chosen)
-    return SplitResult(sizes["train"], sizes["val"], sizes.get("test", 0), len(groups), grouped_by, tuple(lists), cut)
+    return SplitResult(
+        sizes["train"], sizes["val"], sizes.get("test", 0), len(groups), grouped_by, tuple(lists),
+        sequences_cut(chosen), len(entries) - len(names),
+    )  # fmt: skip
 
 
 def sequences_cut(splits: Mapping[str, Sequence[str]]) -> int:
-    """How many sequences, by the names of their images, are in more than one split; 0 where all images are one."""
+    """How many sequences, by the names of their images, are in more than one split; 0 where nearly all are one."""
     place_of = {name: split for split, names in splits.items() for name in names}
     sequences = _by(list(place_of), _sequence_of)
-    return sum(len({place_of[name] for name in sequence}) > 1 for sequence in sequences) if len(sequences) > 1 else 0
+    if max(map(len, sequences)) > _NEARLY_ALL * len(place_of):
+        return 0
+    return sum(len({place_of[name] for name in sequence}) > 1 for sequence in sequences)
 
 
 def group_names(names: Sequence[str], group: str) -> tuple[list[list[str]], str]:

@@ -196,8 +196,8 @@ def check_display(system: System, wanted: Wanted) -> Verdict:
     screen = system.environment("WAYLAND_DISPLAY") or system.environment("DISPLAY")
     if screen:
         return ok(f"a window opens on {screen}")
-    camera = wanted.cameras[0] if wanted.cameras else "/dev/video0"
-    source = f"--input {camera}" if camera.startswith("csi://") else f"--camera {camera.removeprefix('/dev/video')}"
+    camera = next(iter((*wanted.cameras, *system.paths("/dev/video[0-9]*"))), "demo")
+    source = f"--camera {camera.removeprefix('/dev/video')}" if camera.startswith("/dev/video") else f"--input {camera}"
     return warn("there is no screen here: look at the picture in a browser", f"pspnet-edge run {source} --view web")
 
 

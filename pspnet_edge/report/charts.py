@@ -339,7 +339,7 @@ def _legend(figure: Any, rows: Sequence[Row], report: Report, narrow: bool) -> N
 
 
 def _boxes(axes: Axes, rows: Sequence[Row], quantiles: Sequence[list[float] | None], title: str) -> None:
-    axes.set_title(title)
+    axes.set_title(title, loc="right")  # on a phone the names leave the axes less room than the title takes
     names = []
     for place, (row, values) in enumerate(zip(rows, quantiles)):
         names.append(f"{_title(row, rows)} {row['precision'].upper()} {_SHORT[row['runtime']]}")

@@ -101,7 +101,7 @@ def test_the_folder_beside_is_named_as_the_first_was(tmp_path: Path, monkeypatch
         said: list[str] = []
         with video_masks(Path(given), warn=said.append) as masks:
             masks.show(shot())
-        assert said == [f"{given} holds masks of an earlier run: these go to {beside}"]
+        assert said == [f"{given} holds files that masks would replace: these go to {beside}"]
         assert list(Path(beside).glob("*.png"))
 
 

@@ -280,7 +280,10 @@ def test_several_cameras_are_shown_together_and_one_alone_when_chosen(open_page:
             while grey_of_tile(page, camera) == before:
                 assert time.monotonic() < end, "its picture does not move"
         assert page.get_by_role("button", name="Save").is_disabled()
+        why = page.get_by_text("choose a camera to save, record or compare")
+        assert why.is_visible()
         tiles.nth(1).click()
+        assert why.is_hidden()
         assert chooser.input_value() == "1"
         until(
             page,

@@ -87,7 +87,7 @@ def test_images_after_the_engine_keep_their_names_and_the_end_says_what_was_writ
     assert sorted(path.name for path in masks.iterdir()) == ["street.png", "wall.png", "yard.png"]
     again = command_line("run", engine, images / "yard.jpg", *kept, "--json")
     assert json.loads(again.stdout)["outputs"] == [f"{masks}-2", f"{overlays}-2"]
-    assert f"{masks} holds masks of an earlier run" in again.stderr
+    assert f"{masks} holds files that masks would replace" in again.stderr
 
 
 def test_nothing_to_show_and_nothing_to_save_is_said(engine: Path, images: Path, command_line) -> None:

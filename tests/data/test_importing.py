@@ -306,6 +306,38 @@ def test_sequences_that_are_cut_or_change_the_share_are_said(tmp_path: Path, seq
         assert CliRunner().invoke(app, shlex.split(again[1])).exit_code == 0
 
 
+def test_classes_that_differ_in_capitals_are_told_and_what_is_dropped_is_told_once_per_reason(tmp_path: Path) -> None:
+    (tmp_path / "export").mkdir()
+    for index in range(5):
+        shape = {"label": ("weed", "Weed")[index % 2], "points": [[1, 1], [6, 1], [6, 6]], "shape_type": "polygon"}
+        content = {"imagePath": f"{index}.png", "imageHeight": 8, "imageWidth": 8, "shapes": [shape]}
+        (tmp_path / "export" / f"{index}.json").write_text(json.dumps(content))
+        if index < 2:
+            cv2.imwrite(str(tmp_path / "export" / f"{index}.png"), np.zeros((8, 8, 3), np.uint8))
+    arguments = ["data", "import", str(tmp_path / "export")]
+    done = CliRunner().invoke(app, [*arguments, "-o", str(tmp_path / "own")])
+    assert done.exit_code == 0, done.stderr
+    assert done.stderr.count("dropped ") == 1
+    assert " and 2 more, all in " in done.stderr
+    fix = re.search(r"are 2 classes: import with (--map .*)", done.stderr)
+    assert fix
+    joined = CliRunner().invoke(app, [*arguments, "-o", str(tmp_path / "joined"), *shlex.split(fix[1])])
+    assert joined.exit_code == 0, joined.stderr
+    assert "capitals" not in joined.stderr
+
+
+def test_cvat_masks_without_their_list_take_the_colours_that_are_given(tmp_path: Path) -> None:
+    exports.cvat(tmp_path / "export")
+    (tmp_path / "export" / "labelmap.txt").unlink()
+    with pytest.raises(DataError, match="has no list of colours: give --classes FILE"):
+        import_dataset(tmp_path / "export", tmp_path / "own", format="cvat")
+    listing = tmp_path / "classes.txt"
+    listing.write_text("".join(f"{name}, {r}, {g}, {b}\n" for name, (r, g, b) in zip(exports.CLASSES, exports.COLOURS)))
+    done = import_dataset(tmp_path / "export", tmp_path / "own", format="cvat", classes=listing)
+    assert (done.images, done.classes) == (3, exports.CLASSES)
+    ensure_identical(tmp_path / "own")
+
+
 def test_a_class_list_that_is_not_there_is_called_so(tmp_path: Path) -> None:
     exports.cvat(tmp_path / "export")
     with pytest.raises(DataError, match="there is no list of classes car,road: give a text file with one class name"):

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from pspnet_edge.cli.main import app
 from pspnet_edge.data.datasets import open_dataset
-from pspnet_edge.data.split import group_names, split_folder
+from pspnet_edge.data.split import group_names, sequences_cut, split_folder
 from pspnet_edge.errors import DataError, OptionError, OutputError
 
 from . import planted
@@ -105,6 +105,13 @@ def test_two_sequences_that_are_cut_are_told(own: Path, tmp_path: Path) -> None:
     assert json.loads(outcome.stdout)["sequences_cut"] == 0
     assert "val has 50% of the images in place of 20%" in " ".join(outcome.stderr.split())
     assert split_folder(own, group="none", overwrite=True).sequences_cut == 2
+
+
+def test_one_image_with_another_name_is_no_sequence_and_images_without_a_mask_are_counted(own: Path) -> None:
+    (own / "images" / "alone.png").write_bytes(b"")
+    outcome = CliRunner().invoke(app, ["data", "split", str(own)])
+    assert "1 image without a mask: in none of the lists" in outcome.stderr, outcome.stderr
+    assert sequences_cut({"train": [f"frame_{frame}" for frame in range(40)], "val": ["frame_40", "odd"]}) == 0
 
 
 def test_a_pattern_names_the_group() -> None:

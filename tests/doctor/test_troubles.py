@@ -295,6 +295,13 @@ TROUBLES = {
         "cache", "block", has(unwritable="Permission denied"), "(Permission denied)", "chown -R me"
     ),
     "headless": Trouble("display", "warn", lambda s: s.variables.pop("DISPLAY"), "no screen", "--camera 0 --view web"),
+    "headless and no camera": Trouble(
+        "display",
+        "warn",
+        lambda s: (s.variables.pop("DISPLAY"), files(camera=None)(s)),
+        "no screen",
+        "--input demo --view web",
+    ),
     "headless with a CSI camera": Trouble(
         "display", "warn", lambda s: s.variables.pop("DISPLAY"), "no screen", "--input csi://0 --view web", CSI
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 import threading
 from collections.abc import Callable, Collection
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from .server import Server
 
 _START_S = 10.0
+_OWN_ADDRESSES = "127.0.0.1, or 0.0.0.0 for all"
 
 
 class WebView:
@@ -153,18 +155,20 @@ def _listening(host: str, port: int) -> socket.socket:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, kind, protocol)
     except OSError as error:
-        raise OutputError(f"cannot listen on the address {host!r}", "use 127.0.0.1, or 0.0.0.0 for all") from error
+        raise OutputError(f"cannot listen on the address {host!r}", f"use {_OWN_ADDRESSES}") from error
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
         listening.listen()
     except OSError as error:
         listening.close()
-        raise OutputError(
-            f"cannot listen on {host} port {port} ({error.strerror})",
-            "choose another port, or see which program has it",
-            f"ss -ltnp 'sport = :{port}'",
-        ) from error
+        refused = f"cannot listen on {host} port {port} ({error.strerror})"
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise OutputError(refused, f"give an address of this machine: {_OWN_ADDRESSES}") from error
+        if error.errno in (errno.EACCES, errno.EPERM):
+            raise OutputError(refused, "choose a port above 1023") from error
+        fix, command = "choose another port, or see which program has it", f"ss -ltnp 'sport = :{port}'"
+        raise OutputError(refused, fix, command) from error
     return listening
 
 

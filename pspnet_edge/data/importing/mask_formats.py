@@ -29,7 +29,7 @@ from ..layout import (
 )
 from ..mask_file import Colour, ids_by_colour, read_raw_mask
 from ..reading import is_whole_number, read_text
-from .colour_list import COLOUR_LISTS, read_any_list, read_colour_list, read_labelmap
+from .colour_list import COLOUR_LISTS, read_any_list, read_colour_list
 from .source import (
     BACKGROUND,
     NOT_THERE,
@@ -54,7 +54,7 @@ _BY_COLOUR = ("cvat", "camvid", "colours")
 
 def read_cvat(root: Path, options: ReadOptions) -> Source:
     """CVAT's "Segmentation mask 1.1": colours of ``labelmap.txt`` in ``SegmentationClass``."""
-    entries = read_labelmap(root / "labelmap.txt")
+    entries = _colours(root, options)
     names = {name for name, _ in entries}
     if (0, 0, 0) not in [colour for _, colour in entries] and not any(is_background(name) for name in names):
         # Black is what no shape covers, whether or not the list says so.

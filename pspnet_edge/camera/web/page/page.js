@@ -268,6 +268,7 @@ function watch(which) {
   $("tiles").hidden = !together;
   $("picture").hidden = together;
   for (const id of ["save", "mask", "record", "split"]) $(id).disabled = together;
+  $("one-hint").hidden = !together;
   $("record").disabled ||= !CanvasRecorder.works;
   $("camera").value = which;
   stream.watch(which, status?.cameras.length ?? 1);
