@@ -80,6 +80,8 @@ def build_engine(
     *,
     precision: WantedPrecision = "auto",
     runtime: WantedRuntime = "auto",
+    size_hw: Size | None = None,
+    scores: bool = False,
     calibration: AnyPath | None = None,
     max_drop: float | None = None,
     dataset: str | None = None,
@@ -98,6 +100,8 @@ def build_engine(
         output: the engine file; None is a name in the user's cache.
         precision: as in ``open_engine``.
         runtime: as in ``open_engine``.
+        size_hw: input height and width in pixels; None keeps the model's own. Another needs its checkpoint and torch.
+        scores: add a second output, how sure the network is of each pixel; not for TensorRT.
         calibration: the table for INT8; None takes the one beside the model.
         max_drop: what INT8 may lose, 0–1, of mIoU or, on images without labels, of agreement with FP32: the layers that
             cost most stay unquantized. None does not measure it.
@@ -109,7 +113,8 @@ def build_engine(
         ModelError, CalibrationError, BuildError, OutputError, OptionError: it cannot be built.
         DataError: the images of ``max_drop`` cannot be read.
     """
-    source, chosen = prepare_model(_text(model, "model")), choose_runtime(runtime)
+    size_hw = None if size_hw is None else as_size(size_hw, "size_hw")
+    source, chosen = prepare_model(_text(model, "model"), size_hw), choose_runtime(runtime)
     table, folder = as_path_or_none(calibration, "calibration"), as_path_or_none(root, "root")
     gate = None
     if max_drop is not None:
@@ -117,7 +122,7 @@ def build_engine(
         gate = Gate(drop, *images)
     wanted = choose_precision(precision, source, chosen, table)
     path = as_path_or_none(output, "output") or default_engine_path(source, wanted, chosen)
-    facts = build_engine_file(source, wanted, chosen, path, calibration=table, gate=gate)
+    facts = build_engine_file(source, wanted, chosen, path, calibration=table, gate=gate, scores=bool(scores))
     info = read_info(path)
     accuracy = facts.get("accuracy")
     return BuiltEngine(

@@ -124,7 +124,8 @@ class Segmenter:
 
         Args:
             frame: BGR ``uint8 [H, W, 3]``, the path of an image, a PIL image, a list of such, or an array
-                ``[N, H, W, 3]``.
+                ``[N, H, W, 3]``. The image at a path is turned as its EXIF data say, a PIL image is not:
+                ``ImageOps.exif_transpose`` turns it.
             scores: whether to return how sure the network is too: the softmax probability of the most likely class,
                 computed at the size of the logits and stretched. It needs an engine of OpenVINO or ONNX Runtime that
                 was built with scores; where this segmenter was made from a model, one is built when it is first asked

@@ -158,6 +158,16 @@ def test_an_engine_in_another_precision_than_asked_is_refused(tmp_path: Path, co
     assert "its runtime is onnxruntime" in json.loads(done.stdout)["error"]["problem"]
 
 
+def test_an_engine_of_another_size_that_gives_scores(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="the train extra is not installed")
+    built = pspnet_edge.build_engine(output=tmp_path / "a.engine", precision="fp32", size_hw=(96, 192), scores=True)
+    assert built.shape_nhw == (1, 96, 192)
+    with pspnet_edge.open_engine(built.engine) as engine:
+        masks, scores = engine.infer_scores(np.zeros((1, 96, 192, 3), np.uint8))
+    assert masks.shape == (1, 96, 192)
+    assert 0 < scores.min() <= scores.max() <= 1
+
+
 def test_what_int8_may_lose_is_measured_and_held(tmp_path: Path) -> None:
     images = SceneSet("val")
     for index in range(3):
