@@ -17,6 +17,8 @@ from .errors import DataError, OptionError, PspnetEdgeError
 from .records import printable
 
 LONGEST_TEXT_BYTES = 16 << 20
+_MODELS = ("checkpoint", "model", "engine")
+"""What the checkpoint in a run's folder serves as."""
 
 Kind = TypeVar("Kind")
 
@@ -44,7 +46,8 @@ def check_file(
     shown = _shown(path)
     named = f"{'an' if what[:1].lower() in 'aeio' else 'a'} {what}"
     if stat.S_ISDIR(status.st_mode):
-        raise error(f"{shown} is a folder, not {named}", f"give the file of {named}")
+        inside = _checkpoint_in(path) if what in _MODELS else None
+        raise error(f"{shown} is a folder, not {named}", f"give {inside}" if inside else f"give the file of {named}")
     if not stat.S_ISREG(status.st_mode):
         raise error(f"{shown} is a device, FIFO or socket, not {named}", f"give the file of {named}")
     if not os.access(path, os.R_OK):
@@ -137,6 +140,12 @@ def as_size(given: Any, parameter: str) -> tuple[int, int]:
     return height, width
 
 
+def size_of_text(text: str) -> tuple[int, int] | None:
+    """``"384x480"`` → ``(384, 480)``, height and width; None where it is not a size, or is too large."""
+    height, cross, width = text.lower().replace("×", "x").partition("x")
+    return (int(height), int(width)) if cross and _is_side(height) and _is_side(width) else None
+
+
 def as_instance(given: Any, kind: type[Kind], parameter: str, example: str) -> Kind:
     """The object of a class of this package that a caller of the Python API gave.
 
@@ -147,6 +156,10 @@ def as_instance(given: Any, kind: type[Kind], parameter: str, example: str) -> K
         fix = f"give one, such as {example}"
         raise OptionError(f"{_kind_of(given)} is not a {kind.__name__}", fix, parameter=parameter)
     return given
+
+
+def _is_side(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= 5 and 1 <= int(text) <= 65_536
 
 
 def _kind_of(given: object) -> str:
@@ -203,6 +216,11 @@ def _status(
     except (OSError, ValueError, RuntimeError) as reason:
         text = getattr(reason, "strerror", None) or str(reason)
         raise error(f"the {what} {shown} cannot be read ({text})", fix, command) from reason
+
+
+def _checkpoint_in(folder: Path) -> str | None:
+    """The checkpoint of a run, where the folder is one's."""
+    return next((_shown(folder / name) for name in ("best.pt", "final.pt", "last.pt") if is_file(folder / name)), None)
 
 
 def _shown(path: Path) -> str:

@@ -34,6 +34,20 @@ def test_what_is_not_a_file_is_refused_before_it_is_read(tmp_path: Path, full_de
         check_file(tmp_path, "checkpoint", ModelError)
 
 
+@pytest.mark.parametrize("what", ["checkpoint", "model", "engine"])
+def test_the_folder_of_a_run_is_refused_with_the_checkpoint_in_it(tmp_path: Path, what: str) -> None:
+    fixes = []
+    for name in ("notes.txt", "last.pt", "final.pt", "best.pt"):
+        (tmp_path / name).write_text("")
+        with pytest.raises(ModelError, match=rf"is a folder, not an? {what}") as caught:
+            check_file(tmp_path, what, ModelError)
+        fixes.append(caught.value.fix)
+    assert fixes[0] in (f"give the file of a {what}", f"give the file of an {what}")
+    assert fixes[1:] == [f"give {tmp_path / name}" for name in ("last.pt", "final.pt", "best.pt")]
+    with pytest.raises(DataError, match="give the file of an image"):
+        check_file(tmp_path, "image")
+
+
 @pytest.mark.parametrize("name", ["absent", "n" * 300, "nul\0", "a\udcff", "file/below", "loop"])
 def test_a_path_that_cannot_be_is_one_sentence(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("")

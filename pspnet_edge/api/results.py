@@ -81,6 +81,9 @@ class Evaluation(JsonRecord):
     dataset: str
     split: str
     """``held out`` for the images of a folder without lists that training held out."""
+    trained_on: bool | None
+    """Whether the network was trained on images of the split, and so does better than on new ones; None where its file
+    does not tell."""
 
 
 @dataclass(frozen=True)

@@ -283,7 +283,7 @@ def evaluate(
     Raises:
         EngineError, DataError: the engine or an image cannot be used, or the classes of engine and data set differ.
     """
-    from ..data.held_out import split_or_unseen
+    from ..data.held_out import split_or_unseen, trained_on_split
     from ..data.recognize import dataset_or_scenes
     from ..measure.evaluate import evaluate_engine
 
@@ -304,6 +304,7 @@ def evaluate(
         facts["compute_ms"],
         dataset,
         split,
+        trained_on_split(dataset, split, info.facts),
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import islice
@@ -43,8 +42,6 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group)
 
 
-_MOST_ALIKE = 5
-"""How many findings of one kind and split are said one by one."""
 _SHOWN_REASONS = 10
 
 
@@ -343,16 +340,13 @@ def _label_set(name: str, root: Path) -> LabelSet | None:
 
 def _say_findings(findings: Findings) -> None:
     """Each finding, but of a kind that many files of a split show only the first: their sentences are alike."""
-    told: Counter[tuple[str, str, str]] = Counter()
-    for finding in findings.found:
-        where = f"{finding.split}: " if finding.split else ""
-        alike = (finding.severity, where, finding.kind)
-        told[alike] += 1
-        if told[alike] <= _MOST_ALIKE:
-            say(f"{finding.severity}: {where}{finding.problem}")
-    for (severity, where, kind), count in told.items():
-        if count > _MOST_ALIKE:
-            say(f"{severity}: {where}{counted(count - _MOST_ALIKE, 'more file')} with {kind}, which --json lists")
+    from ..data.check import few_of_each_kind
+
+    few, more = few_of_each_kind(findings.found)
+    for finding in few:
+        say(f"{finding.severity}: {f'{finding.split}: ' if finding.split else ''}{finding.problem}")
+    for (severity, split, kind), count in more.items():
+        say(f"{severity}: {f'{split}: ' if split else ''}{counted(count, 'more file')} with {kind}, which --json lists")
 
 
 def _summary(findings: Findings) -> list[str]:

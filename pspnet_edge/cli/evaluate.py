@@ -100,6 +100,7 @@ def _evaluated(
 ) -> Evaluated:
     """The measured figures, and what they were measured on; the same in every process."""
     from ..data.datasets import open_dataset
+    from ..data.held_out import about_images, trained_on_split
     from ..measure.evaluate import evaluate_engine
 
     name = processes.in_turn(lambda: chosen_dataset(dataset, root))
@@ -108,9 +109,10 @@ def _evaluated(
 
         def chosen() -> tuple[Dataset, str]:
             if split is not None:
-                if split in ("all", "train"):
-                    say("on images that the network was trained on it does better than on new ones")
-                return open_dataset(name, root, split, info.pixels), split
+                images = open_dataset(name, root, split, info.pixels)
+                if said := about_images(name, root, split, split, len(images), info.facts):
+                    say(said)
+                return images, split
             return images_to_measure(name, root, "test", info.facts, info.pixels)
 
         labelled, part = processes.in_turn(chosen)
@@ -123,6 +125,7 @@ def _evaluated(
         "precision": info.precision,
         "dataset": name,
         "split": part,
+        "trained_on": trained_on_split(name, part, info.facts),
         "fit": "tiles" if geometry.tiles else geometry.fit,
     }
 

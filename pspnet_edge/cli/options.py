@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..bundled import names_model
+from ..inputs import size_of_text
 from .output import say
 
 if TYPE_CHECKING:
@@ -112,10 +113,10 @@ def parse_size(text: str, option: str = "--size") -> tuple[int, int]:
     """
     from ..errors import OptionError
 
-    height, cross, width = text.lower().replace("×", "x").partition("x")
-    if not (cross and all(_is_side(side) for side in (height, width))):
+    size = size_of_text(text)
+    if size is None:
         raise OptionError(f"{text!r} is not a size", f"give {option} as HEIGHTxWIDTH in pixels, such as 384x480")
-    return int(height), int(width)
+    return size
 
 
 def parse_camera_size(text: str | None) -> tuple[int, int] | None:
@@ -131,10 +132,6 @@ def parse_camera_size(text: str | None) -> tuple[int, int] | None:
         say(f"--size is HEIGHTxWIDTH now: taking {height}x{width} as {width}x{height}")
         height, width = width, height
     return width, height
-
-
-def _is_side(text: str) -> bool:
-    return text.isascii() and text.isdecimal() and len(text) <= 5 and 1 <= int(text) <= 65_536
 
 
 def engine_or_default(engine: str | os.PathLike[str] | None, model: str | None, precision: str, runtime: str) -> Engine:
@@ -173,13 +170,12 @@ def chosen_dataset(name: str | None, root: Path | None) -> str:
 def images_to_measure(
     name: str, root: Path | None, wanted: str, facts: Mapping[str, Any], pixels: PixelFormat | None = None
 ) -> tuple[Dataset, str]:
-    """``unseen_images``; where they are not those of the wanted split, it is said."""
-    from ..data.held_out import other_images_sentence, unseen_images
+    """``unseen_images``; where they are not those of the wanted split, or trained on, it is said."""
+    from ..data.held_out import about_images, unseen_images
     from ..pixels import PixelFormat
 
     images, split = unseen_images(name, root, wanted, facts, pixels or PixelFormat())
-    said = other_images_sentence(root, wanted, split, len(images))
-    if said:
+    if said := about_images(name, root, wanted, split, len(images), facts):
         say(said)
     return images, split
 

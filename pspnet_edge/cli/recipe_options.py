@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
-from ..train.recipe import Panel, Recipe, RecipeOption, qat_defaults
+from ..train.recipe import Panel, Recipe, RecipeOption, option_name, qat_defaults
 from .options import parse_size
 
 _SIZES = {"crop_hw": "--crop", "size_hw": "--size"}
@@ -55,7 +55,7 @@ def _parameter(one: Field[Any], hint: Any) -> inspect.Parameter:
     option: RecipeOption = one.metadata["option"]
     kind: Any = hint
     metavar = option.metavar or {int: "N", float: "X", str: "NAME"}.get(hint)
-    flag = f"--{_flag(one, option)}"
+    flag = f"--{option_name(one)}"
     if one.name in (*_SIZES, "freeze"):
         kind = str
     elif get_origin(hint) is not tuple and get_args(hint):  # Literal
@@ -75,16 +75,12 @@ def _parameter(one: Field[Any], hint: Any) -> inspect.Parameter:
     )
 
 
-def _flag(one: Field[Any], option: RecipeOption) -> str:
-    return (option.name or one.name).replace("_", "-")
-
-
 def _help(one: Field[Any], option: RecipeOption) -> str:
     assert one.default is not MISSING
     if one.default is False or one.default == ():
         return option.help
     if one.default is True:
-        return f"{option.help} \\[default: on; off: --no-{_flag(one, option)}]"
+        return f"{option.help} \\[default: on; off: --no-{option_name(one)}]"
     special = "; {} with --qat".format(f"{option.qat:f}".rstrip("0").rstrip(".")) if option.qat is not None else ""
     return f"{option.help} [default: {_shown(one.default)}{special}]".replace("[", "\\[")
 

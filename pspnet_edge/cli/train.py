@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..records import counted
-from ..train.recipe import Recipe
+from ..train.recipe import AUTO, Recipe
 from .ending import Ended
 from .output import JsonFlag, result, say
 from .recipe_options import build_recipe, with_recipe_options
 
 if TYPE_CHECKING:
+    from ..train.recipe_file import RecipeFile
     from .training_progress import TrainingProgress
 
 _data, _compute, _output = (partial(typer.Option, rich_help_panel=panel) for panel in ("Data", "Compute", "Output"))
@@ -41,7 +42,7 @@ def train(
         str | None,
         _data(
             metavar="train|trainval|all",
-            help="Images to train on; no validation with trainval or all. [default: train]".replace("[", "\\["),
+            help="Images to train on; no validation with trainval or all. \\[default: train]",
         ),
     ] = None,
     init: Annotated[
@@ -51,17 +52,19 @@ def train(
         ),
     ] = None,
     backbone_weights: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="imagenet|none|FILE",
-            help="Initial backbone weights without --init; FILE is a torchvision or timm checkpoint.",
+            help="Initial backbone weights without --init; FILE is a torchvision or timm checkpoint. "
+            "\\[default: imagenet]",
         ),
-    ] = "imagenet",
+    ] = None,
     recipe: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Read options from a TOML file or a run's recipe.json; the command line takes precedence.",
+            help="Read options from a TOML file, or all of an earlier run from its recipe.json; the command line takes "
+            "precedence.",
         ),
     ] = None,
     resume: Annotated[
@@ -78,13 +81,14 @@ def train(
     ] = None,
     device: Annotated[str, _compute(metavar="auto|cpu|cuda", help="auto: the GPU if there is one.")] = "auto",
     accumulate: Annotated[
-        int,
+        int | None,
         _compute(
             min=1,
             metavar="N",
-            help="Split each --batch into N parts and accumulate their gradients; more parts use less memory.",
+            help="Split each --batch into N parts and accumulate their gradients; more parts use less memory. "
+            "\\[default: 1]",
         ),
-    ] = 1,
+    ] = None,
     workers: Annotated[
         int | None,
         _compute(min=0, metavar="N", help="Data-loader worker processes. Default: 1 on a CPU, up to 8 on a GPU."),
@@ -102,17 +106,21 @@ def train(
         ),
     ] = Path("runs/train"),
     overwrite: Annotated[bool, _output("--overwrite", help="Replace the run in --output.")] = False,
-    validate_every: Annotated[int, _output(min=1, metavar="EPOCHS", help="Epochs between validations.")] = 5,
-    samples: Annotated[int, _output(min=0, metavar="N", help="Sample predictions to save at each validation.")] = 4,
+    validate_every: Annotated[
+        int | None, _output(min=1, metavar="EPOCHS", help="Epochs between validations. \\[default: 5]")
+    ] = None,
+    samples: Annotated[
+        int | None, _output(min=0, metavar="N", help="Sample predictions to save at each validation. \\[default: 4]")
+    ] = None,
     loggers: Annotated[
-        str,
+        str | None,
         _output(
             "--log",
             "--logger",  # torchrun takes --log for a shortened --log-dir
             metavar="NAME[,NAME]",
             help="Also log to tensorboard, wandb or mlflow. With torchrun use --logger; torchrun takes --log itself.",
         ),
-    ] = "",
+    ] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", hidden=True)] = False,
     freeze_batchnorm: Annotated[bool, typer.Option("--freeze-batchnorm", hidden=True)] = False,
     as_json: JsonFlag = False,
@@ -134,7 +142,7 @@ def train(
     On several GPUs or machines: torchrun --nproc-per-node N -m pspnet_edge train …
     """
     from ..lazy import require
-    from ..train.recipe_file import read_recipe_file
+    from ..train.recipe_file import RecipeFile, read_recipe_file
 
     given = dict(recipe_values)
     if freeze_batchnorm:
@@ -142,35 +150,42 @@ def train(
         given["freeze"] = (*given.get("freeze", ()), "batchnorm")
     if tensorboard:
         say("--tensorboard is now --log tensorboard")
-        loggers = f"{loggers},tensorboard"
-    saved = _saved_run(output) if resume else {}
-    values = {} if recipe is None else read_recipe_file(recipe)
-    if init is not None and not resume and "model" not in {**values, **given}:
-        given["model"] = _network_of(init)
-    chosen = build_recipe(values, given, Recipe(**saved["recipe"]) if saved else None)
+        loggers = f"{loggers or ''},tensorboard"
+    asked = {
+        "dataset": dataset,
+        "root": root,
+        "split": split,
+        "init": init,
+        "backbone_weights": backbone_weights,
+        "distil": distil,
+        "accumulate": accumulate,
+        "validate_every": validate_every,
+        "samples": samples,
+        "loggers": None if loggers is None else [name.strip() for name in loggers.split(",") if name.strip()],
+    }
+    asked = {name: value for name, value in asked.items() if value is not None}
+    saved = _saved_run(output) if resume else RecipeFile()
+    file = RecipeFile() if recipe is None else read_recipe_file(recipe)
+    if file.run and init is not None:
+        given.setdefault("model", AUTO)  # that of the run need not be that of another checkpoint
+    chosen = build_recipe(file.values, given, Recipe(**saved.values) if saved.values else None)
+    taken = _taken(file.run, asked)
     require("torch", "train")
     from ..train.api import train as run_training
     from .training_progress import TrainingProgress, is_first_process
 
-    with TrainingProgress() as shown, _resumable(shown):
+    if taken and is_first_process():
+        say(f"from {recipe}: {', '.join(f'{name} {_shown(value)}' for name, value in taken.items())}")
+    with TrainingProgress() as shown, _resumable(shown, output if resume else None):
         done = run_training(
-            dataset or saved.get("dataset"),
-            root or saved.get("root"),
+            **{**saved.run, **taken, **asked},
             recipe=chosen,
-            split=split or saved.get("split") or "train",
             output=output,
             overwrite=overwrite,
             resume=resume,
-            init=init,
-            backbone_weights=backbone_weights,
-            distil=distil or saved.get("distil"),
             device=device,
-            accumulate=accumulate,
             workers=workers,
             cuda_graph=cuda_graph,
-            validate_every=validate_every,
-            samples=samples,
-            loggers=[name.strip() for name in loggers.split(",") if name.strip()],
             listener=shown,
         )
     if is_first_process():
@@ -184,44 +199,36 @@ def train(
 
 
 @contextmanager
-def _resumable(shown: TrainingProgress) -> Iterator[None]:
-    """Say with the end of a run that was told to end how it is continued."""
+def _resumable(shown: TrainingProgress, resumed: Path | None) -> Iterator[None]:
+    """Say with the end of a run that was told to end how it is continued, or that there is nothing to continue."""
     try:
         yield
     except Ended as end:
-        if shown.folder is not None:
+        folder = shown.folder or resumed
+        if folder is None:
+            end.words += " before the end of the first epoch, so nothing was saved"
+        else:
             end.fix = "continue it"
-            end.command = shlex.join(["pspnet-edge", "train", "--resume", "-o", str(shown.folder)])
+            end.command = shlex.join(["pspnet-edge", "train", "--resume", "-o", str(folder)])
         raise
 
 
-def _saved_run(folder: Path) -> dict[str, Any]:
+def _saved_run(folder: Path) -> RecipeFile:
     """What ``recipe.json`` of a run holds; nothing for a run of an older version."""
-    from ..document import Anything, Map, Optional, Record, Text, read_document
-    from ..errors import OptionError
-    from ..train.recipe_file import NAME, read_recipe_file
+    from ..train.recipe_file import NAME, RecipeFile, read_run
 
-    path = folder / NAME
-    if not path.exists():
-        return {}
-    texts = dict.fromkeys(("dataset", "root", "split", "distil"), Optional(Text(4096)))
-    shape = Record({"recipe": Map(Anything(), 1000)}, texts)
-    saved = read_document(
-        path,
-        what="recipe of the run",
-        shape=shape,
-        remake=f"pspnet-edge train … -o {shlex.quote(str(folder))}",
-        error=OptionError,
-    )
-    return {**saved, "recipe": read_recipe_file(path)}
+    return read_run(folder / NAME) if (folder / NAME).exists() else RecipeFile()
 
 
-def _network_of(init: str) -> str:
-    """The network in a checkpoint, so that --model need not repeat it."""
-    from .. import bundled
-    from ..lazy import require
+def _taken(run: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What an earlier run adds to a command line: what that is silent about and does not decide otherwise."""
+    decided = set(asked)
+    if "root" in asked:
+        decided.add("dataset")  # another folder may have another layout
+    if "backbone_weights" in asked:
+        decided.add("init")
+    return {name: value for name, value in run.items() if name not in decided}
 
-    require("torch", "train")
-    from ..model.checkpoint import load_checkpoint
 
-    return load_checkpoint(bundled.checkpoint_at(init)).model.preset
+def _shown(value: Any) -> str:
+    return (", ".join(value) or "none") if isinstance(value, list) else str(value)

@@ -17,7 +17,15 @@ from .subset import Subset
 
 HELD_OUT = "held out"
 """What the images that training held out are called where a split is named."""
+_PARTS = {
+    "train": {"train"},
+    "val": {"val"},
+    "test": {"test"},
+    "trainval": {"train", "val"},
+    "all": {"train", "val", "test"},
+}
 _PIXELS = PixelFormat()
+_BETTER = "it does better than on new ones"
 _SHARE = 0.2
 _SEED = 0
 
@@ -128,15 +136,37 @@ def images_of_split(
     return open_dataset(name, root, split, pixels) if found is None else found.training
 
 
-def other_images_sentence(root: Path | None, wanted: str, split: str, count: int) -> str | None:
-    """What is measured on in place of the wanted split, for people; None where it is that split."""
-    if split == wanted:
+def trained_on_split(name: str, split: str, facts: Mapping[str, Any]) -> bool | None:
+    """Whether a network was trained on images of a split, by its fact ``trained_split``; None where that tells nothing.
+
+    Args:
+        name: of the data set.
+        split: what is measured on, ``HELD_OUT`` included.
+        facts: of the network, as for ``held_out_of``.
+    """
+    dataset, _, trained = str(facts.get("trained_split") or "").partition(" ")
+    if dataset != name or trained not in _PARTS:
         return None
-    where = {
-        "all": f"all {count} images; on those that the network was trained on it does better than on new ones",
-        HELD_OUT: f"the {count} images that training held out",
-    }
-    return f"{root} has no split {wanted}: measured on {where.get(split, split)}"
+    return not _PARTS[trained].isdisjoint(_PARTS.get(split, ()))
+
+
+def about_images(
+    name: str, root: Path | None, wanted: str, split: str, count: int, facts: Mapping[str, Any]
+) -> str | None:
+    """What people should know of the images that a network is measured on; None where there is nothing to say.
+
+    They may be of another split than the wanted one, and the network may have been trained on them.
+    """
+    said = []
+    if split != wanted:
+        where = {"all": f"all {count} images", HELD_OUT: f"the {count} images that training held out"}
+        said.append(f"{root} has no split {wanted}: measured on {where.get(split, split)}")
+    trained = trained_on_split(name, split, facts)
+    if trained:
+        said.append(f"the network was trained on split {facts['trained_split'].split()[-1]}, on whose images {_BETTER}")
+    elif trained is None and split in ("train", "all"):
+        said.append(f"on images that the network was trained on {_BETTER}")
+    return "; ".join(said) or None
 
 
 def _paths(dataset: Dataset) -> list[str]:

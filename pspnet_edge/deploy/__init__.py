@@ -6,6 +6,7 @@ package and a function of the same name share one attribute. ``help(pspnet_edge.
 
 from __future__ import annotations
 
+import inspect
 import sys
 from importlib import import_module
 from types import ModuleType
@@ -28,6 +29,10 @@ def __getattr__(name: str) -> Any:
 
 
 class _CallablePackage(ModuleType):
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return inspect.signature(self.deploy)
+
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         return import_module(".calls", __name__).deploy(*arguments, **options)
 

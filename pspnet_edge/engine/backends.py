@@ -41,7 +41,7 @@ _SIDECAR = Record(
     {
         "channels": Number(1, 4, whole=True),
         "scores_hw": List(Number(1, 65_536, whole=True), 2, 2),
-        "held_out": Optional(Text(100)),
+        **dict.fromkeys(("held_out", "trained_split"), Optional(Text(100))),
     },
 )
 CPU_RUNTIMES = tuple(backend.name for backend in BACKENDS if not backend.on_gpu)

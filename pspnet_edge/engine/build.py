@@ -12,7 +12,7 @@ from typing import cast
 from .. import __version__, bundled
 from ..artifact import atomic_path, ensure_writable, sha256_of
 from ..data.datasets import ImageSet
-from ..data.held_out import other_images_sentence, unseen_images
+from ..data.held_out import about_images, unseen_images
 from ..data.images import ImageFiles
 from ..data.progress import Advance
 from ..data.recognize import labelled_name
@@ -88,8 +88,8 @@ def images_of_gate(
     name = labelled_name(dataset, root)
     if name is not None:
         images, part = unseen_images(name, root, split, model.facts, model.pixels)
-        if other := other_images_sentence(root, split, part, len(images)):
-            say(other)
+        if said := about_images(name, root, split, part, len(images), model.facts):
+            say(said)
         return images, f"{name} {part}"
     if root is None:
         raise OptionError(
@@ -184,6 +184,7 @@ def build_engine(
         "channels": source.channels,
         "pixels": source.pixels.to_dict(),
         "held_out": source.facts.get("held_out"),
+        "trained_split": source.facts.get("trained_split"),
         "label_set": source.label_set.facts(),
         "min_confidence": graph.facts.get("min_confidence"),
         **precise,

@@ -96,6 +96,8 @@ class EngineFacts(MadeFacts, total=False):
     pixels: dict[str, object]
     held_out: str | None
     """Tells which images training held out; None where they were listed. Sidecars of 0.1 lack it."""
+    trained_split: str | None
+    """Data set and split that the network was trained on, ``"folder trainval"``; None where that is not known."""
     label_set: LabelFacts
     min_confidence: float | None
     int8_mac_fraction: float

@@ -114,6 +114,8 @@ class Evaluated(Score):
     precision: str
     dataset: str
     split: str
+    trained_on: bool | None
+    """Whether the network was trained on images of the split; None where its file does not tell."""
     fit: str
     """``tiles``, or how images fill the engine's input."""
 

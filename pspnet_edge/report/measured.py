@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..camera.sources import open_source
-from ..data.held_out import HELD_OUT, other_images_sentence, unseen_images
+from ..data.held_out import HELD_OUT, about_images, unseen_images
 from ..data.progress import Progress, silent
 from ..engine.backends import read_info
 from ..engine.build import Model, check_precision, choose_runtime
@@ -125,18 +125,22 @@ def _place_of_images(
     """Where the images for mIoU are: the same ones for every model, which none is known to have been trained on."""
     name, root = wanted.dataset, wanted.root
     place: Place = {"dataset": name, "root": str(root) if root else None, "split": wanted.split or _SPLIT}
-    if name is None or wanted.split is not None:
+    if name is None:
         return place
     networks: list[Mapping[str, Any]] = [read_model(model.path).facts for model, _ in models]
     networks += [read_info(path).facts for path in engines]
-    for facts in networks:
+    count = 0
+    for facts in networks if wanted.split is None else ():
         images, place["split"] = unseen_images(name, root, _SPLIT, facts)
+        count = len(images)
         if place["split"] == HELD_OUT:
             place["held_out"] = str(facts["held_out"])
             break
-    said = other_images_sentence(root, _SPLIT, place["split"], len(images))
-    if said:
-        say(said)
+    asked = wanted.split or _SPLIT
+    said = {about_images(name, root, asked, place["split"], count, facts): None for facts in networks}
+    for line in said:
+        if line:
+            say(line)
     return place
 
 

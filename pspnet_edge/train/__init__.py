@@ -6,6 +6,7 @@ a function of the same name share one attribute. ``help(pspnet_edge.train.train)
 
 from __future__ import annotations
 
+import inspect
 import sys
 from importlib import import_module
 from types import ModuleType
@@ -40,6 +41,10 @@ def __getattr__(name: str) -> Any:
 
 
 class _CallablePackage(ModuleType):
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return inspect.signature(self.train)
+
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         return self.train(*arguments, **options)
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
+from functools import wraps
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from .. import __version__, bundled
-from ..artifact import write_json
-from ..data.check import quick_check
+from ..data.check import Finding, few_of_each_kind, quick_check
 from ..data.datasets import Dataset, is_labelled, open_dataset
 from ..errors import DataError, OptionError
 from ..inputs import as_instance, as_path, as_path_or_none, as_several, as_whole
@@ -24,12 +26,32 @@ from .loggers import ensure_known
 from .opening import TrainingData, open_training_data, shape_note
 from .recipe import Recipe
 from .recipe_file import NAME as RECIPE
+from .recipe_file import START, read_run
 from .run_folder import claimed_folder, ensure_run_writable, holds_run
+from .start import IMAGENET, NONE, with_network
 from .training import TrainingResult, run_training
 
 StrPath = str | os.PathLike[str]
+_Arguments = ParamSpec("_Arguments")
+_Made = TypeVar("_Made")
 
 
+def _explains_recipe_fields(function: Callable[_Arguments, _Made]) -> Callable[_Arguments, _Made]:
+    """Say of a field of the recipe that is given as an argument where it belongs."""
+    own, of_recipe = set(inspect.signature(function).parameters), {one.name for one in fields(Recipe)}
+
+    @wraps(function)
+    def checked(*arguments: _Arguments.args, **options: _Arguments.kwargs) -> _Made:
+        misplaced = [name for name in options if name in of_recipe - own]
+        if misplaced:
+            given = ", ".join(f"{name}={options[name]!r:.60}" for name in misplaced)
+            raise OptionError("it is a field of the recipe", f"give recipe=Recipe({given})", parameter=misplaced[0])
+        return function(*arguments, **options)
+
+    return checked
+
+
+@_explains_recipe_fields
 def train(
     dataset: str | Dataset | None = None,
     root: StrPath | None = None,
@@ -68,8 +90,8 @@ def train(
             recognized; or any object with ``label_set``, ``__len__`` and ``__getitem__`` that returns an image
             ``uint8 [H, W, 3]`` BGR and a mask ``uint8 [H, W]``.
         root: the folder of the data set.
-        recipe: what to compute; left out, the default recipe.
-        split: ``train``; or ``trainval`` or ``all``, which leave no images to validate on.
+        recipe: what to compute; left out, the default recipe. Where it names no network, that of ``init`` is taken.
+        split: ``train``; or ``trainval``, ``all`` or ``val``, which leave no images to validate on.
         validation: images to validate on, where ``dataset`` is an object.
         output: folder of the run; where it holds a run already, ``-2``, ``-3`` and so on is added to its name.
         overwrite: remove the run in ``output`` instead.
@@ -101,7 +123,8 @@ def train(
     as_path(backbone_weights, "backbone_weights")
     for name, given in (("init", init), ("distil", distil)):
         as_path_or_none(given, name)
-    ensure_known(as_several(loggers, "loggers"))
+    loggers = as_several(loggers, "loggers")
+    ensure_known(loggers)
     if resume and not holds_run(as_path(output, "output")):
         fix = "leave resume out, or name the folder of a run"
         raise OptionError(f"there is no run to resume in {output}", fix, parameter="resume")
@@ -111,12 +134,13 @@ def train(
     else:
         checked = None if validation is None else _labelled(validation, "validation")
         data = TrainingData("", _labelled(dataset, "dataset"), checked)
-    label_set = data.training_set.label_set
+    label_set, folder = data.training_set.label_set, as_path(output, "output")
     if recipe.scenes_share and (label_set != CAMVID or data.name == "scenes"):
         recipe = replace(recipe, scenes_share=0.0)
+    resumed = read_run(folder / RECIPE).run if resume and (folder / RECIPE).exists() else {}
+    recipe = with_network(recipe, _first_weights(folder, init, resume))
     if recipe.qat and init is None and not resume:
         init = bundled_start(recipe.model, label_set)
-    folder = as_path(output, "output")
     with joined(device) as world, ExitStack() as held:
         recipe = replace(recipe, autocast=world.autocast(recipe.autocast))
         if world.first:
@@ -129,25 +153,23 @@ def train(
         for line in (*data.notes, *shape):
             listener.note(line)
         if world.first and data.name != "scenes":
-            for finding in quick_check(data.training_set, data.validation_set):
-                if recipe.binary and finding.kind in ("ignore-is-class", "class-never-occurs"):
-                    raise DataError(finding.problem)
-                if (finding.kind, finding.split, finding.severity) == ("nothing-labelled", "train", "defect"):
-                    raise DataError(finding.problem)
-                listener.warn(finding.problem)
-        if world.first and not resume:
-            facts = {
-                "recipe": recipe.to_dict(),
-                "dataset": data.name,
-                "root": None if root is None else str(Path(root).resolve()),
-                "split": split,
-                "classes": list(label_set.classes),
-                "init": None if init is None else str(init),
-                "backbone_weights": str(backbone_weights),
-                "distil": None if distil is None else str(distil),
-                "pspnet_edge": __version__,
-            }
-            write_json(folder / RECIPE, facts)
+            _tell(quick_check(data.training_set, data.validation_set), recipe, listener)
+        facts = {
+            "recipe": recipe.to_dict(),
+            "dataset": data.name,
+            "root": None if root is None else str(Path(root).resolve()),
+            "split": split,
+            "classes": list(label_set.classes),
+            "init": _recorded(init),
+            "backbone_weights": _recorded(backbone_weights),
+            "distil": _recorded(distil),
+            "accumulate": accumulate,
+            "validate_every": validate_every,
+            "samples": samples,
+            "loggers": loggers,
+            "pspnet_edge": __version__,
+            **{name: resumed[name] for name in START if name in resumed},
+        }
         with _no_trace_of_a_failed_start(folder, world.first and not resume):
             return run_training(
                 recipe,
@@ -155,7 +177,7 @@ def train(
                 data.validation_set,
                 open_dataset("scenes", None, "train", data.training_set.pixels) if recipe.scenes_share else None,
                 folder,
-                init=checkpoint_named(init),
+                init=None if resume else checkpoint_named(init),
                 backbone_weights=backbone_weights if isinstance(backbone_weights, str) else Path(backbone_weights),
                 teacher=checkpoint_named(distil),
                 resume=resume,
@@ -166,8 +188,42 @@ def train(
                 validate_every=validate_every,
                 samples=samples,
                 loggers=loggers,
+                trained_split=f"{data.name} {split}" if data.name else None,
+                facts=facts,
                 listener=listener,
             )
+
+
+def _first_weights(folder: Path, init: StrPath | None, resume: bool) -> Path | None:
+    """The checkpoint that a run begins or continues with."""
+    if resume:
+        return folder / LAST if (folder / LAST).exists() else None
+    return checkpoint_named(init)
+
+
+def _tell(findings: Sequence[Finding], recipe: Recipe, listener: Listener) -> None:
+    """Warn of what the quick check found, of many findings of a kind of the first few.
+
+    Raises:
+        DataError: a finding that leaves nothing to learn.
+    """
+    for finding in findings:
+        if recipe.binary and finding.kind in ("ignore-is-class", "class-never-occurs"):
+            raise DataError(finding.problem)
+        if (finding.kind, finding.split, finding.severity) == ("nothing-labelled", "train", "defect"):
+            raise DataError(finding.problem)
+    few, more = few_of_each_kind(findings)
+    for finding in few:
+        listener.warn(finding.problem)
+    for (_, split, kind), count in more.items():
+        listener.warn(f"… and {count} more with {kind} in {split}, which `pspnet-edge data check --json` lists")
+
+
+def _recorded(given: StrPath | None) -> str | None:
+    """A name as it is and a file by its whole path, so that the recipe can be used from another folder."""
+    if given is None or str(given) in (IMAGENET, NONE, *bundled.names()):
+        return None if given is None else str(given)
+    return str(Path(given).resolve())
 
 
 def bundled_start(model: str, label_set: LabelSet) -> str:

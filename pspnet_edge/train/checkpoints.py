@@ -9,6 +9,7 @@ from ..labels import LabelSet
 from ..metrics import ConfusionMatrix
 from ..model.checkpoint import Checkpoint, save_checkpoint
 from ..pixels import PixelFormat
+from ..records import counted
 from .history import EpochResult, best_result, write_metrics
 from .plots import draw_confusion_matrix, draw_curves
 from .recipe import Recipe
@@ -32,6 +33,7 @@ class RunFiles:
         held_out: what tells which images validated where a folder has no lists, or None.
         pixels: channels of the images and the range that deep ones were scaled by; the network needs the same.
         images: how many the run trains on.
+        trained_split: data set and split of these images, ``"folder trainval"``; None where they have no such name.
     """
 
     def __init__(
@@ -45,10 +47,12 @@ class RunFiles:
         held_out: str | None = None,
         pixels: PixelFormat = _PIXELS,
         images: int = 0,
+        trained_split: str | None = None,
     ) -> None:
         self._folder, self._recipe, self._label_set = folder, recipe, label_set
         self._validates, self._teacher_sha256, self._trained_on = validates, teacher_sha256, trained_on
         self._held_out, self._pixels, self._images = held_out, pixels, images
+        self._trained_split = trained_split
         self._last = folder / LAST
         self.chosen = folder / (BEST if validates else FINAL)
         self.rows: list[EpochResult] = []
@@ -57,6 +61,15 @@ class RunFiles:
         """Take over the figures of a loaded ``last.pt``."""
         assert saved.training is not None
         self.rows = [EpochResult.from_facts(row) for row in saved.training["rows"]]
+
+    def finished(self, saved: Checkpoint) -> str | None:
+        """Why a loaded ``last.pt`` needs no more steps, and what makes it train further; None where it needs some."""
+        assert saved.training is not None
+        if Recipe.from_facts(saved.training["recipe"]).epochs != self._recipe.epochs:
+            return None
+        if len(self.rows) == self._recipe.epochs:
+            return f"finished after {counted(len(self.rows), 'epoch')}: give a larger --epochs to train on"
+        return "stopped early: give a larger --patience, or 0, to train on" if self.stops_early() else None
 
     def add(self, row: EpochResult) -> bool:
         """Add the figures of an epoch; whether its weights are the best so far."""
@@ -71,6 +84,11 @@ class RunFiles:
         best = best_result(self.rows)
         return self.rows[-1].epoch - best.epoch if best else 0
 
+    def stops_early(self) -> bool:
+        """Whether the last epoch was validated and the best one is as long ago as the recipe waits."""
+        waited = self._recipe.patience
+        return bool(waited and self.rows[-1].validated and self.epochs_since_best() >= waited)
+
     def write(self, run: Run, chosen: bool, finished: bool, matrix: ConfusionMatrix | None) -> None:
         """Write the files as they are after the last row; ``last.pt`` at the end, so that a resumed run lacks none."""
         row = self.rows[-1]
@@ -81,6 +99,7 @@ class RunFiles:
             "teacher_sha256": self._teacher_sha256,
             "trained_on": list(self._trained_on),
             "held_out": self._held_out,
+            "trained_split": self._trained_split,
             "pixels": self._pixels.to_dict(),
             "images": self._images,
             "run": self._folder.resolve().name,

@@ -44,7 +44,7 @@ def open_training_data(name: str | None, root: Path | None, split: str, pixels: 
     Args:
         name: a data set's name, or None to recognize the folder.
         root: its folder; ``scenes`` needs none.
-        split: ``train``; or ``trainval`` or ``all``, which leave no images to validate on.
+        split: ``train``; or ``trainval``, ``all`` or ``val``, which leave no images to validate on.
         pixels: the channels to read images with; the validation images get the range that the training images have.
 
     Raises:
@@ -54,7 +54,9 @@ def open_training_data(name: str | None, root: Path | None, split: str, pixels: 
     notes: tuple[str, ...] = ()
     if name is None:
         name, notes = _recognize(root)
-    if split in ("trainval", "all"):
+    if split == "val":
+        notes = (*notes, "with --split val the images for validation are trained on: nothing is validated")
+    if split in ("trainval", "all", "val"):
         return TrainingData(name, open_dataset(name, root, split, pixels), None, notes)
     if name == "folder" and root is not None and root.is_dir():
         missing = {"train", "val"} - set(stored_splits(root))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
 from ..errors import OptionError
@@ -20,6 +20,8 @@ _CHANNELS = (1, 3, 4)
 
 _LARGEST = 1e15
 """Above it a float does not hold every whole number."""
+
+AUTO, DEFAULT_MODEL = "auto", "pspnet_lite0"
 
 CHANGEABLE_ON_RESUME = ("epochs", "patience", "autocast")
 """Fields that decide when a run ends, not what its next step computes."""
@@ -64,7 +66,9 @@ class Recipe(JsonRecord):
     The help text, limits and panel of each field are those of its command-line option.
     """
 
-    model: str = _option("pspnet_lite0", "Network preset; docs/models.md lists them.")
+    model: str = _option(
+        AUTO, f"Network preset; docs/models.md lists them. auto: that of the --init checkpoint, else {DEFAULT_MODEL}."
+    )
     epochs: int = _option(45, "Passes over the training images.", minimum=1, qat=10)
     batch: int = _option(8, "Crops per optimizer step, summed over processes and accumulation steps.", minimum=1)
     seed: int = _option(0, "Random seed.", minimum=0)
@@ -179,13 +183,19 @@ class Recipe(JsonRecord):
         return Recipe(**chosen)
 
     def differences(self, saved: Recipe) -> list[str]:
-        """``name: saved value, not this value`` of each field that must be equal to resume and is not."""
-        unlike = [
-            one.name
-            for one in fields(self)
-            if one.name not in CHANGEABLE_ON_RESUME and getattr(self, one.name) != getattr(saved, one.name)
+        """``--name was saved value, not this value`` of each field that must be equal to resume and is not."""
+        values = [(one, getattr(saved, one.name), getattr(self, one.name)) for one in fields(self)]
+        return [
+            f"--{option_name(one)} was {_shown(before)}, not {_shown(now)}"
+            for one, before, now in values
+            if one.name not in CHANGEABLE_ON_RESUME and before != now
         ]
-        return [f"{name} was {_shown(getattr(saved, name))}, not {_shown(getattr(self, name))}" for name in unlike]
+
+
+def option_name(one: Field[Any]) -> str:
+    """The option of a field, without its dashes: ``crop_hw`` is ``crop``."""
+    option: RecipeOption = one.metadata["option"]
+    return (option.name or one.name).replace("_", "-")
 
 
 def qat_defaults(recipe: Recipe) -> Recipe:

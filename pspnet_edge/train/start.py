@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -14,7 +14,8 @@ from ..model.backbone_weights import load_backbone_file
 from ..model.checkpoint import Checkpoint, load_checkpoint
 from ..model.imagenet import for_channels
 from ..model.pspnet import PSPNet
-from .recipe import Recipe
+from ..records import counted
+from .recipe import AUTO, DEFAULT_MODEL, Recipe
 
 IMAGENET, NONE = "imagenet", "none"
 
@@ -35,7 +36,8 @@ def resumable_checkpoint(path: Path, recipe: Recipe, teacher_sha256: str | None,
 
     Raises:
         ModelError: not one to resume from.
-        OptionError: there is none, or it was made with another recipe, teacher or list of classes.
+        OptionError: there is none, it was made with another recipe, teacher or list of classes, or it is beyond the
+            recipe's last epoch.
     """
     if not path.exists():
         raise OptionError(
@@ -55,9 +57,23 @@ def resumable_checkpoint(path: Path, recipe: Recipe, teacher_sha256: str | None,
             f"{path} was trained on the classes {_listed(saved.label_set)}, and the data has {_listed(label_set)}",
             f"resume with the data of that run, or start a new run with --init {shlex.quote(str(path))}",
         )
+    done, before = len(saved.training["rows"]), Recipe.from_facts(saved.training["recipe"])
+    if recipe.epochs < done or recipe.epochs == done < before.epochs:
+        raise OptionError(
+            f"the run in {path.parent} has {counted(done, 'epoch')} already",
+            f"give more than {done}",
+            parameter="epochs",
+        )
     if saved.training["teacher_sha256"] != teacher_sha256:
         raise OptionError(f"{path} was made with another teacher or none", "give the same --distil to resume")
     return saved
+
+
+def with_network(recipe: Recipe, start: Path | None) -> Recipe:
+    """The recipe with a network in place of ``auto``: that of the checkpoint it starts from, else the default."""
+    if recipe.model != AUTO:
+        return recipe
+    return replace(recipe, model=DEFAULT_MODEL if start is None else load_checkpoint(start).model.preset)
 
 
 def _listed(label_set: LabelSet, most: int = 8) -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from ..artifact import sha256_of
+from ..artifact import sha256_of, write_json
 from ..data.check.rules import one_class_problem
 from ..data.datasets import Dataset
 from ..data.held_out import HeldOut
@@ -28,7 +28,8 @@ from .listener import Listener, RunHeader
 from .loggers import opened_loggers
 from .qat import quantise
 from .recipe import Recipe
-from .start import IMAGENET, Start, resumable_checkpoint, starting_network
+from .recipe_file import NAME as RECIPE
+from .start import IMAGENET, Start, resumable_checkpoint, starting_network, with_network
 from .step import Run
 from .validate import validate, write_samples
 
@@ -71,6 +72,8 @@ def run_training(
     validate_every: int = 5,
     samples: int = 0,
     loggers: Sequence[str] = (),
+    trained_split: str | None = None,
+    facts: Mapping[str, object] | None = None,
     listener: Listener | None = None,
 ) -> TrainingResult:
     """Train, leaving ``last.pt`` (to resume), ``final.pt`` or ``best.pt``, metrics and pictures in ``folder``.
@@ -96,6 +99,8 @@ def run_training(
         validate_every: epochs between validations.
         samples: images drawn beside their labels and the prediction into ``folder/samples`` at each validation.
         loggers: of ``tensorboard``, ``wandb`` and ``mlflow``.
+        trained_split: what checkpoints call the images trained on: data set and split.
+        facts: what ``recipe.json`` says of the run from its first step on.
         listener: is told of the progress in every process.
 
     Raises:
@@ -103,6 +108,7 @@ def run_training(
         PspnetEdgeError: a batch that does not fit into memory.
         ModelError: a checkpoint that cannot be read, or a loss that is not finite.
     """
+    recipe = with_network(recipe, init)
     _check(recipe, training_set, validation_set, world, accumulate)
     if cuda_graph:
         _check_cuda_graph(recipe, world, accumulate)
@@ -117,6 +123,17 @@ def run_training(
         start = starting_network(recipe, label_set, init, backbone_weights)
     else:
         start = Start(saved.model, _changed(saved, training_set), tuple(saved.facts.get("trained_on", ())))
+    trained_on = tuple(dict.fromkeys((*start.trained_on, label_set.name)))
+    validates, pixels, images = validation_set is not None, training_set.pixels, len(training_set)
+    held_out = validation_set.key if isinstance(validation_set, HeldOut) else None
+    files = RunFiles(
+        folder, recipe, label_set, validates, teacher_sha256, trained_on, held_out, pixels, images, trained_split
+    )
+    if saved is not None:
+        files.resume(saved)
+        if said := files.finished(saved):
+            listener.note(said)
+            return _result(files, label_set.classes, folder, stopped_early=len(files.rows) < recipe.epochs)
     for line in start.notes:
         listener.note(line)
     model = start.model
@@ -129,21 +146,18 @@ def run_training(
         quantise(model, training_set)
     for line in _batchnorm_warnings(recipe, world, accumulate):
         listener.warn(line)
-    soft, images = None, len(training_set)
+    soft = None
     if teacher:
         soft = soft_labels(
             teacher, training_set, folder / "teacher", recipe.distil_scale, world,
             lambda done: listener.teacher(done, images),
         )  # fmt: skip
     run = Run(recipe, model, training_set, scenes, soft, world, accumulate, workers, cuda_graph)
-    trained_on = tuple(dict.fromkeys((*start.trained_on, label_set.name)))
-    validates, pixels = validation_set is not None, training_set.pixels
-    held_out = validation_set.key if isinstance(validation_set, HeldOut) else None
-    files = RunFiles(folder, recipe, label_set, validates, teacher_sha256, trained_on, held_out, pixels, images)
     if saved is not None:
         run.restore(saved)
-        files.resume(saved)
         del saved
+    if facts is not None and world.first:
+        write_json(folder / RECIPE, facts)
     done = len(files.rows)
     listener.start(_header(recipe, run, training_set, validation_set, scenes, folder, world, done))
     batches = run.micro_batches(range(done, recipe.epochs))
@@ -168,7 +182,7 @@ def run_training(
             matrix = _validated(averaged, validation_set, world, listener, recipe.size_hw) if due else None
             row = EpochResult.measured(epoch + 1, loss, matrix, run.learning_rate(), time.monotonic() - began)
             best = files.add(row)
-            stop = bool(recipe.patience and row.validated and files.epochs_since_best() >= recipe.patience)
+            stop = files.stops_early()
             if world.first:
                 if due and samples:
                     seen = training_set if validation_set is None else validation_set

@@ -4,6 +4,7 @@ import inspect
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,14 +16,16 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the train extra is not installed")
 
+from click.testing import Result  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
 
 from pspnet_edge import bundled, processor  # noqa: E402
-from pspnet_edge.artifact import sha256_of  # noqa: E402
+from pspnet_edge.artifact import sha256_of, write_json  # noqa: E402
 from pspnet_edge.cli.ending import Ended  # noqa: E402
 from pspnet_edge.cli.main import app, main  # noqa: E402
 from pspnet_edge.cli.training_progress import TrainingProgress  # noqa: E402
 from pspnet_edge.data.scenes import Drive  # noqa: E402
+from pspnet_edge.errors import OptionError  # noqa: E402
 from pspnet_edge.graph.calibration_table import read_table  # noqa: E402
 from pspnet_edge.labels import CAMVID, LabelSet  # noqa: E402
 from pspnet_edge.model.checkpoint import save_checkpoint  # noqa: E402
@@ -30,6 +33,11 @@ from pspnet_edge.model.pspnet import PSPNet  # noqa: E402
 from pspnet_edge.train import api  # noqa: E402
 from pspnet_edge.train.recipe import Recipe  # noqa: E402
 from pspnet_edge.train.training import TrainingResult  # noqa: E402
+
+SHORT = (
+    "--crop", "64x64", "--size", "64x64", "--batch", "4", "--backbone-weights", "none", "--scenes-share", "0",
+    "--workers", "0",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -54,6 +62,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     def instead(*arguments: object, **options: object) -> TrainingResult:
         names = inspect.signature(real).bind(*arguments, **options).arguments
         seen.update(names)
+        write_json(names["folder"] / "recipe.json", names["facts"])  # as it does before its first step
         return TrainingResult(tmp_path / "final.pt", 1, None, {}, tmp_path)
 
     real = api.run_training
@@ -68,7 +77,8 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
 
 
 def test_the_command_lines_defaults_are_the_recipes(asked, small: Path) -> None:
-    expected = replace(Recipe(), scenes_share=0.0, autocast="bf16" if processor.has_bfloat16() else "none")
+    numbers = "bf16" if processor.has_bfloat16() else "none"
+    expected = replace(Recipe(), model="pspnet_lite0", scenes_share=0.0, autocast=numbers)
     assert asked("--dataset", "scenes")["recipe"] == expected
     (small / "classes.txt").write_text("\n".join(f"class {index}" for index in range(11)))
     assert asked("--root", small)["recipe"] == expected
@@ -203,6 +213,52 @@ def test_a_run_leaves_its_recipe_and_resuming_needs_no_option_again(asked, small
     assert again["folder"] == first["folder"]
 
 
+LASTING = ("accumulate", "validate_every", "samples", "loggers")
+
+
+def test_resuming_keeps_what_changes_the_figures_unless_it_is_given_again(asked, small: Path, tmp_path: Path) -> None:
+    defaults = {name: asked("--root", small, "--overwrite")[name] for name in LASTING}
+    given = ("--accumulate", 2, "--validate-every", 3, "--samples", 1, "--log", "tensorboard")
+    first = {name: asked("--root", small, "--overwrite", *given)[name] for name in LASTING}
+    assert first == {"accumulate": 2, "validate_every": 3, "samples": 1, "loggers": ["tensorboard"]}
+    assert {name: asked("--resume")[name] for name in LASTING} == first
+    assert asked("--resume", "--samples", 0)["validate_every"] == 3
+    assert {name: asked("--resume")[name] for name in LASTING} == {**first, "samples": 0}
+    path = tmp_path / "out" / "recipe.json"
+    older = {name: value for name, value in json.loads(path.read_text()).items() if name not in LASTING}
+    write_json(path, older)
+    assert {name: asked("--resume")[name] for name in LASTING} == defaults
+
+
+def test_the_recipe_of_a_run_repeats_it(asked, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(bundled.checkpoint_path(bundled.DEFAULT), "mine.pt")
+    given = ("--split", "trainval", "--init", "mine.pt", "--distil", bundled.DEFAULT, "--epochs", 3, "--crop", "96x128")
+    more = ("--accumulate", 2, "--validate-every", 3, "--samples", 1, "--log", "tensorboard")
+
+    def compared(seen: dict[str, object]) -> dict[str, object]:
+        facts = {name: seen["facts"][name] for name in ("dataset", "root", "split", "classes")}
+        names = ("recipe", "init", "teacher", "backbone_weights", "trained_split", "validation_set", *LASTING)
+        return {name: seen[name] for name in names} | facts
+
+    first = compared(asked("--root", "small", *given, *more))
+    assert first["init"] == Path("mine.pt")
+    recipe = tmp_path / "out" / "recipe.json"
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert compared(asked("--recipe", recipe)) == {**first, "init": tmp_path / "mine.pt"}
+
+
+def test_options_win_over_the_recipe_of_a_run(asked, small: Path, tmp_path: Path) -> None:
+    asked("--dataset", "scenes", "--init", bundled.DEFAULT, "--epochs", 3)
+    recipe = tmp_path / "out" / "recipe.json"
+    other = asked("--recipe", recipe, "--root", small, "--backbone-weights", "none", "--samples", 0, "--epochs", 2)
+    assert (other["facts"]["dataset"], other["facts"]["root"]) == ("folder", str(small)), "the folder is looked at"
+    assert (other["init"], other["backbone_weights"], other["samples"], other["recipe"].epochs) == (None, "none", 0, 2)
+    save_checkpoint(tmp_path / "r18.pt", PSPNet("pspnet_r18", 2), LabelSet("a", ("a", "b"), ((0, 0, 0), (1, 1, 1))), {})
+    assert asked("--recipe", recipe, "--init", tmp_path / "r18.pt")["recipe"].model == "pspnet_r18"
+
+
 def test_an_earlier_run_is_left_alone_unless_overwriting_is_asked_for(asked, small: Path, tmp_path: Path) -> None:
     assert asked("--root", small)["folder"] == tmp_path / "out"
     assert asked("--root", small)["folder"] == tmp_path / "out-2"
@@ -243,6 +299,82 @@ def test_a_run_that_is_interrupted_says_how_it_is_continued(
     assert f"pspnet-edge: interrupted: continue it with `{again}`" in capfd.readouterr().err
 
 
+def test_a_run_that_ends_before_its_first_epoch_says_that_nothing_was_saved(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def ended(self: TrainingProgress, step: int, steps: int, loss: float) -> None:
+        raise Ended(signal.SIGINT)
+
+    monkeypatch.setattr(TrainingProgress, "step", ended)
+    arguments = ("train", "--root", str(small), *SHORT, "-o", str(tmp_path / "run"))
+    monkeypatch.setattr(sys, "argv", ["pspnet-edge", *arguments])
+    with pytest.raises(SystemExit) as exit:
+        main()
+    assert exit.value.code == 130
+    last = capfd.readouterr().err.splitlines()[-1]
+    assert last == "pspnet-edge: interrupted before the end of the first epoch, so nothing was saved"
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_extended_run_goes_to_its_new_end_and_says_that_it_is_finished(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+
+    def train(*arguments: object) -> Result:
+        return CliRunner().invoke(app, ["train", "-o", str(folder), *map(str, arguments)])
+
+    def epochs() -> tuple[int, int]:
+        """Those of the recipe, and those that are done."""
+        recipe = json.loads((folder / "recipe.json").read_text())["recipe"]
+        return recipe["epochs"], len((folder / "metrics.csv").read_text().splitlines()) - 1
+
+    assert train("--root", small, *SHORT, "--epochs", 1, "--samples", 0).exit_code == 0
+    with monkeypatch.context() as interrupted:
+
+        def ended_in_third_epoch(self: TrainingProgress, step: int, steps: int, loss: float) -> None:
+            if step > 6:
+                raise Ended(signal.SIGINT)
+
+        interrupted.setattr(TrainingProgress, "step", ended_in_third_epoch)
+        assert train("--resume", "--epochs", 3).exit_code == 130
+    assert epochs() == (3, 2)
+    for too_few in (1, 2):
+        refused = train("--resume", "--epochs", too_few)
+        assert isinstance(refused.exception, OptionError)
+        assert str(refused.exception) == f"epochs: the run in {folder} has 2 epochs already: give more than 2"
+    assert epochs() == (3, 2)
+    assert train("--resume").exit_code == 0
+    assert epochs() == (3, 3)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    again = train("--resume", "--json")
+    assert again.exit_code == 0
+    assert "finished after 3 epochs: give a larger --epochs to train on" in again.stderr
+    assert json.loads(again.stdout)["epochs"] == 3
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    refused = train("--resume", "--crop", "96x96")
+    assert "(--crop was 64x64, not 96x96)" in str(refused.exception)
+
+
+def test_a_run_that_stopped_early_is_finished_too(small: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    frozen = ("--learning-rate", "1e-12", "--average-decay", "1", "--patience", "1", "--validate-every", "1")
+    options = ("--root", str(small), *SHORT, "--epochs", "5", "--samples", "0", *frozen)
+    first, again = (CliRunner().invoke(app, ["train", "-o", str(folder), *more]) for more in (options, ("--resume",)))
+    assert "stopped early" in first.stdout
+    assert (again.exit_code, again.stdout) == (0, first.stdout)
+    assert "stopped early: give a larger --patience, or 0, to train on" in again.stderr
+
+
+def test_many_findings_of_a_kind_are_said_a_few_times(small: Path, tmp_path: Path) -> None:
+    (small / "classes.txt").write_text("\n".join(CAMVID.classes[:4]))
+    done = CliRunner().invoke(app, ["train", "--root", str(small), *SHORT, "-o", str(tmp_path / "run")])
+    assert done.exit_code == 1
+    warnings = [line for line in done.stderr.splitlines() if line.startswith("warning:")]
+    assert len([line for line in warnings if "masks/train" in line]) == 5
+    assert any(line.startswith("warning: … and 7 more with bad-mask in train") for line in warnings)
+
+
 @pytest.mark.slow
 def test_a_run_killed_at_any_step_ends_like_one_that_was_not(small: Path, tmp_path: Path) -> None:
     """SIGKILL to a run of the real command, at a random step; then it is resumed."""
@@ -253,8 +385,8 @@ def test_a_run_killed_at_any_step_ends_like_one_that_was_not(small: Path, tmp_pa
     ]  # fmt: skip
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
 
-    def train(folder: str, *more: str) -> None:
-        arguments = [sys.executable, "-m", "pspnet_edge", "train", *options, "-o", str(tmp_path / folder), *more]
+    def train(folder: str, *given: str) -> None:
+        arguments = [sys.executable, "-m", "pspnet_edge", "train", *given, "-o", str(tmp_path / folder)]
         subprocess.run(arguments, env=environment, check=True, capture_output=True, timeout=300)
 
     seed = random.randrange(10_000)
@@ -272,7 +404,7 @@ def test_a_run_killed_at_any_step_ends_like_one_that_was_not(small: Path, tmp_pa
         "from pspnet_edge.cli.main import main\n"
         "main()\n"
     )
-    train("whole")
+    train("whole", *options)
     killed = [sys.executable, str(script), "train", *options, "-o", str(tmp_path / "killed")]
     done = subprocess.run(killed, env=environment, capture_output=True, timeout=300)
     assert done.returncode == -signal.SIGKILL, done.stderr

@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from pspnet_edge.data.datasets import Dataset, open_dataset
-from pspnet_edge.data.held_out import held_out_of, hold_out, images_of_split, unseen_images
+from pspnet_edge.data.held_out import (
+    HELD_OUT,
+    about_images,
+    held_out_of,
+    hold_out,
+    images_of_split,
+    trained_on_split,
+    unseen_images,
+)
 from pspnet_edge.errors import DataError
 
 
@@ -70,3 +78,32 @@ def test_what_is_held_out_of_a_list_of_training_images_is_measured(root: Path) -
     (root / "val.txt").write_text("i\nj\n")
     assert held_out_of("folder", root, {"held_out": found.key}) is None
     assert len(images_of_split("folder", root, "train", {"held_out": found.key})) == 8
+
+
+@pytest.mark.parametrize(
+    ("trained", "seen"),
+    [
+        ("train", {"train", "all"}),
+        ("val", {"val", "all"}),
+        ("trainval", {"train", "val", "all"}),
+        ("all", {"train", "val", "test", "all"}),
+    ],
+)
+def test_a_network_tells_on_which_splits_it_was_trained(trained: str, seen: set[str]) -> None:
+    facts = {"trained_split": f"folder {trained}"}
+    splits = ("train", "val", "test", "all", HELD_OUT)
+    assert {split for split in splits if trained_on_split("folder", split, facts)} == seen
+    assert [trained_on_split("camvid", split, facts) for split in splits] == [None] * 5
+    for split in splits:
+        said = about_images("folder", Path("set"), split, split, 3, facts)
+        sentence = f"the network was trained on split {trained}, on whose images it does better than on new ones"
+        assert said == (sentence if split in seen else None)
+
+
+@pytest.mark.parametrize(
+    "facts", [{}, {"trained_split": None}, {"trained_split": "camvid train"}, {"trained_split": 5}]
+)
+def test_of_a_network_that_does_not_tell_only_usual_training_images_are_suspected(facts: dict[str, object]) -> None:
+    said = [about_images("folder", Path("set"), split, split, 3, facts) for split in ("train", "all", "val", "test")]
+    assert said == ["on images that the network was trained on it does better than on new ones"] * 2 + [None] * 2
+    assert about_images("folder", Path("set"), "test", "val", 3, facts) == "set has no split test: measured on val"

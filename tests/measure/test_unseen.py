@@ -64,7 +64,24 @@ def test_where_that_is_not_known_it_says_that_training_may_have_seen_them(
     assert pspnet_edge.evaluate(other, root=root, runtime="onnxruntime").split == "all"
     done = command_line("evaluate", other, "--root", root, "--runtime", "onnxruntime", "--json")
     assert json.loads(done.stdout)["images"] == 10
-    assert "measured on all 10 images; on those that the network was trained on it does better" in done.stderr
+    assert "measured on all 10 images; on images that the network was trained on it does better" in done.stderr
+
+
+def test_what_a_network_was_trained_on_travels_to_its_engine_and_is_said(
+    command_line: Any, root: Path, tmp_path: Path
+) -> None:
+    (root / "val.txt").write_text("a\nb\n")
+    (root / "test.txt").write_text("c\n")
+    model = saved(tmp_path / "both.onnx", {"trained_split": "folder trainval"})
+    engine = pspnet_edge.build_engine(model, tmp_path / "a.engine", precision="fp32", runtime="onnxruntime").engine
+    for split, seen in (("val", True), ("test", False)):
+        assert pspnet_edge.evaluate(engine, root=root, split=split).trained_on is seen
+        done = command_line("evaluate", engine, "--root", root, "--split", split, "--json")
+        assert json.loads(done.stdout)["trained_on"] is seen
+        assert ("the network was trained on split trainval, on whose images" in done.stderr) is seen
+    (root / "test.txt").unlink()
+    done = command_line("evaluate", engine, "--root", root)
+    assert "has no split test: measured on val; the network was trained on split trainval, on whose" in done.stderr
 
 
 def test_a_benchmark_measures_every_model_on_the_same_unseen_images(root: Path, trained: Path, tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_the_loss_is_the_binary_cross_entropy_and_leaves_the_first_logit_alone()
 def test_two_logits_become_one_with_the_same_masks(tmp_path: Path) -> None:
     two = random_network(binary=False)
     save_checkpoint(tmp_path / "two.pt", two, LABELS, {})
-    one = starting_network(Recipe(binary=True), LABELS, tmp_path / "two.pt").model.eval()
+    one = starting_network(Recipe("pspnet_lite0", binary=True), LABELS, tmp_path / "two.pt").model.eval()
     x = torch.randn(1, 3, 96, 96)
     with torch.inference_mode():
         before, after = two(x), one(x)

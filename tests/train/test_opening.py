@@ -54,14 +54,16 @@ def test_only_a_missing_validation_list_is_made_up_for(tmp_path: Path) -> None:
     assert data.notes == ()
 
 
-@pytest.mark.parametrize("split", ["all", "trainval"])
+@pytest.mark.parametrize("split", ["all", "trainval", "val"])
 def test_some_splits_leave_nothing_to_validate_on(tmp_path: Path, split: str) -> None:
     root = draw(tmp_path, ["a", "b"])
     (root / "train.txt").write_text("a\n")
     (root / "val.txt").write_text("b\n")
     data = open_training_data("folder", root, split)
     assert data.validation_set is None
-    assert len(data.training_set) == 2
+    assert len(data.training_set) == (1 if split == "val" else 2)
+    said = "with --split val the images for validation are trained on: nothing is validated"
+    assert data.notes == ((said,) if split == "val" else ())
 
 
 def test_validation_images_are_scaled_as_the_training_images_are(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ RECIPE = Recipe(epochs=3, crop_hw=(96, 128), freeze=("batchnorm",), rotate=5.0)
 
 def read(tmp_path: Path, text: str, name: str = "mine.toml"):
     (tmp_path / name).write_text(text)
-    return read_recipe_file(tmp_path / name)
+    return read_recipe_file(tmp_path / name).values
 
 
 def test_a_recipe_survives_json() -> None:
@@ -34,7 +34,7 @@ def test_a_recipe_of_an_older_version_has_the_defaults_of_newer_fields() -> None
 def test_differences_name_both_values_and_leave_out_what_may_change() -> None:
     saved = replace(RECIPE, seed=9, crop_hw=(64, 64), epochs=40, patience=3, freeze=())
     assert RECIPE.differences(saved) == [
-        "seed was 9, not 0", "crop_hw was 64x64, not 96x128", "freeze was none, not batchnorm",
+        "--seed was 9, not 0", "--crop was 64x64, not 96x128", "--freeze was none, not batchnorm",
     ]  # fmt: skip
     assert RECIPE.differences(RECIPE) == []
 
@@ -50,8 +50,31 @@ def test_a_toml_file_names_options_as_the_command_line_does(tmp_path: Path) -> N
 
 
 def test_the_recipe_of_a_run_is_a_recipe_file(tmp_path: Path) -> None:
-    values = read(tmp_path, json.dumps({"recipe": RECIPE.to_dict(), "dataset": "folder"}), "recipe.json")
-    assert Recipe(**values) == RECIPE
+    run = {"recipe": RECIPE.to_dict(), "dataset": "folder", "root": None, "samples": 2, "pspnet_edge": "0.2.0"}
+    (tmp_path / "recipe.json").write_text(json.dumps(run))
+    found = read_recipe_file(tmp_path / "recipe.json")
+    assert Recipe(**found.values) == RECIPE
+    assert found.run == {"dataset": "folder", "samples": 2}
+
+
+@pytest.mark.parametrize(
+    "change", [{"samples": -1}, {"validate_every": 0}, {"accumulate": "two"}, {"loggers": "wandb"}, {"root": 5}]
+)
+def test_a_damaged_recipe_of_a_run_is_one_sentence(change: dict[str, object], tmp_path: Path) -> None:
+    [name] = change
+    (tmp_path / "recipe.json").write_text(json.dumps({"recipe": RECIPE.to_dict(), **change}))
+    with pytest.raises(OptionError, match=rf"recipe of the run .*recipe\.json is damaged \(it\.{name} is"):
+        read_recipe_file(tmp_path / "recipe.json")
+
+
+@pytest.mark.parametrize("key", ["crop", "size", "crop_hw", "size_hw", "crop-hw"])
+def test_every_size_is_written_as_on_the_command_line_and_called_as_its_writer_does(key: str, tmp_path: Path) -> None:
+    field = f"{key[:4]}_hw"
+    for text in ('"96x128"', '"96X128"', '"96×128"', "[96, 128]"):
+        assert read(tmp_path, f"{key} = {text}") == {field: (96, 128)}
+    for wrong in ('"large"', '"96x"', '"96x128x3"', "96", "[96]"):
+        with pytest.raises(OptionError, match=rf'^{key} in the recipe .* give HEIGHTxWIDTH, such as "\d+x\d+"$'):
+            read(tmp_path, f"{key} = {wrong}")
 
 
 @pytest.mark.parametrize(
@@ -63,7 +86,7 @@ def test_the_recipe_of_a_run_is_a_recipe_file(tmp_path: Path) -> None:
         ("epochs = true", "give a whole number"),
         ('ohem = "yes"', "give true or false, such as false"),
         ("scales = [1]", r"give a list such as \[0.7, 2.0\]"),
-        ('crop = "large"', r"give a list such as \[288, 384\]"),
+        ('learning-rate = "fast"', "learning-rate in the recipe .* is 'fast': give a number"),
     ],
 )
 def test_a_mistake_in_a_recipe_file_is_one_sentence(tmp_path: Path, text: str, sentence: str) -> None:
@@ -105,7 +128,7 @@ def test_a_recipe_that_is_a_fifo_is_refused_and_not_waited_for(tmp_path: Path) -
         ({"epochs": True}, "epochs: True does not fit: give a whole number such as 45"),
         ({"learning_rate": float("nan")}, "learning_rate: nan does not fit: give a number such as 0.001"),
         ({"ohem": "no"}, "ohem: 'no' does not fit: give true or false, such as false"),
-        ({"model": 5}, 'model: 5 does not fit: give a text such as "pspnet_lite0"'),
+        ({"model": 5}, 'model: 5 does not fit: give a text such as "auto"'),
     ],
 )
 def test_values_outside_their_limits_name_their_parameter(change, sentence: str) -> None:

@@ -23,7 +23,9 @@ from pspnet_edge.train.recipe import Recipe  # noqa: E402
 from pspnet_edge.train.step import Run  # noqa: E402
 from pspnet_edge.train.training import run_training  # noqa: E402
 
-RECIPE = Recipe(epochs=3, batch=2, crop_hw=(96, 96), scenes_share=0.0, warmup_epochs=0.5, learning_rate=2e-3)
+RECIPE = Recipe(
+    "pspnet_lite0", epochs=3, batch=2, crop_hw=(96, 96), scenes_share=0.0, warmup_epochs=0.5, learning_rate=2e-3
+)
 
 
 def run(folder: Path, recipe: Recipe = RECIPE, **options):
@@ -87,15 +89,17 @@ def test_training_learns(tmp_path: Path) -> None:
 
 def test_without_validation_the_last_epoch_is_kept(tmp_path: Path) -> None:
     recipe = Recipe(epochs=1, batch=2, crop_hw=(96, 96), scenes_share=0.0)
-    done = run_training(recipe, evenly_spaced(SceneSet("train"), 2), None, None, tmp_path, workers=0)
+    images = evenly_spaced(SceneSet("train"), 2)
+    done = run_training(recipe, images, None, None, tmp_path, workers=0, trained_split="scenes train")
     assert done.checkpoint == tmp_path / "final.pt"
     assert done.miou is None
-    assert load_checkpoint(done.checkpoint).facts["epochs"] == 1
+    facts = load_checkpoint(done.checkpoint).facts
+    assert (facts["epochs"], facts["trained_split"]) == (1, "scenes train")
 
 
 def test_resuming_with_another_recipe_is_refused(tmp_path: Path) -> None:
     run(tmp_path)
-    with pytest.raises(OptionError, match=r"another recipe \(learning_rate was 0\.002, not 0\.0001\): leave"):
+    with pytest.raises(OptionError, match=r"another recipe \(--learning-rate was 0\.002, not 0\.0001\): leave"):
         run(tmp_path, replace(RECIPE, learning_rate=1e-4), resume=True)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,6 +14,9 @@ from numpy.typing import NDArray
 from ...labels import IGNORE
 
 Severity = Literal["defect", "warning"]
+
+_MOST_ALIKE = 5
+"""How many findings of one kind and split are said one by one."""
 
 
 @dataclass(frozen=True)
@@ -93,3 +98,15 @@ class Findings:
     def warnings(self) -> tuple[Finding, ...]:
         """What deserves a look."""
         return tuple(finding for finding in self.found if finding.severity == "warning")
+
+
+def few_of_each_kind(findings: Iterable[Finding]) -> tuple[list[Finding], dict[tuple[Severity, str, str], int]]:
+    """The first findings of each severity, split and kind, whose sentences are alike, and how many more there are."""
+    told: Counter[tuple[Severity, str, str]] = Counter()
+    few = []
+    for finding in findings:
+        alike = finding.severity, finding.split, finding.kind
+        told[alike] += 1
+        if told[alike] <= _MOST_ALIKE:
+            few.append(finding)
+    return few, {alike: count - _MOST_ALIKE for alike, count in told.items() if count > _MOST_ALIKE}

@@ -58,10 +58,11 @@ def kind_of(path: Path) -> Kind:
             raise ModelError(f"{path} is {what}: {fix}")
     if start[4:8] == b"TFL3":
         raise ModelError(f"{path} is a TensorFlow Lite model: give a PyTorch or PaddlePaddle checkpoint")
+    if path.suffix.lower() == ".engine":
+        raise ModelError(f"{path} is an engine, which gives no weights back: give the checkpoint that it was made from")
     if _ONNX.match(start):
-        raise ModelError(
-            f"{path} is an ONNX model, not a checkpoint: rename it to end in .onnx and use `pspnet-edge adapt`"
-        )
+        rename = "" if path.suffix.lower() == ".onnx" else "rename it to end in .onnx and "
+        raise ModelError(f"{path} is an ONNX model, not a checkpoint: {rename}use `pspnet-edge adapt`")
     if _SHARD.search(path.name):
         raise ModelError(
             f"{path} is one of several parts of a checkpoint: save it as one, with `max_shard_size` raised"
