@@ -284,6 +284,14 @@ def sidecar_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.json")
 
 
+def table_path(path: Path) -> Path:
+    """The calibration table of a model, checkpoint or pack: beside it, under its name.
+
+    ``mine.onnx`` and ``mine.pt`` share ``mine.calib.json``, because it belongs to their weights.
+    """
+    return path.with_suffix(".calib.json")
+
+
 def _check_name(path: Path, longest: int = 255) -> None:
     shown = str(path).encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
     if path.name in ("", "..") or str(path) == ".":

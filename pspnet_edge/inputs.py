@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 import stat
 from collections.abc import Iterable
 from numbers import Integral, Real
@@ -44,16 +45,38 @@ def check_file(
     """
     status = _status(path, what, error, fix, command)
     shown = _shown(path)
-    named = f"{'an' if what[:1].lower() in 'aeio' else 'a'} {what}"
+    named = _with_article(what)
     if stat.S_ISDIR(status.st_mode):
-        inside = _checkpoint_in(path) if what in _MODELS else None
-        raise error(f"{shown} is a folder, not {named}", f"give {inside}" if inside else f"give the file of {named}")
+        inside = checkpoint_of_run(path) if what in _MODELS else None
+        fix = f"give {_shown(inside)}" if inside else f"give the file of {named}"
+        raise error(f"{shown} is a folder, not {named}", fix)
     if not stat.S_ISREG(status.st_mode):
         raise error(f"{shown} is a device, FIFO or socket, not {named}", f"give the file of {named}")
     if not os.access(path, os.R_OK):
         raise error(f"the {what} {shown} cannot be read (permission denied)", "change its permissions")
     if most_bytes is not None and status.st_size > most_bytes:
         raise error(f"the {what} {shown} is larger than {most_bytes >> 20} MiB", f"give {named} of a usual size")
+
+
+def refuse_folder(path: Path, what: str, error: type[PspnetEdgeError]) -> None:
+    """Raise ``error`` where a folder is given for the file to work on: mostly a run's, or that of the data set."""
+    if is_folder(path):
+        inside, named = checkpoint_of_run(path), _with_article(what)
+        root = f"{named}, and a data set's folder as --root {shlex.quote(str(path))}"
+        raise error(f"{_shown(path)} is a folder, not {named}", f"give {_shown(inside) if inside else root}")
+
+
+def refuse_run(path: Path, what: str, error: type[PspnetEdgeError]) -> None:
+    """Raise ``error`` where the folder of a training run is given and other folders are taken."""
+    inside = checkpoint_of_run(path)
+    if inside is not None or is_file(path / "recipe.json"):
+        fix = "train until it has saved one" if inside is None else f"give {_shown(inside)}"
+        raise error(f"{_shown(path)} is the folder of a training run, not {_with_article(what)}", fix)
+
+
+def checkpoint_of_run(folder: Path) -> Path | None:
+    """The best checkpoint in the folder of a training run; None where there is none."""
+    return next((folder / name for name in ("best.pt", "final.pt", "last.pt") if is_file(folder / name)), None)
 
 
 def check_folder(path: Path, what: str, error: type[PspnetEdgeError] = DataError, fix: str | None = None) -> None:
@@ -218,9 +241,8 @@ def _status(
         raise error(f"the {what} {shown} cannot be read ({text})", fix, command) from reason
 
 
-def _checkpoint_in(folder: Path) -> str | None:
-    """The checkpoint of a run, where the folder is one's."""
-    return next((_shown(folder / name) for name in ("best.pt", "final.pt", "last.pt") if is_file(folder / name)), None)
+def _with_article(what: str) -> str:
+    return f"{'an' if what[:1].lower() in 'aeio' else 'a'} {what}"
 
 
 def _shown(path: Path) -> str:

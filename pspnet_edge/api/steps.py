@@ -6,6 +6,7 @@ A model is a bundled name, an ``.onnx``, ``.pt`` or ``.pspnet`` file; None is th
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import bundled
 from ..artifact import ensure_writable, sha256_of
+from ..built import ensure_not_built
 from ..data.progress import Progress, silent
 from ..engine.backends import choose_runtime, read_info
 from ..engine.backends import open_engine as open_engine_file
@@ -20,7 +22,6 @@ from ..engine.build import Gate, build_cached_engine, choose_precision, default_
 from ..engine.build import build_engine as build_engine_file
 from ..engine.engine import Engine
 from ..engine.model import prepare_model
-from ..errors import OptionError
 from ..graph.onnx_file import read_model
 from ..inputs import as_number, as_path, as_path_or_none, as_several, as_size, as_whole
 from ..lazy import require
@@ -39,6 +40,8 @@ from .results import (
 
 if TYPE_CHECKING:
     from ..report.facts import Row
+
+_log = logging.getLogger(__name__)
 
 AnyPath = str | os.PathLike[str]
 _DEFAULT_IMAGES = 128
@@ -173,6 +176,7 @@ def export(
     size_hw, batch = None if size_hw is None else as_size(size_hw, "size_hw"), as_whole(batch, "batch", least=1)
     min_confidence = None if min_confidence is None else as_number(min_confidence, "min_confidence")
     threshold = None if threshold is None else as_number(threshold, "threshold")
+    ensure_not_built(source)
     ensure_writable(path, sidecar=True, inputs=[source])
     require("torch", "export a checkpoint")
     from ..graph.export import export_checkpoint
@@ -193,6 +197,7 @@ def calibrate(
     split: str = "train",
     images: int | None = None,
     method: str = "mse",
+    overwrite: bool = False,
     progress: Progress = silent,
 ) -> Calibration:
     """Measure activation ranges on images, for INT8 engines. An interrupted run resumes.
@@ -204,46 +209,45 @@ def calibrate(
 
     Args:
         model: what to calibrate.
-        output: the table; None is the model's name with ``.calib.json``.
+        output: the table; None is the model's name with ``.calib.json`` beside it, where builds look; of a bundled
+            model in the working folder.
         dataset: the kind of data set, as for the command line; None is what ``root`` holds.
-        root: its folder; only scenes needs none.
+        root: its folder, or one of images without labels; only scenes needs none.
         split: never the split that quality is measured on. Of a folder without lists ``train`` is what training did
             not hold out.
         images: how many, evenly spaced; None is 128.
         method: ``minmax``, ``percentile``, ``entropy`` or ``mse``.
+        overwrite: replace a table that was made from other images, or holds what the accuracy gate decided.
         progress: shows how far it is.
 
     Raises:
         DataError: images that cannot be used.
         CalibrationError: an activation is not finite.
-        OptionError: neither ``dataset`` nor ``root`` was given, or another value is wrong.
+        OptionError: neither ``dataset`` nor ``root`` was given, scenes for a model of other classes, a table that needs
+            ``overwrite``, or another value is wrong.
         ModelError, OutputError: as the names say.
     """
-    from ..data.held_out import images_of_split
-    from ..data.recognize import dataset_or_scenes
     from ..data.subset import evenly_spaced
     from ..graph.calibrate import table_from_dataset
-    from ..graph.calibration_table import write_table
+    from ..graph.calibration_images import calibration_images
+    from ..graph.calibration_table import ensure_replaceable, write_table
     from ..graph.onnx_file import read_model
 
     images = _DEFAULT_IMAGES if images is None else as_whole(images, "images", least=1)
     source = prepare_model(_text(model, "model"))
-    path = as_path_or_none(output, "output") or Path(f"{source.name}.calib.json")
+    path = as_path_or_none(output, "output") or source.table_place
     ensure_writable(path, inputs=[source.source, source.path])
-    if dataset is None and root is None:
-        # Streets would calibrate any network without an error, and most of them badly.
-        raise OptionError("calibrate needs images", "give root, the data set that the model was trained on")
-    folder = as_path_or_none(root, "root")
-    dataset = dataset_or_scenes(dataset, folder)
     network = read_model(source.path)
-    pictures = images_of_split(dataset, folder, split, network.facts, network.pixels)
+    pictures, named, _ = calibration_images(network, dataset, as_path_or_none(root, "root"), split, _log.info)
+    if not overwrite:
+        ensure_replaceable(path, network.proto, named)
     chosen = evenly_spaced(pictures, images)
     state = path.with_name(f"{path.name}.partial")
     with progress("calibrate", len(chosen)) as advance:
         table, skipped = table_from_dataset(
             network,
             chosen,
-            dataset=f"{dataset} {split}",
+            dataset=named,
             method=method,
             state=state,
             on_image=lambda done: advance(done, ""),
@@ -413,6 +417,7 @@ def import_checkpoint(
     """
     source = as_path(checkpoint, "checkpoint")
     path = as_path_or_none(output, "output") or source.with_suffix(".imported.pt")
+    ensure_not_built(source)
     ensure_writable(path, inputs=[source])
     require("torch", "import a checkpoint")
     from ..model.checkpoint import save_checkpoint

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
 from typing import Any
+
+from ..inputs import checkpoint_of_run, is_folder
 
 # Commands and parameters are click's or those of the click inside Typer, by release; both have the same members.
 
@@ -57,12 +61,30 @@ def option_of(command: Any, parameter: str) -> str:
     return "--" + parameter.replace("_", "-")
 
 
-def _walk(command: Any, arguments: list[str]) -> tuple[Any, set[str]]:
-    """The last command on the line, and every option that is not another one's value."""
+def with_root(tree: Any, arguments: list[str]) -> str | None:
+    """The command line with the folder that is among its arguments as ``--root``; None where that is not what is wrong.
+
+    The folder of a training run is that of a model, whose checkpoint is named.
+    """
+    command, options, places = _walk(tree, arguments)
+    given = {option.partition("=")[0] for option in options}
+    names = next(({*entry.opts, *entry.secondary_opts} for entry in command.params if entry.name == "root"), set())
+    folders = [place for place in places if is_folder(Path(arguments[place]))]
+    runs = {place: run for place in folders if (run := checkpoint_of_run(Path(arguments[place]))) is not None}
+    roots = [place for place in folders if place not in runs]
+    if "--root" not in names or given & names or len(roots) != 1:
+        return None
+    words = [str(runs.get(place, word)) for place, word in enumerate(arguments) if place != roots[0]]
+    return shlex.join(["pspnet-edge", *words, "--root", arguments[roots[0]]])
+
+
+def _walk(command: Any, arguments: list[str]) -> tuple[Any, set[str], list[int]]:
+    """The last command on the line, every option that is not another one's value, and where its arguments are."""
     options: set[str] = set()
-    waiting = list(arguments)
+    places: list[int] = []
+    waiting = list(enumerate(arguments))
     while waiting:
-        token = waiting.pop(0)
+        place, token = waiting.pop(0)
         if token == "--":
             break
         if token.startswith("-") and len(token) > 1:
@@ -72,7 +94,9 @@ def _walk(command: Any, arguments: list[str]) -> tuple[Any, set[str]]:
                 waiting.pop(0)
         elif token in getattr(command, "commands", {}):
             command = command.commands[token]
-    return command, options
+        else:
+            places.append(place)
+    return command, options, places
 
 
 def _takes_value(command: Any, name: str) -> bool:

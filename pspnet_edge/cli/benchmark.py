@@ -67,7 +67,10 @@ def benchmark(
         Path | None,
         typer.Option("--input", metavar="FILE", help="Video for the camera loop. Default: the synthetic drive."),
     ] = None,
-    calibration: Annotated[Path | None, typer.Option(metavar="FILE", help="Calibration table, as for `build`.")] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Calibration table, as for `build`; of several models for the one it fits."),
+    ] = None,
     rounds: Annotated[
         int, typer.Option(metavar="N", min=2, help="Timing rounds; in each, the engines take turns.")
     ] = 7,

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..records import counted
-from .options import RootOption, chosen_dataset
 from .output import JsonFlag, progress, result, say
 
 if TYPE_CHECKING:
-    from ..data.datasets import Dataset
-    from ..data.subset import Subset
+    from ..data.datasets import ImageSet
 
 _IMAGES = 128
 
@@ -32,10 +31,12 @@ def calibrate(
         str | None,
         typer.Option(
             metavar="camvid|voc|cityscapes|folder|scenes",
-            help="Data set. Default: detected from --root. scenes (synthetic streets) fits CamVid's classes only.",
+            help="Data set. Default: detected from --root. scenes (synthetic streets) is for CamVid's classes only.",
         ),
     ] = None,
-    root: RootOption = None,
+    root: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the data set, or of images without labels.")
+    ] = None,
     split: Annotated[
         str, typer.Option(metavar="NAME", help="Split to calibrate on; not the one you measure mIoU on.")
     ] = "train",
@@ -72,8 +73,14 @@ def calibrate(
     ] = True,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", metavar="FILE", help="Default: MODEL.calib.json in the working folder."),
+        typer.Option("-o", "--output", metavar="FILE", help="Default: MODEL.calib.json next to MODEL, as for `build`."),
     ] = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite", help="Replace a table made from other images, or with what --max-drop left unquantized."
+        ),
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Measure activation ranges on images and write the calibration table that INT8 builds need.
@@ -87,36 +94,33 @@ def calibrate(
       pspnet-edge calibrate mine.onnx --root my_data --images 64 --method percentile
     """
     from ..artifact import claim, ensure_writable, sha256_of
-    from ..data.held_out import images_of_split
-    from ..data.subset import Subset
     from ..engine.build import prepare_model
     from ..errors import OptionError
     from ..graph.calibrate import table_from_dataset
-    from ..graph.calibration_table import write_table
+    from ..graph.calibration_images import calibration_images
+    from ..graph.calibration_table import ensure_replaceable, write_table
     from ..graph.onnx_file import read_model
 
     source = prepare_model(model)
-    output = output or Path(f"{source.name}.calib.json")
+    output = output or source.table_place
     ensure_writable(output, inputs=[source.source, source.path, images_from])
     ensure_writable(output.with_name(f"{output.name}.partial"))
     if dataset is None and root is None:
-        raise OptionError("calibrate needs images", "give --root DIR, the data set that the model was trained on")
-    dataset = chosen_dataset(dataset, root)
+        raise OptionError("calibrate needs images", "give --root DIR, a folder of images like those of training")
     network = read_model(source.path)
-    if model is None and dataset == "folder":
+    pictures, named, kind = calibration_images(network, dataset, root, split, say)
+    if not overwrite:
+        ensure_replaceable(output, network.proto, named)
+    if model is None and kind in ("folder", None):
         say(f"no MODEL was given: the bundled {source.name} is calibrated")
-    listed = images_from or (_shipped_list(dataset, split) if images is None else None)
-    pictures = images_of_split(dataset, root, split, network.facts, network.pixels)
-    if isinstance(pictures, Subset):
-        used = counted(len(pictures), "image")
-        say(f"{root} has no list for validation: calibrating on the {used} that training used")
+    listed = images_from or (_shipped_list(kind, split) if images is None and kind is not None else None)
     chosen = _chosen(pictures, listed, images)
     state = output.with_name(f"{output.name}.partial")
     with claim(output), progress("calibrate", len(chosen)) as advance:
         table, skipped = table_from_dataset(
             network,
             chosen,
-            dataset=f"{dataset} {split}",
+            dataset=named,
             method=method,
             rounding=rounding,
             equalize=equalize,
@@ -137,9 +141,10 @@ def calibrate(
         "equalized": len(table.stretch),
         "tensors": len(table.amax),
     }
-    result(
-        facts, as_json, f"{output}: {facts['tensors']} ranges from {counted(table.images, 'image')}, method {method}"
-    )
+    summary = f"{output}: {facts['tensors']} ranges from {counted(table.images, 'image')}, method {method}"
+    if source.source is None or output.resolve() != source.table_place.resolve():
+        summary += f"; give it to `build` with --calibration {shlex.quote(str(output))}"
+    result(facts, as_json, summary)
 
 
 def _shipped_list(dataset: str, split: str) -> Path | None:
@@ -148,7 +153,7 @@ def _shipped_list(dataset: str, split: str) -> Path | None:
     return shipped_list(dataset) if split == "train" else None
 
 
-def _chosen(dataset: Dataset, listed: Path | None, count: int | None) -> Subset:
+def _chosen(dataset: ImageSet, listed: Path | None, count: int | None) -> ImageSet:
     from ..data.calibration_list import read_list
     from ..data.subset import evenly_spaced
 

@@ -45,6 +45,7 @@ def export(
     """
     from .. import bundled
     from ..artifact import ensure_writable
+    from ..built import ensure_not_built
     from ..lazy import require
 
     size_hw = parse_size(size) if size is not None else None
@@ -52,6 +53,7 @@ def export(
     bundled_name = checkpoint in bundled.names()
     source = bundled.checkpoint_path(checkpoint) if bundled_name else Path(checkpoint)
     output = output or (Path(f"{checkpoint}.onnx") if bundled_name else source.with_suffix(".onnx"))
+    ensure_not_built(source)
     ensure_writable(output, sidecar=True, inputs=[source])
     require("torch", "export a checkpoint")
     from ..graph.export import export_checkpoint
@@ -73,10 +75,11 @@ def export(
 
 def _table_beside(checkpoint: Path, output: Path) -> Path | None:
     """The checkpoint's calibration table, which fits every size, copied beside the model unless there is one."""
+    from ..artifact import table_path
     from ..engine.model import table_beside
     from ..graph.calibration_table import read_table, write_table
 
-    table, target = table_beside(checkpoint), output.with_suffix(".calib.json")
+    table, target = table_beside(checkpoint), table_path(output)
     if table is None:
         return None
     if not target.exists():

@@ -93,10 +93,12 @@ def import_(
     Reads semseg, mmsegmentation, segmentation-models-pytorch, PaddleSeg and four smaller projects; see docs/import.md.
     """
     from ..artifact import ensure_writable, sha256_of
+    from ..built import ensure_not_built
     from ..lazy import require
 
     chosen, source = _format_and_source(arguments, format_name, auto)
     output = output or _default_output(source)
+    ensure_not_built(source)
     ensure_writable(output, inputs=[source, decoder, config, classes, reference])
     require("torch", "import a checkpoint")
     from ..model.checkpoint import save_checkpoint

@@ -34,7 +34,7 @@ from . import (
     selftest,
     train,
 )
-from .arguments import asked_for_json, command_at, meant_option, option_of
+from .arguments import asked_for_json, command_at, meant_option, option_of, with_root
 from .ending import Ended
 
 app = typer.Typer(
@@ -170,6 +170,9 @@ def _run(tree: Any, arguments: list[str]) -> None:
         if meant is not None:
             problem = f"{problem.partition(' (Possible options')[0]}. Did you mean {meant}?"
         wrong = PspnetEdgeError(problem, "see the usage", usage)
+        rooted = with_root(tree, arguments) if "unexpected extra argument" in problem else None
+        if rooted is not None:
+            wrong = PspnetEdgeError("the folder of the data set is an option", "give it", rooted)
         _fail(wrong, status, asked_for_json(tree, arguments))
     except BrokenPipeError:
         # Whoever read the output has gone; what is still buffered must not fail a second time at exit.

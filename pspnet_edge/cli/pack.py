@@ -123,7 +123,7 @@ def pack(
       pspnet-edge pack mine.onnx --for triton -o repo
     """
     from ..deploy.pack import Contents, make_pack
-    from ..engine.model import prepare_model
+    from ..engine.model import calibrate_command, prepare_model
     from ..errors import OptionError
     from ..graph.onnx_file import read_model
     from .options import chosen_dataset, parse_size
@@ -174,7 +174,8 @@ def pack(
         say("no licence is in the pack: add one with --licence FILE")
     if "int8" not in packed.agreement_with_fp32 and precision == "auto":
         say(
-            "INT8 is not in the pack, because the model has no calibration table: make one with `pspnet-edge calibrate`"
+            f"INT8 is not in the pack, because there is no calibration table {source.table_place}: make one with "
+            f"`{calibrate_command(source)}`"
         )
     if packed.signed and not packed.release:
         say("it has no --release number: boards cannot tell whether it is older than what they run")

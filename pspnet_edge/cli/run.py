@@ -347,14 +347,15 @@ def _split_arguments(engine: str | None, inputs: list[str], places: list[str]) -
     """ENGINE and every input; a first argument that can only be an input is one."""
     from ..artifact import sidecar_path
     from ..data.images import SUFFIXES, VIDEO_SUFFIXES
-    from ..errors import OptionError
-    from ..inputs import is_file
+    from ..errors import EngineError, OptionError
+    from ..inputs import is_file, refuse_run
 
     if engine is not None:
         suffix = Path(engine).suffix.lower()
         for name in inputs:
             if names_model(name) or is_file(sidecar_path(Path(name))):
                 raise OptionError(f"{name} is an engine or a model, not an input", "name it before the inputs")
+        refuse_run(Path(engine), "engine or model", EngineError)
         if engine == "demo" or "://" in engine or suffix in SUFFIXES | VIDEO_SUFFIXES or Path(engine).is_dir():
             return None, [engine, *inputs, *places]
     return engine, [*inputs, *places]

@@ -11,11 +11,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
 from ..errors import DataError
 from ..inputs import read_text
-from .datasets import Dataset
-from .subset import Subset
+from .datasets import Dataset, ImageSet
+from .subset import Subset, some_of
 
 _FINGERPRINT = re.compile(r"#\s*sha256:\s*(\S+)")
 _ENDING = re.compile(r"(_leftImg8bit)?\.(bmp|jpe?g|png|tiff?|webp)$", re.IGNORECASE)
@@ -29,8 +30,14 @@ class CalibrationList:
     path: Path
     ids: tuple[str, ...]
 
-    def of(self, dataset: Dataset) -> Subset:
-        """The pairs of a data set that the list names, in the list's order.
+    @overload
+    def of(self, dataset: Dataset) -> Subset: ...
+
+    @overload
+    def of(self, dataset: ImageSet) -> ImageSet: ...
+
+    def of(self, dataset: ImageSet) -> ImageSet:
+        """The images of a data set that the list names, in the list's order.
 
         Raises:
             DataError: the data set lacks an image of the list, or has two of one id.
@@ -48,7 +55,7 @@ class CalibrationList:
         twice = next((name for name in self.ids if len(places[name]) > 1), None)
         if twice:
             raise DataError(f"the data set has {len(places[twice])} images called {twice}", "give them different names")
-        return Subset(dataset, tuple(places[name][0] for name in self.ids))
+        return some_of(dataset, tuple(places[name][0] for name in self.ids))
 
 
 def image_id(name: str) -> str:

@@ -165,6 +165,26 @@ def labelled_name(name: str | None, root: Path | None) -> str | None:
         return None
 
 
+def unlabelled_folder(root: Path) -> Path | None:
+    """The folder of the images where there are no labels: ``root`` itself or its ``images/``; None where there are.
+
+    Raises:
+        DataError: there is no such folder, nothing in it, or labels in a layout that has to be converted.
+    """
+    ensure_data_folder(root)
+    try:
+        name = recognized(root)
+    except DataError as error:
+        if isinstance(error.__cause__, OSError) or foreign_layout(root) is not None or _set_above(root) is not None:
+            raise
+        ensure_names_images(root)
+        name = "folder"
+    layout = layout_of(root)
+    if name != "folder" or layout.masks:
+        return None
+    return layout.image_folders.get("", root)
+
+
 def foreign_layout(root: Path) -> Foreign | None:
     """The layout of a labelling tool or another data set that ``data import`` reads; None where there is no sign
     of one."""

@@ -1,12 +1,13 @@
-"""Some pairs of a data set, chosen without chance."""
+"""Some images of a set, chosen without chance."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import overload
 
 from ..labels import LabelSet
 from ..pixels import PixelFormat
-from .datasets import Dataset, Image, Mask
+from .datasets import Dataset, Image, ImageSet, Mask, is_labelled
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,46 @@ class Subset:
         return self.dataset.name(self.indices[index])
 
 
-def evenly_spaced(dataset: Dataset, count: int) -> Subset:
-    """At most ``count`` pairs, evenly spaced, so that every sequence of a video data set is there."""
-    return Subset(dataset, evenly(len(dataset), count))
+@dataclass(frozen=True)
+class SomeImages:
+    """Some images of a set without labels, in a given order."""
+
+    images: ImageSet
+    indices: tuple[int, ...]
+
+    @property
+    def pixels(self) -> PixelFormat:
+        """Of the whole set."""
+        return self.images.pixels
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def image(self, index: int) -> Image:
+        """One image."""
+        return self.images.image(self.indices[index])
+
+    def name(self, index: int) -> str:
+        """What it is called in the whole set."""
+        return self.images.name(self.indices[index])
+
+
+@overload
+def some_of(images: Dataset, indices: tuple[int, ...]) -> Subset: ...
+@overload
+def some_of(images: ImageSet, indices: tuple[int, ...]) -> ImageSet: ...
+def some_of(images: ImageSet, indices: tuple[int, ...]) -> ImageSet:
+    """Some images of a set, with their labels where it has them."""
+    return Subset(images, indices) if is_labelled(images) else SomeImages(images, indices)
+
+
+@overload
+def evenly_spaced(images: Dataset, count: int) -> Subset: ...
+@overload
+def evenly_spaced(images: ImageSet, count: int) -> ImageSet: ...
+def evenly_spaced(images: ImageSet, count: int) -> ImageSet:
+    """At most ``count`` images, evenly spaced, so that every sequence of a video data set is there."""
+    return some_of(images, evenly(len(images), count))
 
 
 def evenly(total: int, count: int) -> tuple[int, ...]:

@@ -17,8 +17,8 @@ from ..data.progress import Progress, silent
 from ..engine.backends import choose_runtime, open_engine
 from ..engine.build import Gate, build_engine
 from ..engine.engine import Engine
-from ..engine.model import Model
-from ..errors import CalibrationError, OptionError, PackError
+from ..engine.model import Model, lacks_table
+from ..errors import OptionError, PackError
 from ..graph.calibration_table import CalibrationTable, read_table
 from ..graph.onnx_file import ModelFile, read_model
 from ..inputs import as_number, as_whole, read_text
@@ -144,7 +144,7 @@ def make_pack(
     name = _checked_name(contents.name) if contents.name else plain_name(model.name)
     source = read_model(model.path)
     table_path = contents.calibration or model.table_path
-    precisions = _checked_precisions(contents.precisions, table_path)
+    precisions = _checked_precisions(contents.precisions, model, table_path)
     licence = _licence(model, contents.licence)
     pictures = contents.pictures or Pictures(_scenes(source), "scenes", "test")
     names, frames = _golden(pictures, source, contents.golden)
@@ -291,7 +291,7 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def _checked_precisions(wanted: Sequence[str], table: Path | None) -> tuple[str, ...]:
+def _checked_precisions(wanted: Sequence[str], model: Model, table: Path | None) -> tuple[str, ...]:
     if list(wanted) == ["auto"]:
         return ("int8", "fp16") if table is not None else ("fp16", "fp32")
     for precision in wanted:
@@ -300,9 +300,7 @@ def _checked_precisions(wanted: Sequence[str], table: Path | None) -> tuple[str,
                 f"unknown precision {precision!r}", "choose auto, or some of int8, fp16, fp32", parameter="precision"
             )
     if "int8" in wanted and table is None:
-        raise CalibrationError(
-            "INT8 needs a calibration table", "make one and give it with --calibration", "pspnet-edge calibrate MODEL"
-        )
+        raise lacks_table(model)
     return tuple(dict.fromkeys(wanted))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..document import LABEL_SET, SHAPE_NHW, List, Number, Optional, Record, Text, check_value
 from ..errors import EngineError, MissingPackage, ModelError, OptionError
-from ..inputs import check_file
+from ..inputs import check_file, refuse_folder
 from ..labels import LabelSet
 from ..lazy import install_command
 from ..sidecar import read_sidecar
@@ -116,6 +116,7 @@ def read_info(path: str | os.PathLike[str]) -> EngineInfo:
         EngineError: no such file, or a sidecar that is missing, damaged or of another file.
     """
     path = Path(path)
+    refuse_folder(path, "engine", EngineError)
     check_file(path, "engine", EngineError, "build one", REBUILD)
     try:
         facts: EngineFacts = read_sidecar(path, "engine", REBUILD)

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import cast
 
 from .. import __version__, bundled
-from ..artifact import atomic_path, ensure_writable, sha256_of
+from ..artifact import atomic_path, ensure_writable, sha256_of, table_path
 from ..data.datasets import ImageSet
 from ..data.held_out import about_images, unseen_images
 from ..data.images import ImageFiles
 from ..data.progress import Advance
 from ..data.recognize import labelled_name
-from ..errors import CalibrationError, EngineError, OptionError, OutputError, one_of
+from ..errors import EngineError, OptionError, OutputError, one_of
 from ..graph.calibration_table import CalibrationTable, read_table, write_table
 from ..graph.confidence import with_min_confidence
 from ..graph.onnx_file import ModelFile, read_model
@@ -29,7 +29,7 @@ from ..sidecar import write_sidecar
 from .backend import Backend, BuildRequest, Precision
 from .backends import RUNTIMES, backend_of, choose_runtime, read_info
 from .facts import EngineFacts
-from .model import Model, cache_folder, prepare_model, table_beside
+from .model import Model, cache_folder, lacks_table, naming_model, prepare_model, table_beside
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +46,7 @@ __all__ = [
     "choose_runtime",
     "default_engine_path",
     "images_of_gate",
+    "lacks_table",
     "prepare_model",
     "table_beside",
 ]
@@ -164,7 +165,11 @@ def build_engine(
     chosen = choose_precision(precision, model, backend.name, calibration)
     ensure_writable(path, sidecar=True, inputs=(*model.files, calibration))
     source = read_model(model.path)
-    graph, precise = _in_precision(source, chosen, calibration or model.table_path, gate, path)
+    table_path = calibration or model.table_path
+    if chosen == "int8" and table_path is None:
+        raise lacks_table(model)
+    with naming_model(model, table_path):
+        graph, precise = _in_precision(source, chosen, table_path, gate, path)
     precise["flavour"] = _choose_flavour(flavour, chosen, backend)
     if precise["flavour"] == "uint8":
         graph = with_uint8_activations(graph)
@@ -249,13 +254,8 @@ def _in_precision(
         raise OptionError(
             f"it limits what INT8 loses, and the engine is {precision}", "ask for int8", parameter="max_drop"
         )
-    if precision != "int8":
+    if precision != "int8" or table_path is None:
         return source, {"int8_mac_fraction": 0.0, "calibration_sha256": None}
-    if table_path is None:
-        raise CalibrationError(
-            "INT8 needs a calibration table: make one with `pspnet-edge calibrate MODEL -o FILE` "
-            "and give it with --calibration FILE"
-        )
     table = read_table(table_path)
     if gate is None:
         graph = int8_model(source, table)
@@ -287,6 +287,6 @@ def _save_decision(table: CalibrationTable, path: Path, engine: Path) -> Path:
             pass
         else:
             return path
-    beside = engine.with_suffix(".calib.json")
+    beside = table_path(engine)
     write_table(beside, table)
     return beside

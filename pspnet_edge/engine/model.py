@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .. import bundled
-from ..artifact import ensure_writable, sha256_of, write_bytes
-from ..errors import ModelError, PackError
+from ..artifact import ensure_writable, sha256_of, table_path, write_bytes
+from ..built import ensure_not_engine
+from ..errors import CalibrationError, ModelError, PackError
+from ..inputs import refuse_folder
 from ..lazy import require
 from ..ownership import remove_leftovers
 from ..pack_file import MODEL, TABLE, read_pack
@@ -24,6 +29,11 @@ class Model:
     """Its calibration table; None where it has none."""
     source: Path | None = None
     """The checkpoint, pack or ONNX file that was named; None of a bundled model."""
+
+    @property
+    def table_place(self) -> Path:
+        """Where `calibrate` puts its table, and builds look for it; a bundled model's new one has to be named."""
+        return Path(f"{self.name}.calib.json") if self.source is None else table_path(self.source)
 
     @property
     def files(self) -> tuple[Path | None, ...]:
@@ -58,15 +68,44 @@ def _prepared(path: Path, size_hw: tuple[int, int] | None) -> Model:
         return model if size_hw is None else _at_size(model, model.path.with_suffix(".pt"), size_hw)
     from ..graph.onnx_file import read_model
 
+    refuse_folder(path, "model", ModelError)
+    ensure_not_engine(path)
     read_model(path)
     model = Model(path.stem, path, table_beside(path))
     return model if size_hw is None else _at_size(model, path.with_suffix(".pt"), size_hw)
 
 
 def table_beside(path: Path) -> Path | None:
-    """The calibration table beside a model or checkpoint, if there is one."""
-    beside = path.with_suffix(".calib.json")
+    """The calibration table beside a model, checkpoint or pack, if there is one."""
+    beside = table_path(path)
     return beside if beside.is_file() else None
+
+
+def lacks_table(model: Model, problem: str = "INT8 needs a calibration table") -> CalibrationError:
+    """The error for a model without a table, with the command that makes it where builds look for it."""
+    return CalibrationError(
+        f"{problem}, and there is no {model.table_place}",
+        "make it from images like those that the model was trained on",
+        calibrate_command(model),
+    )
+
+
+def calibrate_command(model: Model, table: Path | None = None) -> str:
+    """The command that makes a model's table: at ``table``, None for where builds look for it."""
+    words = ["pspnet-edge", "calibrate", str(model.source or model.name), "--root", "DIR"]
+    return shlex.join([*words, *(["-o", str(table)] if table not in (None, model.table_place) else [])])
+
+
+@contextmanager
+def naming_model(model: Model, table: Path | None) -> Iterator[None]:
+    """Errors about a table that does not fit, which know only the graph, name the model and the file."""
+    try:
+        yield
+    except CalibrationError as error:
+        if table is None or not (error.command or "").startswith("pspnet-edge calibrate"):
+            raise
+        fix = (error.fix or "recreate it").partition(" with `")[0]
+        raise CalibrationError(error.problem, fix, calibrate_command(model, table)) from error
 
 
 def cache_folder() -> Path:
@@ -115,4 +154,4 @@ def _unpacked(path: Path) -> Model:
     found = read_model(model).label_set
     if found != pack.label_set:
         raise PackError(f"the pack {path} lists classes that differ from its model's", "recreate it")
-    return Model(pack.name, model, table if pack.has(TABLE) else None)
+    return Model(pack.name, model, table if pack.has(TABLE) else table_beside(path))

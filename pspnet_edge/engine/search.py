@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..artifact import atomic_path, ensure_writable, scratch_folder
+from ..artifact import atomic_path, ensure_writable, scratch_folder, table_path
 from ..data.progress import Advance
-from ..errors import CalibrationError, EngineError
+from ..errors import EngineError
 from ..graph.calibration_table import read_table, write_table
 from ..graph.onnx_file import read_model
 from ..graph.quantize import int8_model
@@ -24,7 +24,7 @@ from ..sidecar import write_sidecar
 from .backends import backend_of, open_engine
 from .build import Gate, build_engine
 from .facts import EngineFacts
-from .model import Model
+from .model import Model, lacks_table, naming_model
 from .tensorrt.gpu import find_gpu
 from .tensorrt.graphs import quantized_depthwise
 
@@ -79,12 +79,11 @@ def build_fastest(
         )
     table_path = calibration or model.table_path
     if table_path is None:
-        raise CalibrationError(
-            "a search tries INT8, which needs a calibration table", "make one", "pspnet-edge calibrate MODEL -o FILE"
-        )
+        raise lacks_table(model, "a search tries INT8, which needs a calibration table")
     ensure_writable(path, sidecar=True, inputs=(*model.files, calibration))
     with scratch_folder() as folder:
-        tables = _tables(model, table_path, folder)
+        with naming_model(model, table_path):
+            tables = _tables(model, table_path, folder)
         found: list[tuple[Tried, Path, EngineFacts]] = []
         for name, (precision, table) in [*tables.items(), _without_int8(backend.on_gpu)]:
             engine = folder / f"{len(found)}.engine"
@@ -145,7 +144,7 @@ def _keep(engine: Path, facts: EngineFacts, table: Path | None, given: Path, pat
     """Move the chosen engine to its place; its table goes beside it where it is not the one that was given."""
     facts.pop("decision_saved_to", None)
     if table is not None and table.read_bytes() != given.read_bytes():
-        beside = path.with_suffix(".calib.json")
+        beside = table_path(path)
         with atomic_path(beside) as temporary:
             shutil.copyfile(table, temporary)
         facts["decision_saved_to"] = str(beside)

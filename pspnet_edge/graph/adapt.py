@@ -20,7 +20,7 @@ from ..labels import LabelSet, bright_palette
 from ..lazy import available
 from ..sidecar import write_sidecar
 from .adapt_editor import SAME_VALUES, Editor, bgr
-from .adapt_output import map_sides
+from .adapt_output import ensure_each_pixel, map_sides
 from .described import GREY_LEVELS, PROCESSOR_FILE, Described, Preprocessing
 from .foreign import ForeignGraph, read_foreign
 from .onnx_file import ModelFile, write_model
@@ -30,6 +30,8 @@ from .view import GraphView
 
 _LARGEST_FACTOR = 10.0
 """No network wants pixels times more than this."""
+_COARSEST = 32
+"""No backbone of segmentation networks has a larger stride."""
 _NORMALIZING = ("Sub", "Add", "Div", "Mul")
 
 
@@ -113,8 +115,9 @@ def adapt(
         as_instance(preprocessing, Preprocessing, "preprocessing", "Preprocessing(scale=1.0)")
     if classes is not None and not isinstance(classes, (int, LabelSet)):
         classes = [as_text(name, "classes") for name in as_several(classes, "classes")]
-    ensure_writable(output, sidecar=True, inputs=[model])
     source = read_foreign(model, size_hw=size_hw, output=output_name, layout=layout)
+    ensure_writable(output, sidecar=True, inputs=[model])
+    ensure_each_pixel(source)
     classes, remarks = _classes_of(classes, source.described)
     wanted, seen = _preprocessing_of(preprocessing, source)
     remarks += seen
@@ -266,12 +269,21 @@ def _label_set(classes: Sequence[str] | LabelSet | int, scores: int | None, kind
 
 
 def _said_of(editor: Editor, threshold: float) -> tuple[str, ...]:
-    """How a single score was understood."""
+    """That the output is coarse, and how a single score was understood."""
+    coarse: tuple[str, ...] = ()
+    if editor.upsampled > _COARSEST:
+        coarse = (
+            f"the output is {editor.upsampled:.3g} times smaller than the picture, so its masks are coarse: check that "
+            "it is the segmentation, or choose another with --output-name",
+        )
     if editor.kind != "one score":
-        return ()
+        return coarse
     low, high = editor.bounds or (0.0, 0.0)
     what = "a logit" if editor.bounds is None else f"a score from {low:g} to {high:g}"
-    return (f"it is {what}, and the object where it is above {editor.level:.3g} (--threshold {threshold:g})",)
+    return (
+        *coarse,
+        f"it is {what}, and the object where it is above {editor.level:.3g} (--threshold {threshold:g})",
+    )
 
 
 def _agreement(

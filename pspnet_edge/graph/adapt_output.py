@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 
+from ..errors import ModelError
 from .foreign import ForeignGraph
 from .view import GraphView, attribute
 
@@ -76,6 +77,22 @@ def _moved(view: GraphView, node: onnx.NodeProto) -> Range | None:
 def _number(view: GraphView, name: str) -> float | None:
     values = view.constant(name) if name else None
     return float(values.flat[0]) if values is not None and values.size and np.ptp(values) == 0 else None
+
+
+def ensure_each_pixel(source: ForeignGraph) -> None:
+    """Raise where an output is one for the whole picture, as that of a classifier is.
+
+    Raises:
+        ModelError: it has no height and width, or these are 1.
+    """
+    shape = list(GraphView(source.proto).shape(source.output))
+    sides = [size for size in (shape[1:] if shape[:1] == [source.shape[0]] else shape) if size != 1]
+    if len(sides) < 2 and not any(isinstance(size, int) and map_of(source, size) for size in sides):
+        raise ModelError(
+            f"the output {source.output} has shape {shape}: it is of the whole picture, as that of an image "
+            "classifier, not of each pixel",
+            "give a segmentation network, or choose another output with --output-name",
+        )
 
 
 def four_axes(source: ForeignGraph, shape: Sequence[int]) -> list[int] | None:

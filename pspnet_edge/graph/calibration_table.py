@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import logging
+import shlex
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -19,7 +20,8 @@ import onnx
 
 from ..artifact import write_json
 from ..document import List, Map, Number, Optional, Record, Text, read_document
-from ..errors import CalibrationError
+from ..errors import CalibrationError, OptionError
+from ..inputs import is_file
 from .rounding import Rounding
 from .view import GraphView
 
@@ -61,7 +63,8 @@ _SHAPE = Record(
     },
     closed=True,
 )
-_REMAKE = "recreate it with `pspnet-edge calibrate MODEL -o FILE`"
+REMAKE = "recreate it with `pspnet-edge calibrate MODEL --root DIR -o FILE`"
+"""What to do about a table that does not fit; whoever knows model and file names them."""
 LEARNED = "learned"
 """The method of a table whose ranges come from quantization-aware training."""
 
@@ -139,7 +142,7 @@ class CalibrationTable:
             return self
         names = _matched(self.convolutions, here) if self.convolutions else _reordered(self.weights_sha256, view)
         if names is None:
-            raise CalibrationError(f"the calibration table belongs to different weights than this model's: {_REMAKE}")
+            raise CalibrationError(f"the calibration table belongs to different weights than this model's: {REMAKE}")
         own = self.convolutions or _former_convolutions(list(self.amax), names, here)
         tensors = dict(names) | {own[name].reads: here[names[name]].reads for name in own}
         return replace(
@@ -258,6 +261,36 @@ def write_table(path: Path, table: CalibrationTable) -> None:
     _log.info("wrote the calibration table %s: %d ranges, %s", path, len(table.amax), table.method)
 
 
+def ensure_replaceable(path: Path, model: onnx.ModelProto, dataset: str) -> None:
+    """Raise where a table of this model would be lost that another calibration would not give again.
+
+    Args:
+        path: where the new table goes.
+        model: what it is made for.
+        dataset: the images that it is made from.
+
+    Raises:
+        OptionError: the one there holds what the accuracy gate decided, or was made from other images.
+    """
+    try:
+        there = read_table(path).carried_to(model) if is_file(path) else None
+    except CalibrationError:  # damaged, or of former weights
+        return
+    if there is None:
+        return
+    if there.gate is not None or there.kept_float:
+        holds = "holds which layers stay unquantized, as --max-drop decided"
+    elif there.method == LEARNED:
+        holds = "holds the ranges that training learned"
+    elif not dataset.startswith(there.dataset):  # tables of 0.1 do not name the folder
+        holds = f"was made from other images ({there.dataset})"
+    else:
+        return
+    raise OptionError(
+        f"{path} {holds}", "give it to replace the table, or choose another output", parameter="overwrite"
+    )
+
+
 def read_table(path: Path) -> CalibrationTable:
     """Read a table.
 
@@ -268,7 +301,7 @@ def read_table(path: Path) -> CalibrationTable:
         path,
         what="calibration table",
         shape=_SHAPE,
-        remake="pspnet-edge calibrate MODEL -o FILE",
+        remake=f"pspnet-edge calibrate MODEL --root DIR -o {shlex.quote(str(path))}",
         kind=_KIND,
         version=_READABLE_VERSIONS,
         error=CalibrationError,

@@ -13,6 +13,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from ..built import ensure_foreign
 from ..errors import ModelError, OptionError, one_of
 from ..inputs import check_file
 from ..lazy import require
@@ -69,6 +70,7 @@ def read_foreign(
     one_of(layout, LAYOUTS, "layout", "layout")
     check_file(path, "model", ModelError, "give an .onnx file", most_bytes=MOST_FILE_BYTES)
     name = str(path)
+    ensure_foreign(path)
     proto = parse_proto(path.read_bytes(), name, foreign=True)
     known = described(path, proto)
     _load_external(proto, path)

@@ -11,6 +11,7 @@ A model file is self-contained. Its metadata carries, as JSON under the key ``ps
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 import onnx
 
 from ..artifact import write_bytes
+from ..built import ONNX_KEY
 from ..document import LABEL_SET, Number, Record, Text, check_value, parse_json
 from ..errors import ModelError
 from ..inputs import check_file
@@ -27,7 +29,6 @@ from ..pixels import PixelFormat
 from .gate import MOST_BATCH, MOST_FILE_BYTES, MOST_PIXELS, ensure_sound, infer, parse_proto
 from .view import copy_of, replace_nodes
 
-_KEY = "pspnet_edge"
 _FORMAT_VERSION = 1
 CHANNELS = (1, 3, 4)
 """Channels that a frame may have."""
@@ -129,14 +130,14 @@ def parse_model(proto: onnx.ModelProto, name: str) -> ModelFile:
         ModelError: without this package's metadata, or not such a graph as this package exports.
     """
     stored = {entry.key: entry.value for entry in proto.metadata_props}
-    if _KEY not in stored:
+    if ONNX_KEY not in stored:
         raise ModelError(
             f"{name} is an ONNX file from another tool, without class names",
             "wrap it",
-            "pspnet-edge adapt MODEL.onnx --classes FILE -o ours.onnx",
+            f"pspnet-edge adapt {shlex.quote(name)} --classes FILE",
         )
     try:
-        metadata = parse_json(stored[_KEY])
+        metadata = parse_json(stored[ONNX_KEY])
         check_value(metadata, _METADATA, "it")
     except ValueError as error:
         raise ModelError(f"the metadata in {name} is damaged ({error}): {_EXPORT_HINT}") from error
@@ -182,7 +183,7 @@ def _attach(model: ModelFile) -> None:
         "label_set": model.label_set.facts(),
         "facts": model.facts,
     }
-    onnx.helper.set_model_props(model.proto, {_KEY: json.dumps(metadata)})
+    onnx.helper.set_model_props(model.proto, {ONNX_KEY: json.dumps(metadata)})
 
 
 def _check(graph: onnx.ModelProto, name: str) -> None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from ..errors import CalibrationError
-from .calibration_table import LEARNED, CalibrationTable
+from .calibration_table import LEARNED, REMAKE, CalibrationTable
 from .equalize import Stretch, stretches
 from .onnx_file import ModelFile
 from .rounding import rounded
@@ -193,10 +193,7 @@ class _Placer:
         """The dequantised form of an activation."""
         if name not in self.pairs:
             if name not in self._amax:
-                raise CalibrationError(
-                    f"the calibration table has no range for tensor {name}: "
-                    "recreate it with `pspnet-edge calibrate MODEL -o FILE`"
-                )
+                raise CalibrationError(f"the calibration table has no range for tensor {name}: {REMAKE}")
             # A scalar: TensorRT silently takes a scale of shape [1] and then computes in FP32.
             scale = np.array(self._amax[name] / INT8_MAX, np.float32)
             self._after[name] = self._pair(name, scale, np.array(0, np.int8), None)
@@ -224,7 +221,7 @@ class _Placer:
         if len(factors) != weights.dims[0]:
             raise CalibrationError(
                 f"the calibration table stretches {len(factors)} channels of {place.tensor}, which has "
-                f"{weights.dims[0]}: recreate it with `pspnet-edge calibrate MODEL -o FILE`"
+                f"{weights.dims[0]}: {REMAKE}"
             )
         for tensor, by in ((weights, factors), (bias, factors), (after, 1 / factors)):
             values = numpy_helper.to_array(tensor)

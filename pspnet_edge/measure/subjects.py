@@ -13,7 +13,9 @@ from .. import __version__, bundled
 from ..artifact import sha256_of, sidecar_path
 from ..engine.backends import read_info, runtime_version
 from ..engine.build import Model, build_engine, prepare_model, table_beside
+from ..engine.model import lacks_table, naming_model
 from ..errors import CalibrationError, OptionError
+from ..graph.calibration_table import read_table
 from ..graph.onnx_file import read_model
 from ..graph.precision import PRECISIONS
 from ..graph.quantize import convolution_macs
@@ -53,7 +55,8 @@ def models_at_sizes(
     Args:
         names: bundled names, ``.onnx``, ``.pt``, ``.pspnet`` or engine files; none is the default bundled model.
         sizes: height and width; none is each model's own.
-        calibration: a table for models that have none.
+        calibration: a table for the models that it belongs to; the others keep their own. Where it belongs to none,
+            all get it, and building fails.
         work: folder for exported models.
         store: remembers what was exported.
 
@@ -76,16 +79,37 @@ def models_at_sizes(
             continue
         if path.suffix == ".pt" and name not in bundled.names():
             own, checkpoint = None, path  # nothing is exported yet
-            found = Model(bundled.name_of(path), path, table_beside(path))
+            found = Model(bundled.name_of(path), path, table_beside(path), path)
         else:
             found = prepare_model(name)
             own = read_model(found.path).shape_nhw[1:]
             checkpoint = found.path.with_suffix(".pt")
-        found = Model(labels.get(name, found.name), found.path, calibration or found.table_path)
+        found = replace(found, name=labels.get(name, found.name))
         for size in sizes or [own or _validated_size(checkpoint)]:
             model = found if size == own else _exported(found, checkpoint, size, work, store)
             models.append((model, size))
-    return models, engines
+    return (models if calibration is None else _with_table(models, calibration)), engines
+
+
+def _with_table(models: list[tuple[Model, Size]], calibration: Path) -> list[tuple[Model, Size]]:
+    """The models that a table belongs to with it; all of them where it belongs to none."""
+    if not models:
+        return models
+    with naming_model(models[0][0], calibration):
+        table = read_table(calibration)
+
+    def owns(model: Model) -> bool:
+        try:
+            table.carried_to(read_model(model.path).proto)
+        except CalibrationError:
+            return False
+        return True
+
+    owners = {model.path for model, _ in models if owns(model)}
+    return [
+        (replace(model, table_path=calibration) if not owners or model.path in owners else model, size)
+        for model, size in models
+    ]
 
 
 def subjects_of(
@@ -94,10 +118,20 @@ def subjects_of(
     precisions: Sequence[str],
     runtimes: Sequence[str],
     folder: Path,
+    *,
+    leave_out_int8: bool = False,
 ) -> list[Subject]:
     """Every model in every precision and runtime, then the engines that were built before.
 
     Without ``precisions`` these are FP32, FP16 and, of a model with a calibration table, INT8.
+
+    Args:
+        models: with their sizes.
+        engines: files.
+        precisions: of each model.
+        runtimes: of each model.
+        folder: for the engines that are built.
+        leave_out_int8: of a model without a calibration table, instead of refusing it.
 
     Raises:
         OptionError: two of them would be the same row.
@@ -109,11 +143,9 @@ def subjects_of(
         for runtime in runtimes:
             for precision in precisions or (PRECISIONS if model.table_path else PRECISIONS[:2]):
                 if precision == "int8" and model.table_path is None:
-                    raise CalibrationError(
-                        f"{model.name} has no calibration table, which INT8 needs",
-                        "make one and give it with --calibration",
-                        "pspnet-edge calibrate MODEL --root DIR",
-                    )
+                    if leave_out_int8:
+                        continue
+                    raise lacks_table(model, f"INT8 of {model.name} needs a calibration table")
                 subject = Subject(model.name, precision, size, runtime, Path(), model)
                 subjects.append(Subject(model.name, precision, size, runtime, folder / f"{subject.name}.engine", model))
     for path in engines:
@@ -241,7 +273,7 @@ def _exported(model: Model, checkpoint: Path, size: Size, work: Path, store: Sto
 
         export_checkpoint(checkpoint, path, size_hw=size)
         store.put(key, {"sha256": sha256_of(path)})
-    return Model(model.name, path, model.table_path or table_beside(path))
+    return replace(model, path=path, table_path=model.table_path or table_beside(path))
 
 
 def _validated_size(checkpoint: Path) -> Size:

@@ -107,9 +107,6 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds here, from zipfile's to pickle's
-        exported = {".onnx": "an ONNX model", ".pspnet": "a pack", ".engine": "an engine"}.get(path.suffix.lower())
-        if exported is not None:
-            raise ModelError(f"{path} is {exported}, not a checkpoint", "give the .pt file it was made from") from error
         kind = kind_of(path)  # which names what is no checkpoint at all
         # The text of torch is left out: it advises to load the file without the check.
         if kind == "torch zip" and isinstance(error, pickle.UnpicklingError):

@@ -14,6 +14,7 @@ from ..data.held_out import HELD_OUT, about_images, unseen_images
 from ..data.progress import Progress, silent
 from ..engine.backends import read_info
 from ..engine.build import Model, check_precision, choose_runtime
+from ..engine.model import calibrate_command
 from ..graph.onnx_file import read_model
 from ..graph.precision import PRECISIONS
 from ..measure.benchmark import Protocol, measure, seconds_of_work, write_demo_video
@@ -85,11 +86,16 @@ def measured_report(
         store.clear()
     sizes = list(dict.fromkeys(wanted.sizes_hw))
     found, engines = models_at_sizes(list(wanted.models), sizes, wanted.calibration, work, store)
-    subjects = subjects_of(found, engines, list(dict.fromkeys(wanted.precisions)), chosen, work)
+    given = wanted.calibration
+    precisions = list(dict.fromkeys(wanted.precisions))
+    subjects = subjects_of(found, engines, precisions, chosen, work, leave_out_int8=given is not None)
     estimates = estimates_of(found, wanted.precisions or PRECISIONS, wanted.boards)
-    if not wanted.precisions:
-        for name in sorted({model.name for model, _ in found if model.table_path is None}):
-            say(f"{name} is measured without INT8, which needs a calibration table: `pspnet-edge calibrate` makes one")
+    for model in {model.name: model for model, _ in found}.values():
+        if given is not None and model.table_path != given:
+            say(f"{given} belongs to another model than {model.name}")
+        if model.table_path is None and (not precisions or "int8" in precisions):
+            makes = f"`{calibrate_command(model)}` makes it"
+            say(f"{model.name} is measured without INT8, which needs a calibration table: {makes}")
     images = _place_of_images(wanted, found, engines, say)
     video = _ensure_video(wanted.video, work)
     protocol = Protocol(wanted.rounds, wanted.seconds, images, str(video))

@@ -13,12 +13,15 @@ from typing import Any
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 import typer
 
 import pspnet_edge
 from pspnet_edge import bundled
 from pspnet_edge.cli.main import app
+
+from ..foreign_model import theirs
 
 REPORT = {"kind": "benchmark"}
 
@@ -219,7 +222,7 @@ INPUTS: dict[str, Callable[[Path], tuple[object, ...]]] = {
     "calibrate": lambda at: ("calibrate", at / "m.onnx", "--dataset", "scenes", "-o", at / "m.onnx"),
     "pack": lambda at: ("pack", at / "m.pspnet", "-o", at / "m.pspnet"),
     "import": lambda at: ("import", at / "m.pt", "-o", at / "m.pt"),
-    "adapt": lambda at: ("adapt", at / "m.onnx", "-o", at / "m.onnx"),
+    "adapt": lambda at: ("adapt", at / "theirs.onnx", "--classes", 11, "-o", at / "theirs.onnx"),
     "run --record": lambda at: ("run", at / "v.mp4", "--record", at / "v.mp4", "--view", "none"),
     "run --record of a URL": lambda at: ("run", f"file://{at}/v.mp4", "--record", at / "v.mp4", "--view", "none"),
     "run --stats": lambda at: ("run", at / "m.onnx", at / "v.mp4", "--stats", at / "m.onnx", "--view", "none"),
@@ -234,6 +237,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(bundled.table_path(bundled.DEFAULT) or "", place / "m.calib.json")
     shutil.copy(place / "m.calib.json", place / "t.json")
     (place / "link.onnx").symlink_to("m.onnx")
+    onnx.save(theirs(), place / "theirs.onnx")
     photo = np.zeros((96, 128, 3), np.uint8)
     (place / "photos").mkdir()
     cv2.imwrite(str(place / "photos" / "a.png"), photo)

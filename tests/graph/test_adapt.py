@@ -23,6 +23,8 @@ from pspnet_edge.graph.described import Preprocessing
 from pspnet_edge.graph.onnx_file import read_model
 from pspnet_edge.graph.reference import ReferenceSession
 
+from ..foreign_model import theirs
+
 pytest.importorskip("onnxslim")
 SIZE = (96, 128)
 IMAGENET = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -444,6 +446,29 @@ def test_networks_of_instances_are_named_as_such(tmp_path: Path, outputs: dict[s
     onnx.save(model, tmp_path / "f.onnx")
     with pytest.raises(ModelError, match=said):
         adapt(tmp_path / "f.onnx", tmp_path / "a.onnx", 19, size_hw=SIZE)
+
+
+def test_a_classifier_is_refused_before_its_classes_are_asked_for(tmp_path: Path) -> None:
+    onnx.save(theirs(10, pooled=True), tmp_path / "c.onnx")
+    for classes in (None, 10, ["a"]):
+        with pytest.raises(
+            ModelError, match=r"has shape \[1, 10\]: it is of the whole picture, as that of an image class"
+        ):
+            adapt(tmp_path / "c.onnx", classes=classes)
+    assert [path.name for path in tmp_path.iterdir()] == ["c.onnx"]
+    onnx.save(theirs(10, stride=64), tmp_path / "c.onnx")
+    with pytest.raises(ModelError, match=r"has shape \[1, 10, 1, 1\]: it is of the whole picture"):
+        adapt(tmp_path / "c.onnx", classes=10)
+
+
+@pytest.mark.parametrize(("stride", "said"), [(16, False), (40, True)])
+def test_a_coarse_output_is_pointed_at(tmp_path: Path, stride: int, said: bool) -> None:
+    onnx.save(theirs(4, stride=stride, side=160), tmp_path / "c.onnx")
+    adapted = adapt(tmp_path / "c.onnx", classes=4)
+    assert adapted.upsampled == stride
+    assert (
+        any("times smaller than the picture, so its masks are coarse" in remark for remark in adapted.remarks) is said
+    )
 
 
 def test_scores_at_a_stride_are_upsampled(tmp_path: Path) -> None:

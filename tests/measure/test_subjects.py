@@ -5,14 +5,20 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
+import pspnet_edge
 from pspnet_edge import bundled
 from pspnet_edge.engine.build import build_engine, prepare_model
 from pspnet_edge.errors import CalibrationError, OptionError
+from pspnet_edge.graph.onnx_file import write_model
 from pspnet_edge.measure.benchmark import exact_of
 from pspnet_edge.measure.store import Store
 from pspnet_edge.measure.subjects import Subject, distinct_names, models_at_sizes, subjects_of
+
+from ..small_model import small_model
 
 
 @pytest.fixture(scope="module")
@@ -86,5 +92,33 @@ def test_without_precisions_int8_needs_a_table(tmp_path: Path) -> None:
         *((bundled.DEFAULT, precision) for precision in ("fp32", "fp16", "int8")),
         *(("plain", precision) for precision in ("fp32", "fp16")),
     ]
-    with pytest.raises(CalibrationError, match="plain has no calibration table"):
+    with pytest.raises(CalibrationError, match="INT8 of plain needs a calibration table"):
         subjects_of(models, engines, ["fp32", "int8"], ["onnxruntime"], tmp_path)
+
+
+def test_a_table_is_for_the_model_that_it_belongs_to(tmp_path: Path) -> None:
+    for index, name in enumerate(("mine.onnx", "other.onnx")):
+        write_model(tmp_path / name, small_model(seed=index))
+    photo = np.random.default_rng(0).integers(0, 255, (32, 48, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "photo.png"), photo)
+    table = pspnet_edge.calibrate(tmp_path / "mine.onnx", tmp_path / "t.json", root=tmp_path).calibration
+    names = [str(tmp_path / name) for name in ("other.onnx", "mine.onnx")]
+    models, _ = models_at_sizes(names, [], table, tmp_path, Store(tmp_path / "done"))
+    assert [model.table_path for model, _ in models] == [None, table]
+    found = subjects_of(models, [], ["fp32", "int8"], ["onnxruntime"], tmp_path, leave_out_int8=True)
+    assert [(each.model, each.precision) for each in found] == [("other", "fp32"), ("mine", "fp32"), ("mine", "int8")]
+    alone, _ = models_at_sizes(names[:1], [], table, tmp_path, Store(tmp_path / "done"))
+    assert alone[0][0].table_path == table
+    with pytest.raises(CalibrationError, match=f"calibrate {names[0]} --root DIR -o {tmp_path}/absent.json"):
+        models_at_sizes(names, [], tmp_path / "absent.json", tmp_path, Store(tmp_path / "done"))
+
+
+def test_what_a_table_leaves_out_is_said(command_line, tmp_path: Path) -> None:
+    write_model(tmp_path / "other.onnx", small_model())
+    done = command_line(
+        "benchmark", bundled.DEFAULT, tmp_path / "other.onnx", "--precision", "fp32,int8", "--runtime", "onnxruntime",
+        "--calibration", bundled.table_path(bundled.DEFAULT), "--dataset", "scenes", "--split", "absent",
+    )  # fmt: skip
+    assert "belongs to another model than other" in done.stderr
+    assert f"`pspnet-edge calibrate {tmp_path}/other.onnx --root DIR` makes it" in done.stderr
+    assert "scenes has no split 'absent'" in done.stderr

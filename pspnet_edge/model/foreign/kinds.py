@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 from typing import Literal
 
+from ...built import ensure_not_built
 from ...errors import ModelError
 from ...inputs import check_file
 
@@ -16,8 +17,6 @@ Kind = Literal["torch zip", "old torch", "safetensors", "pickle"]
 _ZIP = b"PK\x03\x04"
 # The first thing in PyTorch's files from before 1.6: the pickle of a magic number.
 _OLD_TORCH = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
-# Its version, and then its producer, graph or operator set.
-_ONNX = re.compile(rb"\x08[\x01-\x20][\x12\x1a\x22\x3a\x42]")
 _SHARD = re.compile(r"-\d{5}-of-\d{5}\.")
 _LARGEST_HEADER = 100 << 20
 SAVE_PLAINLY = "where it was trained, save the weights alone with `torch.save(model.state_dict(), FILE)`"
@@ -53,16 +52,12 @@ def kind_of(path: Path) -> Kind:
         raise ModelError(f"{path} cannot be read ({error.strerror}): check its permissions") from error
     if not start:
         raise ModelError(f"{path} is empty: copy or download it again")
+    ensure_not_built(path)
     for beginning, what, fix in _OTHERS:
         if start.startswith(beginning):
             raise ModelError(f"{path} is {what}: {fix}")
     if start[4:8] == b"TFL3":
         raise ModelError(f"{path} is a TensorFlow Lite model: give a PyTorch or PaddlePaddle checkpoint")
-    if path.suffix.lower() == ".engine":
-        raise ModelError(f"{path} is an engine, which gives no weights back: give the checkpoint that it was made from")
-    if _ONNX.match(start):
-        rename = "" if path.suffix.lower() == ".onnx" else "rename it to end in .onnx and "
-        raise ModelError(f"{path} is an ONNX model, not a checkpoint: {rename}use `pspnet-edge adapt`")
     if _SHARD.search(path.name):
         raise ModelError(
             f"{path} is one of several parts of a checkpoint: save it as one, with `max_shard_size` raised"
