@@ -300,7 +300,8 @@ class Segmenter:
 
     def _ensure_open(self) -> None:
         if self._closed:
-            raise EngineError(f"{self!r} was closed", "open another, or use it inside its with block")
+            name = self.engine.info.path.name
+            raise EngineError(f"the segmenter of {name} was closed", "open another, or use it inside its with block")
 
     def __repr__(self) -> str:
         info = self.engine.info

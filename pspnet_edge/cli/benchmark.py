@@ -9,11 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import labelled_name, parse_size
+from .options import labelled_name, parse_size, refuse_given
 from .output import JsonFlag, progress, result, say
 
 if TYPE_CHECKING:
     from ..report.facts import NamedEstimate, Report
+
+
+_MEASURING = (
+    "models", "precision", "size", "runtime", "dataset", "root", "split", "video", "calibration", "rounds", "seconds",
+    "estimate", "fresh",
+)  # fmt: skip
 
 
 def register(app: typer.Typer) -> None:
@@ -22,6 +28,7 @@ def register(app: typer.Typer) -> None:
 
 
 def benchmark(
+    context: typer.Context,
     models: Annotated[
         list[str] | None,
         typer.Argument(metavar="MODEL…", help="Bundled names, .onnx, .pt, .pspnet or engine files."),
@@ -114,6 +121,8 @@ def benchmark(
     from ..report.place import opened_report_folder
     from ..report.render import PICTURES, can_draw, read_report, write_report
 
+    if from_report is not None:
+        refuse_given(context, _MEASURING, "belongs to measuring, and --from renders what was measured")
     if estimate and not any((output, dataset, root, video, against, from_report)):
         _estimate_only(models or [], _listed(precision), _listed(size), calibration, _listed(estimate), as_json)
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -165,6 +165,21 @@ def chosen_dataset(name: str | None, root: Path | None) -> str:
     if name is None and root is not None:
         say(f"{root}: data set of layout {found}")
     return found
+
+
+def refuse_given(context: typer.Context, names: Sequence[str], reason: str) -> None:
+    """Usage error for the first option of ``names`` that was given on the command line."""
+    for parameter in context.command.params:
+        if parameter.name in names and is_given(context, parameter.name):
+            named = parameter.opts[0] if parameter.opts[0].startswith("-") else parameter.metavar
+            raise typer.BadParameter(f"it {reason}: leave it out", context, param_hint=named)
+
+
+def is_given(context: typer.Context, name: str) -> bool:
+    """Whether a parameter was given on the command line."""
+    # By name: typer brings its own click.
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def images_to_measure(

@@ -13,7 +13,7 @@ import typer
 
 from ..bundled import names_model
 from ..records import counted
-from .options import engine_or_default, parse_camera_size
+from .options import engine_or_default, is_given, parse_camera_size, refuse_given
 from .output import Advance, JsonFlag, progress, result, say
 from .run_outputs import Outputs
 
@@ -226,28 +226,30 @@ def run(
     from ..camera.sinks import check_view
     from ..camera.sources import Settings, local_path, open_sources
     from ..data.geometry import Geometry, roi_from_text
-    from ..errors import one_of
+    from ..errors import OptionError, one_of
 
     if active:
+        if engine is not None and _is_engine_or_model(engine):
+            raise OptionError(f"{engine} is an engine or a model, and --active takes the deployed one", "leave one out")
         inputs = ([engine] if engine is not None else []) + (inputs or [])
-        _refuse(context, _FOR_ENGINE_TO_BUILD, "describes an engine to build, and --active takes the deployed one")
+        refuse_given(context, _FOR_ENGINE_TO_BUILD, "describes an engine to build, and --active takes the deployed one")
         engine, wanted = _active_version(context, home)
         fit, roi = wanted.get("fit", fit), wanted.get("roi", roi)
         tiles, flip = wanted.get("tiles", tiles), wanted.get("flip", flip)
     else:
-        _refuse(context, ("home",), "is for --active")
+        refuse_given(context, ("home",), "is for --active")
     engine, places = _split_arguments(engine, inputs or [], place or [])
     if engine is not None and not names_model(engine):
-        _refuse(context, _FOR_ENGINE_TO_BUILD, f"describes an engine to build, and {engine} is built already")
+        refuse_given(context, _FOR_ENGINE_TO_BUILD, f"describes an engine to build, and {engine} is built already")
     serves = view == "web" or metrics_port is not None
     if not serves:
-        _refuse(context, _FOR_SERVER, "needs --view web or --metrics-port")
+        refuse_given(context, _FOR_SERVER, "needs --view web or --metrics-port")
     view = check_view(view)
     draws = view == "window" or any(each is not None for each in (record, save_overlays, rtp))
     if not draws:
-        _refuse(context, _FOR_PICTURES, "needs a window, --record, --save-overlays or --rtp")
+        refuse_given(context, _FOR_PICTURES, "needs a window, --record, --save-overlays or --rtp")
         if view != "web":
-            _refuse(context, ("opacity", "hide"), "needs a window, --view web, --record, --save-overlays or --rtp")
+            refuse_given(context, ("opacity", "hide"), "needs a window, --view web, --record, --save-overlays or --rtp")
     geometry = Geometry(fit, roi_from_text(roi), tiles)
     camera_size = parse_camera_size(size)
     asked = Settings(camera_size, fps, pixels, stall, wait, loop, realtime, flip, past_unreadable=True)
@@ -295,7 +297,7 @@ def run(
                 say(f"the page ends with its input; --loop plays it again{slower}")
         if stats is not None:
             outputs.add_stats(stats, main_loop)
-        if not outputs.sinks and stats is None and not _is_given(context, "view"):
+        if not outputs.sinks and stats is None and not is_given(context, "view"):
             say(
                 "no display here, so nothing is shown or saved: add --view web, --record FILE.mp4 or "
                 "--save-overlays DIR"
@@ -320,7 +322,8 @@ def run(
     damaged = [source.trouble for source in summary.sources if source.lost and source.trouble]
     if damaged:
         say("; ".join(damaged))
-        raise typer.Exit(1)
+        if frames is None or summary.frames < frames:  # with all of them given, the damage is of what was read ahead
+            raise typer.Exit(1)
 
 
 def _active_version(context: typer.Context, home: Path | None) -> tuple[str, dict[str, Any]]:
@@ -331,7 +334,7 @@ def _active_version(context: typer.Context, home: Path | None) -> tuple[str, dic
     engine = store.active_engine()
     wanted = store.facts(engine.parent.name)["run"]
     say(f"running {engine.parent.name}")
-    return str(engine), {name: value for name, value in wanted.items() if not _is_given(context, name)}
+    return str(engine), {name: value for name, value in wanted.items() if not is_given(context, name)}
 
 
 def tell_formats(sources: Sequence[Source]) -> None:
@@ -343,17 +346,23 @@ def tell_formats(sources: Sequence[Source]) -> None:
             say(f"{source.name}: {source.format or 'not there yet, waiting for it'}")
 
 
+def _is_engine_or_model(name: str) -> bool:
+    from ..artifact import sidecar_path
+    from ..inputs import is_file
+
+    return names_model(name) or is_file(sidecar_path(Path(name)))
+
+
 def _split_arguments(engine: str | None, inputs: list[str], places: list[str]) -> tuple[str | None, list[str]]:
     """ENGINE and every input; a first argument that can only be an input is one."""
-    from ..artifact import sidecar_path
     from ..data.images import SUFFIXES, VIDEO_SUFFIXES
     from ..errors import EngineError, OptionError
-    from ..inputs import is_file, refuse_run
+    from ..inputs import refuse_run
 
     if engine is not None:
         suffix = Path(engine).suffix.lower()
         for name in inputs:
-            if names_model(name) or is_file(sidecar_path(Path(name))):
+            if _is_engine_or_model(name):
                 raise OptionError(f"{name} is an engine or a model, not an input", "name it before the inputs")
         refuse_run(Path(engine), "engine or model", EngineError)
         if engine == "demo" or "://" in engine or suffix in SUFFIXES | VIDEO_SUFFIXES or Path(engine).is_dir():
@@ -361,27 +370,14 @@ def _split_arguments(engine: str | None, inputs: list[str], places: list[str]) -
     return engine, [*inputs, *places]
 
 
-def _refuse(context: typer.Context, names: Sequence[str], reason: str) -> None:
-    """Usage error for the first option of ``names`` that was given on the command line."""
-    for parameter in context.command.params:
-        if parameter.name in names and _is_given(context, parameter.name):
-            raise typer.BadParameter(f"it {reason}: leave it out", context, param_hint=parameter.opts[0])
-
-
-def _is_given(context: typer.Context, name: str) -> bool:
-    # By name: typer brings its own click.
-    source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
-
-
 def _check_sources(context: typer.Context, sources: Sequence[Source], places: Sequence[str]) -> None:
     from ..camera.sources import LiveSource
 
     live = [isinstance(source, LiveSource) for source in sources]
     if not any(live):
-        _refuse(context, _FOR_LIVE, "is for cameras and streams, and there is none")
+        refuse_given(context, _FOR_LIVE, "is for cameras and streams, and there is none")
     if all(live) or list(places) == ["demo"]:
-        _refuse(context, _FOR_FILES if all(live) else ("loop",), "is for videos and images, and there is none")
+        refuse_given(context, _FOR_FILES if all(live) else ("loop",), "is for videos and images, and there is none")
 
 
 def _end_on_signals(held: contextlib.ExitStack, loop: Loop) -> None:

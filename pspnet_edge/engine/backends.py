@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
+from difflib import get_close_matches
 from pathlib import Path
 
+from .. import bundled
 from ..document import LABEL_SET, SHAPE_NHW, List, Number, Optional, Record, Text, check_value
 from ..errors import EngineError, MissingPackage, ModelError, OptionError
 from ..inputs import check_file, refuse_folder
@@ -117,7 +120,9 @@ def read_info(path: str | os.PathLike[str]) -> EngineInfo:
     """
     path = Path(path)
     refuse_folder(path, "engine", EngineError)
-    check_file(path, "engine", EngineError, "build one", REBUILD)
+    near = get_close_matches(path.name, bundled.names(), 1)
+    fix = f"did you mean {near[0]}?" if near else "build one of the bundled model (another is named after `build`)"
+    check_file(path, "engine", EngineError, fix, None if near else f"pspnet-edge build -o {shlex.quote(str(path))}")
     try:
         facts: EngineFacts = read_sidecar(path, "engine", REBUILD)
         check_value(facts, _SIDECAR, "it")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..errors import EngineError
 from ..labels import LabelSet
 from ..pixels import PixelFormat
-from ..records import JsonRecord
+from ..records import JsonRecord, counted
 from .facts import EngineFacts
 from .session import FittingSession, OverlappingSession, ScoringSession, Session, View
 from .sharing import Share, SharedSession
@@ -184,10 +184,14 @@ class Engine:
                 f"not {type(frames).__name__}: stack frames with numpy.stack"
             )
         if frames.shape != self._expected or frames.dtype != np.uint8:
-            raise EngineError(
-                f"{self.info.path.name} takes uint8 frames of shape {self._expected}, "
-                f"got {frames.dtype} {frames.shape}: resize the frame to the engine's size first"
-            )
+            batch, height, width, _ = self._expected
+            fix = f"resize each frame to {height}x{width} first"
+            if frames.shape[1:] == self._expected[1:] and frames.dtype == np.uint8:
+                fix = f"give {counted(batch, 'frame')} at a time, or export the model with --batch {len(frames)}"
+            elif frames.shape == self._expected[1:]:
+                fix = "give a batch: frame[None]"
+            takes = f"{self.info.path.name} takes uint8 frames of shape {self._expected}"
+            raise EngineError(f"{takes}, got {frames.dtype} {frames.shape}", fix)
 
     def _overlapping(self) -> OverlappingSession:
         if not isinstance(self._session, OverlappingSession):

@@ -263,6 +263,7 @@ def commands_of(choice: Candidate, board: str, fps: float, cameras: int, camera_
         (f"--board {board} " if board in BOARDS else "")
         + f"--fps {fps:g}"
         + (f" --cameras {cameras}" if cameras > 1 else "")
+        + (f" --camera {camera_hw[0]}x{camera_hw[1]}" if camera_hw else "")
     )
     return (
         f"pspnet-edge build {shlex.quote(model)}{resized} --precision {choice.precision} -o {engine}",
@@ -326,7 +327,7 @@ def _impossible(fastest: Candidate, board: str, fps: float, cameras: int, camera
         fix += f", or use {quicker}"
     return OptionError(
         f"{title} does not reach {fps:g} FPS{each}: the fastest, {fastest.model} at {size} in "
-        f"{fastest.precision.upper()}, is {kind} at {fastest.fps:.0f} FPS{each}",
+        f"{fastest.precision.upper()}, is {kind} at {possible:g} FPS{each}",
         fix,
         parameter="fps",
     )

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from onnx import helper
@@ -324,7 +325,7 @@ def _agreement(
             f"the scores of a test picture lie between {theirs.min():.3g} and {theirs.max():.3g}: if they are "
             "probabilities, export the network with a sigmoid as its last operator, or without it",
         )
-    return None if expected is None else float((masks == expected).mean()), remarks
+    return float((masks == expected).mean()), remarks
 
 
 def _original_output(source: ForeignGraph, x: NDArray[np.float32]) -> NDArray[Any]:
@@ -338,16 +339,19 @@ def _original_output(source: ForeignGraph, x: NDArray[np.float32]) -> NDArray[An
     return values
 
 
-def _masks_of(values: NDArray[Any], editor: Editor, classes: int) -> NDArray[Any] | None:
-    """The original's masks by NumPy; None where its output is smaller than the picture."""
+def _masks_of(values: NDArray[Any], editor: Editor, classes: int) -> NDArray[Any]:
+    """The original's masks at the picture's size, without the graph."""
     size = (editor.height, editor.width)
     if editor.kind == "class ids":
         height, width = map_sides(editor.source, list(values.shape))
         ids = values.reshape(editor.batch, height, width)
-        return None if (height, width) != size else ids > 0 if classes == 2 else ids
+        ids = ids[:, np.arange(size[0]) * height // size[0]][:, :, np.arange(size[1]) * width // size[1]]
+        return ids > 0 if classes == 2 else ids
     scores: NDArray[Any] = np.reshape(values, editor.arranged)
     if editor.turned:
         scores = np.moveaxis(scores, 3, 1)
     if scores.shape[2:] != size:
-        return None
+        maps = scores.reshape(-1, *scores.shape[2:]).astype(np.float32)
+        larger = [cv2.resize(each, size[::-1], interpolation=cv2.INTER_LINEAR) for each in maps]
+        scores = np.reshape(larger, (*scores.shape[:2], *size))
     return scores[:, 0] > editor.level if len(scores[0]) == 1 else np.asarray(scores.argmax(1))

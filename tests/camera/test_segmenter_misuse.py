@@ -102,9 +102,9 @@ WRONG = {
     ),
     "a second batch of another size": (
         "e = open_engine(engine); b = np.zeros((1, *e.size_hw, 3), np.uint8); e.infer(b); e.infer(b[:, ::2])",
-        "resize the frame to the engine's size",
+        "resize each frame to 384x480 first",
     ),
-    "a folder for an engine": ("Segmenter('.')", "is a folder, not an engine: give the file of an engine"),
+    "a folder for an engine": ("Segmenter('.')", "is a folder, not an engine: give an engine"),
     "an opacity as a text": ("s.overlay(frame, s(frame), opacity='x')", "opacity: 'x' is not a number"),
     "no such id": ("s.overlay(frame, s(frame), hide=[99])", "unknown class '99'"),
     "a text for the smallest": ("s.regions(s(frame), smallest='a')", "smallest: 'a' is not a whole number"),

@@ -308,6 +308,27 @@ def test_at_the_end_of_a_run_every_name_in_the_grid_can_be_read(open_page: Calla
         const { x, y, width, height } = name.getBoundingClientRect();
         return name.contains(document.elementFromPoint(x + width / 2, y + height / 2)); })"""
     ) == [True, True]
+    page.locator(".tile").nth(1).click()  # shown alone, it keeps its last picture
+    until(
+        page,
+        """(() => { const c = document.querySelector('#picture'); if (c.hidden || !c.width) return false;
+        return c.getContext('2d').getImageData(4, 4, 1, 1).data.slice(0, 3).some(value => value > 20); })()""",
+    )
+
+
+@pytest.mark.parametrize("width", [400, 900, 1024, 1100, 1280])
+def test_no_title_lies_under_the_keys_of_its_chart(open_page: Callable[..., Page], width: int) -> None:
+    with view() as web, running(web):
+        page = open_page(web.url, viewport={"width": width, "height": 844})
+        assert not page.evaluate(
+            """(() => { const keys = document.querySelector('.keys').getBoundingClientRect();
+            return [...document.querySelectorAll('.charts h2, .charts .figure > *')].some(one => {
+              const text = document.createRange();
+              text.selectNodeContents(one);
+              const { left, right, top, bottom } = text.getBoundingClientRect();
+              return right > left && right > keys.left && left < keys.right && bottom > keys.top && top < keys.bottom;
+            }); })()"""
+        )
 
 
 def test_a_camera_that_comes_later_joins_without_a_reload(open_page: Callable[..., Page]) -> None:

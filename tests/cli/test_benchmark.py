@@ -37,6 +37,14 @@ def test_one_sentence_and_nothing_is_left(command_line, tmp_path: Path, case: st
     assert not list((tmp_path / "work").iterdir())
 
 
+@pytest.mark.parametrize("options", [("--estimate", "orin-nano"), ("--rounds", "3"), ("pspnet_fast_camvid",)])
+def test_what_belongs_to_measuring_is_refused_where_nothing_is_measured(command_line, options: tuple[str, ...]) -> None:
+    report = Path(__file__).parents[2] / "benchmarks" / "results" / "report.json"
+    done = command_line("benchmark", *options, "--from", report)
+    assert done.returncode == 2
+    assert "it belongs to measuring, and --from renders what was measured" in done.stderr
+
+
 def test_usage(command_line, tmp_path: Path) -> None:
     assert command_line("benchmark", "--rounds", 1).returncode == 2
     text = command_line("benchmark", "--help").stdout

@@ -30,6 +30,9 @@ def test_the_active_version_runs_as_its_pack_says(
     none = command_line(*run)
     assert none.returncode == 1
     assert "no version is active" in none.stderr
+    both = command_line("run", "pspnet_fast_camvid", *run[1:])
+    assert both.returncode == 2
+    assert "pspnet_fast_camvid is an engine or a model, and --active takes the deployed one" in both.stderr
     deployed = deploy_pack(pack_path, Store(tmp_path / "home"), Demands(measure_s=0.1))
     masks = tmp_path / "masks"
     done = command_line(*run, "--save-masks", masks)

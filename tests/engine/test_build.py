@@ -40,6 +40,13 @@ def test_an_engine_checks_its_first_batch(tmp_path: Path) -> None:
     with open_engine(tmp_path / "e.engine") as engine:
         with pytest.raises(EngineError, match=r"takes uint8 frames of shape \(1, 384, 480, 3\), got float64 \(2, 2\)"):
             engine.infer(np.zeros((2, 2)))  # type: ignore[arg-type]
+        for shape, fix in (
+            ((1, 60, 80, 3), "resize each frame to 384x480 first"),
+            ((2, 384, 480, 3), "give 1 frame at a time, or export the model with --batch 2"),
+            ((384, 480, 3), r"give a batch: frame\[None\]"),
+        ):
+            with pytest.raises(EngineError, match=fix):
+                engine.infer(np.zeros(shape, np.uint8))
         engine.infer(np.zeros((1, 384, 480, 3), np.uint8))
 
 
@@ -97,7 +104,7 @@ def edited(path: Path, **entries: object) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda path: path.unlink(), "there is no engine"),
+        (lambda path: path.unlink(), r"there is no engine .*with `pspnet-edge build -o .*e\.engine`"),
         (lambda path: path.write_bytes(path.read_bytes()[:1000]), "is not the file that its sidecar describes"),
         (lambda path: sidecar_path(path).unlink(), "has no sidecar"),
         (lambda path: edited(path, label_set={}), "is damaged"),

@@ -92,6 +92,15 @@ def test_every_opset_gives_the_same_masks(tmp_path: Path, opset: int) -> None:
     assert adapted.opset == opset
 
 
+def test_scores_of_a_smaller_map_are_compared_with_the_original_too(tmp_path: Path) -> None:
+    tail = [("AveragePool", ["."], {"kernel_shape": [4, 4], "strides": [4, 4]})]
+    path = foreign(tmp_path / "f.onnx", tail, opset=17, given=[1, 3, *SIZE])
+    adapted = adapt(path, tmp_path / "a.onnx", 4, preprocessing=IMAGENET)
+    assert adapted.upsampled == 4
+    assert adapted.agreement is not None
+    assert adapted.agreement > 0.999
+
+
 @pytest.mark.parametrize(
     ("opset", "kind", "mode"), [(9, "Upsample", "linear"), (10, "Resize", "linear"), (10, "Resize", "nearest")]
 )

@@ -270,10 +270,22 @@ function watch(which) {
   for (const id of ["save", "mask", "record", "split"]) $(id).disabled = together;
   $("one-hint").hidden = !together;
   $("record").disabled ||= !CanvasRecorder.works;
+  if (!together) showLast(which);
   $("camera").value = which;
   stream.watch(which, status?.cameras.length ?? 1);
   draw();
   showState();
+}
+
+// The last picture of the grid, until the next one comes: after the end of a run none does.
+async function showLast(which) {
+  const shown = tiles.picture(which)?.frame;
+  if (!shown || picture.frame?.camera === which) return;
+  const image = await createImageBitmap(shown.image);
+  if (camera === which && picture.frame?.camera !== which) {
+    picture.show({ ...shown, image });
+    showState();
+  } else image.close();
 }
 
 function toggleGrid() {
