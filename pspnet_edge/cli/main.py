@@ -96,7 +96,7 @@ def _root(
             count=True,
             callback=_verbose,
             show_default=False,
-            help="Log each step to stderr; -vv logs debug detail.",
+            help="Log to stderr what is done; -vv adds debug detail.",
         ),
     ] = 0,
 ) -> None:

@@ -25,7 +25,7 @@ EngineArgument = Annotated[
     str | None,
     typer.Argument(
         metavar="ENGINE",
-        help="Engine, or a model to build first: a bundled model's name, .onnx, .pt or .pspnet (pack). "
+        help="Engine, or a model to build first: a bundled name, an .onnx or .pt file, or a pack (.pspnet). "
         "Default: the bundled model.",
     ),
 ]

@@ -80,7 +80,7 @@ def _help(one: Field[Any], option: RecipeOption) -> str:
     if one.default is False or one.default == ():
         return option.help
     if one.default is True:
-        return f"{option.help} \\[default: on; off: --no-{option_name(one)}]"
+        return f"{option.help} \\[default: on; turn off with --no-{option_name(one)}]"
     special = "; {} with --qat".format(f"{option.qat:f}".rstrip("0").rstrip(".")) if option.qat is not None else ""
     return f"{option.help} [default: {_shown(one.default)}{special}]".replace("[", "\\[")
 

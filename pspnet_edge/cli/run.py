@@ -42,7 +42,7 @@ def run(
         str | None,
         typer.Argument(
             metavar="ENGINE",
-            help="Engine, or a model to build first: a bundled model's name, .onnx, .pt or .pspnet (pack). "
+            help="Engine, or a model to build first: a bundled name, an .onnx or .pt file, or a pack (.pspnet). "
             "Default: the bundled model.",
         ),
     ] = None,
@@ -60,7 +60,7 @@ def run(
             "--input",
             metavar="INPUT",
             help="Video, image, folder or glob of images, rtsp:// or http:// stream, csi://N camera, or demo (a "
-            "synthetic drive). Repeatable.",
+            "synthetic street scene). Repeatable.",
         ),
     ] = None,
     size: Annotated[
@@ -71,7 +71,12 @@ def run(
     stall: Annotated[
         float, _source(metavar="S", min=0.5, max=20, help="Reopen a camera or stream after S seconds without a frame.")
     ] = 3.0,
-    wait: Annotated[bool, _source("--wait", help="Start even if a camera or stream is not available yet.")] = False,
+    wait: Annotated[
+        bool,
+        _source(
+            "--wait", help="Keep trying to open a camera or stream that is not there at the start, instead of failing."
+        ),
+    ] = False,
     flip: Annotated[
         str,
         _source(
@@ -96,7 +101,8 @@ def run(
     ] = False,
     loop: Annotated[bool, _source("--loop", help="Loop files endlessly.")] = False,
     realtime: Annotated[
-        bool, _source("--realtime", help="Play files at their own frame rate and drop frames as a camera does.")
+        bool,
+        _source("--realtime", help="Play files at their own frame rate; drop frames when inference cannot keep up."),
     ] = False,
     frames: Annotated[int | None, _source(min=1, metavar="N", help="Stop after N frames in total.")] = None,
     # --- engine
@@ -107,8 +113,8 @@ def run(
         str,
         _engine(
             metavar="auto|fp32|fp16|int8",
-            help="Precision to build in, if ENGINE is a model. auto: int8 with a calibration table, else fp16 on a "
-            "GPU, else fp32.",
+            help="Precision to build in, if ENGINE is a model. auto: int8 if there is a calibration table, else "
+            "fp16 on a GPU, else fp32.",
         ),
     ] = "auto",
     runtime: Annotated[
@@ -148,7 +154,9 @@ def run(
         bool,
         _view(
             "--legend/--no-legend",
-            help="Show the class names in a strip at the top. [default: on; off: --no-legend]".replace("[", "\\["),
+            help="Show the class names in a strip at the top. [default: on; turn off with --no-legend]".replace(
+                "[", "\\["
+            ),
             show_default=False,
         ),
     ] = True,
@@ -167,7 +175,10 @@ def run(
     ] = None,
     save_overlays: Annotated[
         Path | None,
-        _output(metavar="DIR", help="Save what is drawn as JPEG, named after the image or the frame number."),
+        _output(
+            metavar="DIR",
+            help="Save each drawn frame (see --show) as a JPEG, named after the image or the frame number.",
+        ),
     ] = None,
     rtp: Annotated[
         str | None,
@@ -188,7 +199,8 @@ def run(
             envvar="PSPNET_EDGE_WEB_TOKEN",
             metavar="TOKEN",
             show_envvar=False,
-            help="Access token, also read from $PSPNET_EDGE_WEB_TOKEN; generated if --web-host is not loopback.",
+            help="Access token, also read from $PSPNET_EDGE_WEB_TOKEN; one is generated if none is "
+            "given and --web-host is not loopback.",
         ),
     ] = None,
     stats: Annotated[
@@ -200,7 +212,7 @@ def run(
             min=0,
             max=65535,
             metavar="PORT",
-            help="Serve Prometheus /metrics on this port. With --view web it is on --web-port instead.",
+            help="Serve Prometheus /metrics on this port. Not needed with --view web, which serves it on --web-port.",
         ),
     ] = None,
     watchdog: Annotated[

@@ -63,8 +63,8 @@ def train(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Read options from a TOML file, or all of an earlier run from its recipe.json; the command line takes "
-            "precedence.",
+            help="Read options from a TOML file, or reuse those of an earlier run from its recipe.json. The command "
+            "line takes precedence.",
         ),
     ] = None,
     resume: Annotated[
@@ -118,7 +118,8 @@ def train(
             "--log",
             "--logger",  # torchrun takes --log for a shortened --log-dir
             metavar="NAME[,NAME]",
-            help="Also log to tensorboard, wandb or mlflow. With torchrun use --logger; torchrun takes --log itself.",
+            help="Also log to tensorboard, wandb or mlflow. Under torchrun use --logger, "
+            "because torchrun would take --log for its own option.",
         ),
     ] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", hidden=True)] = False,
@@ -128,7 +129,7 @@ def train(
 ) -> None:
     """Train a network.
 
-    Writes last.pt, best.pt (or final.pt, if nothing is validated), metrics.csv, results.png, confusion_matrix.png,
+    Writes last.pt, best.pt (final.pt if there is no validation), metrics.csv, results.png, confusion_matrix.png,
     recipe.json and samples/ to the run folder.
 
     Examples:

@@ -73,7 +73,7 @@ class Recipe(JsonRecord):
     batch: int = _option(8, "Crops per optimizer step, summed over processes and accumulation steps.", minimum=1)
     seed: int = _option(0, "Random seed.", minimum=0)
     channels: int = _option(
-        3, "Image channels: 1 (grey, thermal), 3 (BGR), or 4 (BGR and one more).", "Data", metavar="1|3|4"
+        3, "Image channels: 1 (grey, thermal), 3 (BGR), or 4 (BGR plus one, such as depth).", "Data", metavar="1|3|4"
     )
     binary: bool = _option(
         False,
@@ -109,11 +109,11 @@ class Recipe(JsonRecord):
     average_decay: float = _option(
         0.998, "Decay of the exponential moving average (EMA) of the weights.", "Optimizer", minimum=0, maximum=1
     )
-    dropout: float = _option(0.1, "Dropout before the classifiers.", "Optimizer", minimum=0, maximum=0.9)
+    dropout: float = _option(0.1, "Dropout before the classifier layers.", "Optimizer", minimum=0, maximum=0.9)
     freeze: tuple[Frozen, ...] = _option(
         (),
-        "Parts to freeze, comma-separated: batchnorm (its statistics), backbone (weights and statistics), "
-        "features (everything but the classifiers).",
+        "Parts to freeze, comma-separated: batchnorm (running statistics only), backbone (weights and "
+        "running statistics), features (the same for everything but the classifier layers).",
         "Optimizer",
         metavar="PART[,PART]",
     )
