@@ -113,6 +113,8 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
         video.write(scenes[index][0])
     video.release()
     (folder / "LICENSE").write_text("for tests")
+    kept = Path(__file__).parents[2] / "benchmarks" / "checkpoints"
+    shutil.copytree(kept, folder / "benchmarks" / "checkpoints")
     return folder
 
 
