@@ -43,7 +43,7 @@ def test_an_engine_that_is_not_there_blocks(command_line, tmp_path: Path) -> Non
     done = command_line("doctor", tmp_path / "absent.engine")
     assert done.returncode == 1
     assert "block engine     there is no engine" in done.stdout
-    assert "→ pspnet-edge build MODEL" in done.stdout
+    assert f"→ pspnet-edge build -o {tmp_path / 'absent.engine'}" in done.stdout
     assert done.stdout.endswith("1 problem to fix first: see block above\n")
 
 
