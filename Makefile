@@ -35,10 +35,10 @@ demo: $(VENV)/.runtime
 	  print(f\"{r['frames']} frames in {r['precision']} with {r['runtime']}: {r['fps']:.1f} FPS, {r['latency_ms']['p50']:.1f} ms per frame (p50)\")"
 	@echo "see demo/overlay.mp4 and demo/report.json; next: $(BIN)/pspnet-edge run --input demo --view web"
 
-# The fast tests; `make test SLOW=1` runs the slow ones too, as CI does. Each folder of tests has processes of its own: one
-# process for all of them has ended with a segmentation fault whose cause is not known. What fails while tests run side by
-# side is run once more alone, since cameras, servers and browsers keep time; it counts as failed when it fails again.
-# pytest's status 5 is a folder without such tests.
+# The fast tests; `make test SLOW=1` runs the slow ones too, as CI does. Each folder of tests has processes of its own, so
+# that what a runtime leaves in one does not reach another. What fails while tests run side by side is run once more alone,
+# since cameras, servers and browsers keep time; it counts as failed when it fails again. pytest's status 5 is a folder
+# without such tests.
 WORKERS ?= $(shell nproc)
 PYTEST = $(BIN)/python -m pytest -q $(if $(SLOW),,-m "not slow")
 test: $(VENV)/.installed

@@ -36,5 +36,5 @@ def test_without_a_test_split_val_is_measured_and_that_is_said(
     assert split_or_next("folder", tmp_path, "test") == "all"
     images, split = images_to_measure("folder", tmp_path, "test", {})
     assert split == "all"
-    assert f"measured on all {len(images)} images; on those that the network was trained on" in capsys.readouterr().err
+    assert f"measured on all {len(images)} images; on images that the network was trained on" in capsys.readouterr().err
     assert split_or_next("scenes", None, "test") == "test"
