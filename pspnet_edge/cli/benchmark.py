@@ -227,7 +227,7 @@ def _summary(report: Report, files: list[Path]) -> str:
             f"{row['id']:<50}{row['fps']:>8.1f}{latency['p50']:>9.2f}{latency['p99']:>9.2f}{loop:>10}{miou:>8}{change:>9}"
         )
     if any(row["miou"] is None and row["agreement"] is not None for row in report["rows"]):
-        lines.append("=: no labels, so the share of the pixels whose class is that of FP32")
+        lines.append("=: mIoU could not be measured, so this is the share of the pixels whose class is that of FP32")
     for entry in report["estimates"]:
         lines.append(_estimate_line(entry))
     if report["against"]:

@@ -134,10 +134,14 @@ def _pairs(root: Path, split: str, layout: Layout) -> list[tuple[Path, Path]]:
     else:
         stored = stored_splits(root)
         has = "no lists" if stored == ("all",) else ", ".join(stored)
-        raise (DataError if split in SPLITS else OptionError)(
-            f"{root} has no split {split!r} (it has {has})",
-            f"make one with `pspnet-edge data split {shlex.quote(str(root))}`, or give --split all for every image",
-        )
+        problem = f"{root} has no split {split!r} (it has {has})"
+        if split not in SPLITS:
+            raise OptionError(problem, f"choose one of {', '.join(dict.fromkeys((*stored, 'all')))}")
+        share = " --test 0.2" if split == "test" else ""
+        again = "" if stored == ("all",) else " --overwrite"
+        words = "make one" if stored == ("all",) else "draw all lists again"
+        command = f"pspnet-edge data split {shlex.quote(str(root))}{share}{again}"
+        raise DataError(problem, f"{words} with `{command}`, or give --split all for every image")
     if not keys:
         raise DataError(f"the folders of split {split} in {root} hold no images", "put the split's images there")
     return [(path, layout.mask_of(key)) for key in keys for path in layout.images[key]]

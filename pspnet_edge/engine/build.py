@@ -11,7 +11,7 @@ from typing import cast
 
 from .. import __version__, bundled
 from ..artifact import atomic_path, ensure_writable, sha256_of, table_path
-from ..data.datasets import ImageSet
+from ..data.datasets import ImageSet, open_dataset
 from ..data.held_out import about_images, unseen_images
 from ..data.images import ImageFiles
 from ..data.progress import Advance
@@ -88,13 +88,16 @@ def images_of_gate(
     """
     name = labelled_name(dataset, root)
     if name is not None:
-        images, part = unseen_images(name, root, split, model.facts, model.pixels)
+        if split == "val":
+            images, part = unseen_images(name, root, split, model.facts, model.pixels)
+        else:  # one that was asked for by name is not replaced by another
+            images, part = open_dataset(name, root, split, model.pixels), split
         if said := about_images(name, root, split, part, len(images), model.facts):
             say(said)
         return images, f"{name} {part}"
     if root is None:
         raise OptionError(
-            "it needs images to measure on", "name a data set, such as scenes, or a folder", parameter="max_drop"
+            "it needs images to measure on", "give --root DIR, images like those of training", parameter="max_drop"
         )
     return ImageFiles(root, model.pixels), f"images in {root.name}"
 

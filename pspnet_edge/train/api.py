@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields, replace
@@ -24,7 +25,7 @@ from .distributed import joined
 from .listener import Listener
 from .loggers import ensure_known
 from .opening import TrainingData, open_training_data, shape_note
-from .recipe import Recipe
+from .recipe import Recipe, option_name
 from .recipe_file import NAME as RECIPE
 from .recipe_file import START, read_run
 from .run_folder import claimed_folder, ensure_run_writable, holds_run
@@ -38,13 +39,16 @@ _Made = TypeVar("_Made")
 
 def _explains_recipe_fields(function: Callable[_Arguments, _Made]) -> Callable[_Arguments, _Made]:
     """Say of a field of the recipe that is given as an argument where it belongs."""
-    own, of_recipe = set(inspect.signature(function).parameters), {one.name for one in fields(Recipe)}
+    own = set(inspect.signature(function).parameters)
+    # By their names and by those of their options: crop is crop_hw.
+    of_recipe = {option_name(one).replace("-", "_"): one.name for one in fields(Recipe)}
+    of_recipe |= {one.name: one.name for one in fields(Recipe)}
 
     @wraps(function)
     def checked(*arguments: _Arguments.args, **options: _Arguments.kwargs) -> _Made:
-        misplaced = [name for name in options if name in of_recipe - own]
+        misplaced = [name for name in options if name in of_recipe and name not in own]
         if misplaced:
-            given = ", ".join(f"{name}={options[name]!r:.60}" for name in misplaced)
+            given = ", ".join(f"{of_recipe[name]}={options[name]!r:.60}" for name in misplaced)
             raise OptionError("it is a field of the recipe", f"give recipe=Recipe({given})", parameter=misplaced[0])
         return function(*arguments, **options)
 
@@ -153,7 +157,8 @@ def train(
         for line in (*data.notes, *shape):
             listener.note(line)
         if world.first and data.name != "scenes":
-            _tell(quick_check(data.training_set, data.validation_set), recipe, listener)
+            of_data = "" if root is None else f" {shlex.quote(str(root))}"
+            _tell(quick_check(data.training_set, data.validation_set), recipe, listener, f"data check{of_data}")
         facts = {
             "recipe": recipe.to_dict(),
             "dataset": data.name,
@@ -201,12 +206,17 @@ def _first_weights(folder: Path, init: StrPath | None, resume: bool) -> Path | N
     return checkpoint_named(init)
 
 
-def _tell(findings: Sequence[Finding], recipe: Recipe, listener: Listener) -> None:
-    """Warn of what the quick check found, of many findings of a kind of the first few.
+def _tell(findings: Sequence[Finding], recipe: Recipe, listener: Listener, check: str) -> None:
+    """Warn of what the quick check found, of many findings of a kind of the first few; ``check`` lists all.
 
     Raises:
-        DataError: a finding that leaves nothing to learn.
+        DataError: a finding that leaves nothing to learn, or masks at which training or validation would stop.
     """
+    bad = [finding.problem for finding in findings if finding.kind == "bad-mask"]
+    if len(bad) > 1:
+        raise DataError(f"{len(bad)} masks cannot be used, first {bad[0]}", "list all", f"pspnet-edge {check} --json")
+    if bad:
+        raise DataError(bad[0])
     for finding in findings:
         if recipe.binary and finding.kind in ("ignore-is-class", "class-never-occurs"):
             raise DataError(finding.problem)
@@ -216,7 +226,7 @@ def _tell(findings: Sequence[Finding], recipe: Recipe, listener: Listener) -> No
     for finding in few:
         listener.warn(finding.problem)
     for (_, split, kind), count in more.items():
-        listener.warn(f"… and {count} more with {kind} in {split}, which `pspnet-edge data check --json` lists")
+        listener.warn(f"… and {count} more with {kind} in {split}, which `pspnet-edge {check} --json` lists")
 
 
 def _recorded(given: StrPath | None) -> str | None:

@@ -179,9 +179,13 @@ def test_what_int8_may_lose_is_measured_and_held(tmp_path: Path) -> None:
     assert built.left_in_float == ()
     assert build().drop is None
     for wrong, sentence in (
-        ({"max_drop": 0.1, "root": None}, "max_drop: it needs images to measure on: name a data set"),
+        ({"max_drop": 0.1, "root": None}, "max_drop: it needs images to measure on: give --root DIR"),
         ({"max_drop": 0.1, "precision": "fp32"}, "max_drop: it limits what INT8 loses"),
         ({"max_drop": "a"}, "max_drop: 'a' is not a number"),
+        (
+            {"max_drop": 0.1, "dataset": "scenes", "root": None, "split": "tst"},
+            "scenes has no split 'tst': choose train",
+        ),
     ):
         with pytest.raises(pspnet_edge.OptionError, match=sentence):
             build(**wrong)

@@ -4,6 +4,7 @@ import inspect
 import json
 import os
 import random
+import shlex
 import shutil
 import signal
 import subprocess
@@ -366,13 +367,13 @@ def test_a_run_that_stopped_early_is_finished_too(small: Path, tmp_path: Path) -
     assert "stopped early: give a larger --patience, or 0, to train on" in again.stderr
 
 
-def test_many_findings_of_a_kind_are_said_a_few_times(small: Path, tmp_path: Path) -> None:
+def test_masks_that_would_stop_a_run_are_refused_before_its_first_step(small: Path, tmp_path: Path) -> None:
     (small / "classes.txt").write_text("\n".join(CAMVID.classes[:4]))
     done = CliRunner().invoke(app, ["train", "--root", str(small), *SHORT, "-o", str(tmp_path / "run")])
-    assert done.exit_code == 1
-    warnings = [line for line in done.stderr.splitlines() if line.startswith("warning:")]
-    assert len([line for line in warnings if "masks/train" in line]) == 5
-    assert any(line.startswith("warning: … and 7 more with bad-mask in train") for line in warnings)
+    assert (done.exit_code, "epoch" in done.stderr) == (1, False)
+    assert str(done.exception).startswith(f"13 masks cannot be used, first {small / 'masks'}")
+    listed = CliRunner().invoke(app, shlex.split(done.exception.command)[1:])
+    assert sum(finding["kind"] == "bad-mask" for finding in json.loads(listed.stdout)["defects"]) == 13
 
 
 @pytest.mark.slow

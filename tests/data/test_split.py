@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 from pathlib import Path
 
 import cv2
@@ -112,6 +114,21 @@ def test_one_image_with_another_name_is_no_sequence_and_images_without_a_mask_ar
     outcome = CliRunner().invoke(app, ["data", "split", str(own)])
     assert "1 image without a mask: in none of the lists" in outcome.stderr, outcome.stderr
     assert sequences_cut({"train": [f"frame_{frame}" for frame in range(40)], "val": ["frame_40", "odd"]}) == 0
+
+
+@pytest.mark.parametrize("split", ["test", "val"])
+def test_the_command_for_a_split_that_is_not_there_makes_it(own: Path, split: str) -> None:
+    for _ in range(2):
+        with pytest.raises(DataError, match=f"has no split '{split}'") as caught:
+            open_dataset("folder", own, split)
+        command = re.search(r"`pspnet-edge ([^`]*)`", str(caught.value))
+        assert command
+        if split == "test":  # also beside lists of the others
+            split_folder(own, overwrite=True)
+    assert CliRunner().invoke(app, shlex.split(command[1])).exit_code == 0
+    assert len(open_dataset("folder", own, split)) > 0
+    with pytest.raises(OptionError, match=r"has no split 'tst' .*choose one of "):
+        open_dataset("folder", own, "tst")
 
 
 def test_a_pattern_names_the_group() -> None:

@@ -44,6 +44,10 @@ def test_a_field_of_the_recipe_is_named_as_that(train, tmp_path: Path) -> None:
         train(root=tmp_path, epochs=1, crop_hw=(64, 64), output=tmp_path / "run")
     wanted = "epochs: it is a field of the recipe: give recipe=Recipe(epochs=1, crop_hw=(64, 64))"
     assert str(caught.value) == wanted
+    with pytest.raises(
+        OptionError, match=r"crop: it is a field of the recipe: give recipe=Recipe\(crop_hw=\(64, 64\)\)"
+    ):
+        train(root=tmp_path, crop=(64, 64))
     with pytest.raises(TypeError, match="epoch"):
         train(root=tmp_path, epoch=1)
 

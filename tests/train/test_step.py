@@ -10,7 +10,7 @@ from pspnet_edge.data.datasets import SceneSet  # noqa: E402
 from pspnet_edge.data.subset import evenly_spaced  # noqa: E402
 from pspnet_edge.errors import ModelError  # noqa: E402
 from pspnet_edge.model.pspnet import PSPNet  # noqa: E402
-from pspnet_edge.train.recipe import Recipe  # noqa: E402
+from pspnet_edge.train.recipe import DEFAULT_MODEL, Recipe  # noqa: E402
 from pspnet_edge.train.step import Run  # noqa: E402
 
 # Without dropout and with BatchNorm's statistics as they are, a batch in parts is the batch.
@@ -21,7 +21,7 @@ RECIPE = Recipe(
 
 def run_of(recipe: Recipe, accumulate: int = 1) -> Run:
     torch.manual_seed(0)
-    model = PSPNet(recipe.model, 11)
+    model = PSPNet(DEFAULT_MODEL, 11)
     model.backbone.load_imagenet()
     return Run(recipe, model, evenly_spaced(SceneSet("train"), 8), None, accumulate=accumulate, workers=0)
 
