@@ -284,7 +284,7 @@ def sidecar_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.json")
 
 
-def table_path(path: Path) -> Path:
+def table_path_of(path: Path) -> Path:
     """The calibration table of a model, checkpoint or pack: beside it, under its name.
 
     ``mine.onnx`` and ``mine.pt`` share ``mine.calib.json``, because it belongs to their weights.

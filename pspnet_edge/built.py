@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from pathlib import Path
 from typing import Literal
 
 from .artifact import sidecar_path
+from .document import LARGEST_BYTES, parse_json
 from .errors import ModelError
 from .inputs import is_file
 
@@ -23,7 +23,6 @@ _NAMES: dict[Built, str] = {
     "model": "an ONNX model of this package",
     "onnx": "an ONNX model",
 }
-_LARGEST_SIDECAR = 16 << 20
 # Its version, and then its producer, graph or operator set.
 _ONNX = re.compile(rb"\x08[\x01-\x20][\x12\x1a\x22\x3a\x42]")
 # As protobuf stores the key: field 1, its length, its text; and then field 2.
@@ -52,13 +51,15 @@ def built_kind(path: Path) -> Built | None:
 def is_engine(path: Path) -> bool:
     """Whether a file is an engine, by its name or its sidecar."""
     place = sidecar_path(path)
-    if path.suffix.lower() == ".engine" and is_file(path):
+    if not is_file(path):
+        return False
+    if path.suffix.lower() == ".engine":
         return True
     try:
-        if not is_file(path) or not is_file(place) or place.stat().st_size > _LARGEST_SIDECAR:
+        if not is_file(place) or place.stat().st_size > LARGEST_BYTES:
             return False
-        facts = json.loads(place.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        facts = parse_json(place.read_bytes())
+    except (OSError, ValueError):
         return False
     return isinstance(facts, dict) and facts.get("kind") == "engine"
 

@@ -20,6 +20,8 @@ from .records import printable
 LONGEST_TEXT_BYTES = 16 << 20
 _MODELS = ("checkpoint", "model", "engine")
 """What the checkpoint in a run's folder serves as."""
+_BESIDE_DATA = ("model", "engine")
+"""What is named beside a data set in one command line, and exchanged with it."""
 
 Kind = TypeVar("Kind")
 
@@ -49,6 +51,8 @@ def check_file(
     if stat.S_ISDIR(status.st_mode):
         inside = checkpoint_of_run(path) if what in _MODELS else None
         fix = f"give {_shown(inside)}" if inside else f"give the file of {named}"
+        if not inside and what in _BESIDE_DATA:
+            fix = f"give {named}, and a data set's folder as --root {shlex.quote(str(path))}"
         raise error(f"{shown} is a folder, not {named}", fix)
     if not stat.S_ISREG(status.st_mode):
         raise error(f"{shown} is a device, FIFO or socket, not {named}", f"give the file of {named}")
@@ -56,14 +60,6 @@ def check_file(
         raise error(f"the {what} {shown} cannot be read (permission denied)", "change its permissions")
     if most_bytes is not None and status.st_size > most_bytes:
         raise error(f"the {what} {shown} is larger than {most_bytes >> 20} MiB", f"give {named} of a usual size")
-
-
-def refuse_folder(path: Path, what: str, error: type[PspnetEdgeError]) -> None:
-    """Raise ``error`` where a folder is given for the file to work on: mostly a run's, or that of the data set."""
-    if is_folder(path):
-        inside, named = checkpoint_of_run(path), _with_article(what)
-        root = f"{named}, and a data set's folder as --root {shlex.quote(str(path))}"
-        raise error(f"{_shown(path)} is a folder, not {named}", f"give {_shown(inside) if inside else root}")
 
 
 def refuse_run(path: Path, what: str, error: type[PspnetEdgeError]) -> None:

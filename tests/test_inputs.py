@@ -42,7 +42,15 @@ def test_the_folder_of_a_run_is_refused_with_the_checkpoint_in_it(tmp_path: Path
         with pytest.raises(ModelError, match=rf"is a folder, not an? {what}") as caught:
             check_file(tmp_path, what, ModelError)
         fixes.append(caught.value.fix)
-    assert fixes[0] in (f"give the file of a {what}", f"give the file of an {what}")
+    a_folder = f"and a data set's folder as --root {tmp_path}"
+    assert (
+        fixes[0]
+        == {
+            "checkpoint": "give the file of a checkpoint",
+            "model": f"give a model, {a_folder}",
+            "engine": f"give an engine, {a_folder}",
+        }[what]
+    )
     assert fixes[1:] == [f"give {tmp_path / name}" for name in ("last.pt", "final.pt", "best.pt")]
     with pytest.raises(DataError, match="give the file of an image"):
         check_file(tmp_path, "image")

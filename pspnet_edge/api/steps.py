@@ -89,7 +89,7 @@ def build_engine(
     max_drop: float | None = None,
     dataset: str | None = None,
     root: AnyPath | None = None,
-    split: str = "val",
+    split: str | None = None,
 ) -> BuiltEngine:
     """Build an engine file and its sidecar.
 
@@ -110,7 +110,8 @@ def build_engine(
             cost most stay unquantized. None does not measure it.
         dataset: the kind of data set to measure it on; None is what ``root`` holds.
         root: its folder, or one of images without labels.
-        split: of the data set; not the one that you report results on.
+        split: of the data set; not the one that you report results on. None is val, else the images that training held
+            out, else all.
 
     Raises:
         ModelError, CalibrationError, BuildError, OutputError, OptionError: it cannot be built.
@@ -125,7 +126,7 @@ def build_engine(
         gate = Gate(drop, *images)
     wanted = choose_precision(precision, source, chosen, table)
     path = as_path_or_none(output, "output") or default_engine_path(source, wanted, chosen)
-    facts = build_engine_file(source, wanted, chosen, path, calibration=table, gate=gate, scores=bool(scores))
+    facts = build_engine_file(source, wanted, chosen, path, calibration=table, gate=gate, scores=scores)
     info = read_info(path)
     accuracy = facts.get("accuracy")
     return BuiltEngine(
@@ -231,7 +232,6 @@ def calibrate(
     from ..graph.calibrate import table_from_dataset
     from ..graph.calibration_images import calibration_images
     from ..graph.calibration_table import ensure_replaceable, write_table
-    from ..graph.onnx_file import read_model
 
     images = _DEFAULT_IMAGES if images is None else as_whole(images, "images", least=1)
     source = prepare_model(_text(model, "model"))

@@ -335,7 +335,12 @@ class ImageSource:
         self.position = 0
         """How many files were read, those that were left out included."""
         self.lost = 0
-        self.damage = ""
+
+    @property
+    def damage(self) -> str:
+        """How many images could not be read, and the first; empty when all could."""
+        count = counted(self.lost, "image")
+        return f"{count} of {self.length} could not be read, first {self._first}" if self.lost else ""
 
     def read(self) -> Frame | None:
         """See ``Source``.
@@ -361,7 +366,6 @@ class ImageSource:
         _log.debug("%s", error)
         if self.lost == self.length or not self._past_unreadable:
             raise SourceError(str(self._first)) from self._first
-        self.damage = f"{counted(self.lost, 'image')} of {self.length} could not be read, first {self._first}"
 
     def close(self) -> None:
         """See ``Source``."""

@@ -77,8 +77,13 @@ def build(
         ),
     ] = None,
     split: Annotated[
-        str, _int8(metavar="NAME", help="Split to measure --max-drop on; not the one you report results on.")
-    ] = "val",
+        str | None,
+        _int8(
+            metavar="NAME",
+            help="Split to measure --max-drop on; not the one you report results on. Default: val, else the images "
+            "held out of training, else all.",
+        ),
+    ] = None,
     scores: Annotated[
         bool, typer.Option("--scores", help="Add per-pixel confidence as a second output; not for TensorRT.")
     ] = False,

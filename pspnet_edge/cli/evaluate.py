@@ -18,7 +18,6 @@ from .options import (
     RuntimeOption,
     chosen_dataset,
     engine_or_default,
-    images_to_measure,
 )
 from .output import Advance, JsonFlag, progress, result, say
 
@@ -99,8 +98,7 @@ def _evaluated(
     geometry: Geometry,
 ) -> Evaluated:
     """The measured figures, and what they were measured on; the same in every process."""
-    from ..data.datasets import open_dataset
-    from ..data.held_out import about_images, trained_on_split
+    from ..data.held_out import about_images, split_or_unseen, trained_on_split
     from ..measure.evaluate import evaluate_engine
 
     name = processes.in_turn(lambda: chosen_dataset(dataset, root))
@@ -108,12 +106,10 @@ def _evaluated(
         info = opened.info
 
         def chosen() -> tuple[Dataset, str]:
-            if split is not None:
-                images = open_dataset(name, root, split, info.pixels)
-                if said := about_images(name, root, split, split, len(images), info.facts):
-                    say(said)
-                return images, split
-            return images_to_measure(name, root, "test", info.facts, info.pixels)
+            images, part = split_or_unseen(name, root, split, info.facts, info.pixels)
+            if said := about_images(name, root, split or "test", part, len(images), info.facts):
+                say(said)
+            return images, part
 
         labelled, part = processes.in_turn(chosen)
         with _progress(processes, len(labelled)) as advance:

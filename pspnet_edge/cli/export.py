@@ -75,11 +75,11 @@ def export(
 
 def _table_beside(checkpoint: Path, output: Path) -> Path | None:
     """The checkpoint's calibration table, which fits every size, copied beside the model unless there is one."""
-    from ..artifact import table_path
+    from ..artifact import table_path_of
     from ..engine.model import table_beside
     from ..graph.calibration_table import read_table, write_table
 
-    table, target = table_beside(checkpoint), table_path(output)
+    table, target = table_beside(checkpoint), table_path_of(output)
     if table is None:
         return None
     if not target.exists():

@@ -59,7 +59,9 @@ def pack(
             help="For golden frames and mIoU. Without it: val, else the images that training held out, else all.",
         ),
     ] = "test",
-    gate_split: Annotated[str, typer.Option(metavar="NAME", help="Split for --max-drop.")] = "val",
+    gate_split: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Split for --max-drop. Default: as for `build`.")
+    ] = None,
     images: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Unlabelled images for golden frames and --max-drop.")
     ] = None,
@@ -207,7 +209,7 @@ def _pictures(
 
 
 def _gate(
-    model: ModelFile, max_drop: float, dataset: str | None, root: Path | None, split: str, images: Path | None
+    model: ModelFile, max_drop: float, dataset: str | None, root: Path | None, split: str | None, images: Path | None
 ) -> Gate:
     from ..engine.build import Gate, images_of_gate
 

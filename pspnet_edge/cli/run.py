@@ -359,10 +359,9 @@ def tell_formats(sources: Sequence[Source]) -> None:
 
 
 def _is_engine_or_model(name: str) -> bool:
-    from ..artifact import sidecar_path
-    from ..inputs import is_file
+    from ..built import is_engine
 
-    return names_model(name) or is_file(sidecar_path(Path(name)))
+    return names_model(name) or is_engine(Path(name))
 
 
 def _split_arguments(engine: str | None, inputs: list[str], places: list[str]) -> tuple[str | None, list[str]]:

@@ -112,15 +112,21 @@ def unseen_images(
 
 
 def split_or_unseen(
-    name: str, root: Path | None, split: str | None, facts: Mapping[str, Any], pixels: PixelFormat = _PIXELS
+    name: str,
+    root: Path | None,
+    split: str | None,
+    facts: Mapping[str, Any],
+    pixels: PixelFormat = _PIXELS,
+    *,
+    wanted: str = "test",
 ) -> tuple[Dataset, str]:
-    """The images of a split that was asked for; for None ``unseen_images``, with test as the wanted one.
+    """The images of a split that was asked for; for None ``unseen_images`` of the wanted one.
 
     Raises:
         OptionError, DataError: as ``open_dataset``.
     """
     if split is None:
-        return unseen_images(name, root, "test", facts, pixels)
+        return unseen_images(name, root, wanted, facts, pixels)
     return open_dataset(name, root, split, pixels), split
 
 

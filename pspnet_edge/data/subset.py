@@ -11,16 +11,11 @@ from .datasets import Dataset, Image, ImageSet, Mask, is_labelled
 
 
 @dataclass(frozen=True)
-class Subset:
-    """Some pairs of a data set, in a given order."""
+class SomeImages:
+    """Some images of a set, in a given order."""
 
-    dataset: Dataset
+    dataset: ImageSet
     indices: tuple[int, ...]
-
-    @property
-    def label_set(self) -> LabelSet:
-        """Of the whole set."""
-        return self.dataset.label_set
 
     @property
     def pixels(self) -> PixelFormat:
@@ -30,44 +25,32 @@ class Subset:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, index: int) -> tuple[Image, Mask]:
-        return self.dataset[self.indices[index]]
-
     def image(self, index: int) -> Image:
-        """The image of one pair; its mask is not read."""
+        """One image; a mask that it has is not read."""
         return self.dataset.image(self.indices[index])
 
-    def mask(self, index: int) -> Mask:
-        """The mask of one pair."""
-        return self.dataset.mask(self.indices[index])
-
     def name(self, index: int) -> str:
-        """What the pair is called in the whole set."""
+        """What it is called in the whole set."""
         return self.dataset.name(self.indices[index])
 
 
 @dataclass(frozen=True)
-class SomeImages:
-    """Some images of a set without labels, in a given order."""
+class Subset(SomeImages):
+    """Some pairs of a data set, in a given order."""
 
-    images: ImageSet
-    indices: tuple[int, ...]
+    dataset: Dataset
 
     @property
-    def pixels(self) -> PixelFormat:
+    def label_set(self) -> LabelSet:
         """Of the whole set."""
-        return self.images.pixels
+        return self.dataset.label_set
 
-    def __len__(self) -> int:
-        return len(self.indices)
+    def __getitem__(self, index: int) -> tuple[Image, Mask]:
+        return self.dataset[self.indices[index]]
 
-    def image(self, index: int) -> Image:
-        """One image."""
-        return self.images.image(self.indices[index])
-
-    def name(self, index: int) -> str:
-        """What it is called in the whole set."""
-        return self.images.name(self.indices[index])
+    def mask(self, index: int) -> Mask:
+        """The mask of one pair."""
+        return self.dataset.mask(self.indices[index])
 
 
 @overload

@@ -11,7 +11,7 @@ from pathlib import Path
 from .. import bundled
 from ..document import LABEL_SET, SHAPE_NHW, List, Number, Optional, Record, Text, check_value
 from ..errors import EngineError, MissingPackage, ModelError, OptionError
-from ..inputs import check_file, refuse_folder
+from ..inputs import check_file, is_there
 from ..labels import LabelSet
 from ..lazy import install_command
 from ..sidecar import read_sidecar
@@ -112,6 +112,15 @@ def ensure_built_as(info: EngineInfo, precision: str, runtime: str) -> None:
             )
 
 
+def _instead_of(path: Path) -> tuple[str, str | None]:
+    """What to do about an engine that is not there, and the command."""
+    near = get_close_matches(path.name, bundled.names(), 1)
+    if near:
+        return f"did you mean {near[0]}?", None
+    fix = "build one of the bundled model (another is named after `build`)"
+    return fix, f"pspnet-edge build -o {shlex.quote(str(path))}"
+
+
 def read_info(path: str | os.PathLike[str]) -> EngineInfo:
     """Read and check an engine's sidecar.
 
@@ -119,10 +128,7 @@ def read_info(path: str | os.PathLike[str]) -> EngineInfo:
         EngineError: no such file, or a sidecar that is missing, damaged or of another file.
     """
     path = Path(path)
-    refuse_folder(path, "engine", EngineError)
-    near = get_close_matches(path.name, bundled.names(), 1)
-    fix = f"did you mean {near[0]}?" if near else "build one of the bundled model (another is named after `build`)"
-    check_file(path, "engine", EngineError, fix, None if near else f"pspnet-edge build -o {shlex.quote(str(path))}")
+    check_file(path, "engine", EngineError, *(() if is_there(path) else _instead_of(path)))
     try:
         facts: EngineFacts = read_sidecar(path, "engine", REBUILD)
         check_value(facts, _SIDECAR, "it")

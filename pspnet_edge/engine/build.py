@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import cast
 
 from .. import __version__, bundled
-from ..artifact import atomic_path, ensure_writable, sha256_of, table_path
-from ..data.datasets import ImageSet, open_dataset
-from ..data.held_out import about_images, unseen_images
+from ..artifact import atomic_path, ensure_writable, sha256_of, table_path_of
+from ..data.datasets import ImageSet
+from ..data.held_out import about_images, split_or_unseen
 from ..data.images import ImageFiles
 from ..data.progress import Advance
 from ..data.recognize import labelled_name
@@ -46,11 +46,11 @@ __all__ = [
     "choose_runtime",
     "default_engine_path",
     "images_of_gate",
-    "lacks_table",
     "prepare_model",
     "table_beside",
 ]
 
+_GATE_SPLIT = "val"
 FLAVOURS = ("auto", "symmetric", "uint8")
 """Of INT8: the canonical graph, or the one for x86; ``auto`` takes what the runtime is best at."""
 
@@ -70,7 +70,7 @@ def images_of_gate(
     model: ModelFile,
     dataset: str | None,
     root: Path | None,
-    split: str,
+    split: str | None,
     say: Callable[[str], None] = lambda words: None,
 ) -> tuple[ImageSet, str]:
     """The images that INT8 is compared with FP32 on, and what to call them.
@@ -79,7 +79,7 @@ def images_of_gate(
         model: read with its channels, and without the images that it was trained on.
         dataset: the kind of data set; None is what ``root`` holds.
         root: its folder, or one of images without labels.
-        split: of the data set.
+        split: of the data set; None is val, else the images that training held out, else all.
         say: told when another split is measured on.
 
     Raises:
@@ -88,11 +88,8 @@ def images_of_gate(
     """
     name = labelled_name(dataset, root)
     if name is not None:
-        if split == "val":
-            images, part = unseen_images(name, root, split, model.facts, model.pixels)
-        else:  # one that was asked for by name is not replaced by another
-            images, part = open_dataset(name, root, split, model.pixels), split
-        if said := about_images(name, root, split, part, len(images), model.facts):
+        images, part = split_or_unseen(name, root, split, model.facts, model.pixels, wanted=_GATE_SPLIT)
+        if said := about_images(name, root, split or _GATE_SPLIT, part, len(images), model.facts):
             say(said)
         return images, f"{name} {part}"
     if root is None:
@@ -168,11 +165,7 @@ def build_engine(
     chosen = choose_precision(precision, model, backend.name, calibration)
     ensure_writable(path, sidecar=True, inputs=(*model.files, calibration))
     source = read_model(model.path)
-    table_path = calibration or model.table_path
-    if chosen == "int8" and table_path is None:
-        raise lacks_table(model)
-    with naming_model(model, table_path):
-        graph, precise = _in_precision(source, chosen, table_path, gate, path)
+    graph, precise = _in_precision(model, source, chosen, calibration or model.table_path, gate, path)
     precise["flavour"] = _choose_flavour(flavour, chosen, backend)
     if precise["flavour"] == "uint8":
         graph = with_uint8_activations(graph)
@@ -250,26 +243,29 @@ def _choose_flavour(wanted: str, precision: str, backend: Backend) -> str | None
 
 
 def _in_precision(
-    source: ModelFile, precision: str, table_path: Path | None, gate: Gate | None, engine: Path
+    model: Model, source: ModelFile, precision: str, table_path: Path | None, gate: Gate | None, engine: Path
 ) -> tuple[ModelFile, EngineFacts]:
     """The FP32 or the Q/DQ graph, and what the sidecar says about how it was made."""
     if gate is not None and precision != "int8":
         raise OptionError(
             f"it limits what INT8 loses, and the engine is {precision}", "ask for int8", parameter="max_drop"
         )
-    if precision != "int8" or table_path is None:
+    if precision != "int8":
         return source, {"int8_mac_fraction": 0.0, "calibration_sha256": None}
-    table = read_table(table_path)
-    if gate is None:
-        graph = int8_model(source, table)
-    else:
-        graph, measured = gated_int8_model(source, table, gate.images, gate.max_drop, on_step=gate.on_step)
-        table = replace(
-            table.carried_to(source.proto),
-            kept_float=tuple(cost.layer for cost in measured.left_in_float),
-            gate=measured.facts(gate.images_name),
-        )
-        table_path = _save_decision(table, table_path, engine)
+    if table_path is None:
+        raise lacks_table(model)
+    with naming_model(model, table_path):
+        table = read_table(table_path)
+        if gate is None:
+            graph = int8_model(source, table)
+        else:
+            graph, measured = gated_int8_model(source, table, gate.images, gate.max_drop, on_step=gate.on_step)
+            table = replace(
+                table.carried_to(source.proto),
+                kept_float=tuple(cost.layer for cost in measured.left_in_float),
+                gate=measured.facts(gate.images_name),
+            )
+            table_path = _save_decision(table, table_path, engine)
     facts: EngineFacts = {
         "int8_mac_fraction": int8_mac_fraction(graph.proto),
         "calibration_sha256": sha256_of(table_path),
@@ -290,6 +286,6 @@ def _save_decision(table: CalibrationTable, path: Path, engine: Path) -> Path:
             pass
         else:
             return path
-    beside = table_path(engine)
+    beside = table_path_of(engine)
     write_table(beside, table)
     return beside

@@ -10,10 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .. import bundled
-from ..artifact import ensure_writable, sha256_of, table_path, write_bytes
+from ..artifact import ensure_writable, sha256_of, table_path_of, write_bytes
 from ..built import ensure_not_engine
 from ..errors import CalibrationError, ModelError, PackError
-from ..inputs import refuse_folder
 from ..lazy import require
 from ..ownership import remove_leftovers
 from ..pack_file import MODEL, TABLE, read_pack
@@ -33,7 +32,7 @@ class Model:
     @property
     def table_place(self) -> Path:
         """Where `calibrate` puts its table, and builds look for it; a bundled model's new one has to be named."""
-        return Path(f"{self.name}.calib.json") if self.source is None else table_path(self.source)
+        return Path(f"{self.name}.calib.json") if self.source is None else table_path_of(self.source)
 
     @property
     def files(self) -> tuple[Path | None, ...]:
@@ -68,7 +67,6 @@ def _prepared(path: Path, size_hw: tuple[int, int] | None) -> Model:
         return model if size_hw is None else _at_size(model, model.path.with_suffix(".pt"), size_hw)
     from ..graph.onnx_file import read_model
 
-    refuse_folder(path, "model", ModelError)
     ensure_not_engine(path)
     read_model(path)
     model = Model(path.stem, path, table_beside(path))
@@ -77,7 +75,7 @@ def _prepared(path: Path, size_hw: tuple[int, int] | None) -> Model:
 
 def table_beside(path: Path) -> Path | None:
     """The calibration table beside a model, checkpoint or pack, if there is one."""
-    beside = table_path(path)
+    beside = table_path_of(path)
     return beside if beside.is_file() else None
 
 
@@ -97,15 +95,14 @@ def calibrate_command(model: Model, table: Path | None = None) -> str:
 
 
 @contextmanager
-def naming_model(model: Model, table: Path | None) -> Iterator[None]:
+def naming_model(model: Model, table: Path) -> Iterator[None]:
     """Errors about a table that does not fit, which know only the graph, name the model and the file."""
     try:
         yield
     except CalibrationError as error:
-        if table is None or not (error.command or "").startswith("pspnet-edge calibrate"):
+        if not (error.command or "").startswith("pspnet-edge calibrate"):
             raise
-        fix = (error.fix or "recreate it").partition(" with `")[0]
-        raise CalibrationError(error.problem, fix, calibrate_command(model, table)) from error
+        raise CalibrationError(error.problem, error.fix, calibrate_command(model, table)) from error
 
 
 def cache_folder() -> Path:

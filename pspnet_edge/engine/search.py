@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..artifact import atomic_path, ensure_writable, scratch_folder, table_path
+from ..artifact import atomic_path, ensure_writable, scratch_folder, table_path_of
 from ..data.progress import Advance
 from ..errors import EngineError
 from ..graph.calibration_table import read_table, write_table
@@ -144,7 +144,7 @@ def _keep(engine: Path, facts: EngineFacts, table: Path | None, given: Path, pat
     """Move the chosen engine to its place; its table goes beside it where it is not the one that was given."""
     facts.pop("decision_saved_to", None)
     if table is not None and table.read_bytes() != given.read_bytes():
-        beside = table_path(path)
+        beside = table_path_of(path)
         with atomic_path(beside) as temporary:
             shutil.copyfile(table, temporary)
         facts["decision_saved_to"] = str(beside)

@@ -63,8 +63,8 @@ _SHAPE = Record(
     },
     closed=True,
 )
-REMAKE = "recreate it with `pspnet-edge calibrate MODEL --root DIR -o FILE`"
-"""What to do about a table that does not fit; whoever knows model and file names them."""
+REMAKE = "pspnet-edge calibrate MODEL --root DIR -o FILE"
+"""What makes a table again that does not fit; whoever knows model and file names them."""
 LEARNED = "learned"
 """The method of a table whose ranges come from quantization-aware training."""
 
@@ -142,7 +142,8 @@ class CalibrationTable:
             return self
         names = _matched(self.convolutions, here) if self.convolutions else _reordered(self.weights_sha256, view)
         if names is None:
-            raise CalibrationError(f"the calibration table belongs to different weights than this model's: {REMAKE}")
+            problem = "the calibration table belongs to different weights than this model's"
+            raise CalibrationError(problem, "recreate it", REMAKE)
         own = self.convolutions or _former_convolutions(list(self.amax), names, here)
         tensors = dict(names) | {own[name].reads: here[names[name]].reads for name in own}
         return replace(

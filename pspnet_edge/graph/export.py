@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..artifact import scratch_folder, sha256_of, table_path
+from ..artifact import scratch_folder, sha256_of, table_path_of
 from ..errors import ModelError, OptionError
 from ..labels import LabelFacts, LabelSet
 from ..model.checkpoint import load_checkpoint
@@ -156,7 +156,7 @@ def export_checkpoint(
         )
     model = model_from_network(source.model, source.label_set, source.facts, size_hw=size_hw, batch=batch)
     table = learned_table(model, source.model)
-    beside = table_path(output) if table else None
+    beside = table_path_of(output) if table else None
     if table and beside:
         # Before the model: an export killed between the two leaves no model without the table that belongs to it.
         write_table(beside, table)

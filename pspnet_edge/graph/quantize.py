@@ -193,7 +193,8 @@ class _Placer:
         """The dequantised form of an activation."""
         if name not in self.pairs:
             if name not in self._amax:
-                raise CalibrationError(f"the calibration table has no range for tensor {name}: {REMAKE}")
+                problem = f"the calibration table has no range for tensor {name}"
+                raise CalibrationError(problem, "recreate it", REMAKE)
             # A scalar: TensorRT silently takes a scale of shape [1] and then computes in FP32.
             scale = np.array(self._amax[name] / INT8_MAX, np.float32)
             self._after[name] = self._pair(name, scale, np.array(0, np.int8), None)
@@ -221,7 +222,9 @@ class _Placer:
         if len(factors) != weights.dims[0]:
             raise CalibrationError(
                 f"the calibration table stretches {len(factors)} channels of {place.tensor}, which has "
-                f"{weights.dims[0]}: {REMAKE}"
+                f"{weights.dims[0]}",
+                "recreate it",
+                REMAKE,
             )
         for tensor, by in ((weights, factors), (bias, factors), (after, 1 / factors)):
             values = numpy_helper.to_array(tensor)

@@ -135,18 +135,17 @@ def _place_of_images(
         return place
     networks: list[Mapping[str, Any]] = [read_model(model.path).facts for model, _ in models]
     networks += [read_info(path).facts for path in engines]
-    count = 0
-    for facts in networks if wanted.split is None else ():
-        images, place["split"] = unseen_images(name, root, _SPLIT, facts)
-        count = len(images)
-        if place["split"] == HELD_OUT:
-            place["held_out"] = str(facts["held_out"])
-            break
-    asked = wanted.split or _SPLIT
-    said = {about_images(name, root, asked, place["split"], count, facts): None for facts in networks}
-    for line in said:
-        if line:
-            say(line)
+    asked, count = wanted.split or _SPLIT, 0
+    if wanted.split is None:
+        for facts in networks:
+            images, place["split"] = unseen_images(name, root, asked, facts)
+            count = len(images)
+            if place["split"] == HELD_OUT:
+                place["held_out"] = str(facts["held_out"])
+                break
+    said = (about_images(name, root, asked, place["split"], count, facts) for facts in networks)
+    for line in dict.fromkeys(filter(None, said)):
+        say(line)
     return place
 
 

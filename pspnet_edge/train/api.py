@@ -7,7 +7,7 @@ import os
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -25,9 +25,9 @@ from .distributed import joined
 from .listener import Listener
 from .loggers import ensure_known
 from .opening import TrainingData, open_training_data, shape_note
-from .recipe import Recipe, option_name
+from .recipe import Recipe
 from .recipe_file import NAME as RECIPE
-from .recipe_file import START, read_run
+from .recipe_file import START, field_names, read_run
 from .run_folder import claimed_folder, ensure_run_writable, holds_run
 from .start import IMAGENET, NONE, with_network
 from .training import TrainingResult, run_training
@@ -39,10 +39,7 @@ _Made = TypeVar("_Made")
 
 def _explains_recipe_fields(function: Callable[_Arguments, _Made]) -> Callable[_Arguments, _Made]:
     """Say of a field of the recipe that is given as an argument where it belongs."""
-    own = set(inspect.signature(function).parameters)
-    # By their names and by those of their options: crop is crop_hw.
-    of_recipe = {option_name(one).replace("-", "_"): one.name for one in fields(Recipe)}
-    of_recipe |= {one.name: one.name for one in fields(Recipe)}
+    own, of_recipe = set(inspect.signature(function).parameters), field_names()
 
     @wraps(function)
     def checked(*arguments: _Arguments.args, **options: _Arguments.kwargs) -> _Made:

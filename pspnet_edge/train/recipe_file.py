@@ -78,7 +78,7 @@ def read_recipe_file(path: Path) -> RecipeFile:
         return read_run(path)
     if not isinstance(content, dict):
         raise OptionError(f"the recipe {path} is not a table of options", "write one option per line: epochs = 40")
-    names = _field_names()
+    names = field_names()
     values = {}
     for key, value in content.items():
         name = names.get(key.replace("-", "_"))
@@ -98,7 +98,7 @@ def _parse_toml(text: str) -> Mapping[str, Any]:
     return parsed
 
 
-def _field_names() -> dict[str, str]:
+def field_names() -> dict[str, str]:
     """Option name or field name → field name."""
     names = {}
     for one in fields(Recipe):
